@@ -1,0 +1,116 @@
+"""The checkpoint file: the one place where its format is written and read.
+
+A file that torch.load reads with weights_only=True, so nothing in it is ever executed:
+
+    format     "bittrue-checkpoint"         version    1
+    graph      rows as dictionaries         precision  bits of the roles inner, boundary, skip
+    quantizer  its name                     arrays     float32 tensors by "row.array"
+    dataset    name, path, label            training   the configuration that made it (information only)
+"""
+
+import dataclasses
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sim.files import write_atomically
+from sim.network import Graph, NetworkError, NetworkSpec, Precision
+
+FORMAT = "bittrue-checkpoint"
+VERSION = 1
+KEYS = {"format", "version", "graph", "precision", "quantizer", "arrays", "dataset", "training"}
+
+
+class CheckpointError(ValueError):
+    """A file that is no usable checkpoint, and why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and where its data came from."""
+
+    spec: NetworkSpec
+    dataset: Mapping[str, str]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file, completely or not at all."""
+    spec = checkpoint.spec
+    payload = {
+        "format": FORMAT, "version": VERSION, "graph": spec.graph.to_json(),
+        "precision": dataclasses.asdict(spec.precision), "quantizer": spec.quantizer,
+        "arrays": {name: torch.tensor(array) for name, array in spec.arrays.items()},
+        "dataset": dict(checkpoint.dataset), "training": dict(checkpoint.training),
+    }
+    write_atomically(path, lambda file: torch.save(payload, file))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read."""
+    with open(path, "rb"):  # a missing or unreadable file is an OSError of its own, not a bad checkpoint
+        pass
+    payload = load_payload(path)
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a {FORMAT} file")
+    if payload.get("version") != VERSION:
+        raise CheckpointError(f"{path}: version {payload.get('version')!r}, this program reads version {VERSION}")
+    if payload.keys() != KEYS:
+        odd = sorted(map(str, payload.keys() ^ KEYS))
+        raise CheckpointError(f"{path}: missing or unknown entry {odd[0]!r}")
+    try:
+        return Checkpoint(_spec(payload), _dataset(payload["dataset"]), _mapping(payload["training"], "training"))
+    except (NetworkError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def load_payload(path: Path) -> Any:
+    """torch.load that never executes what a file says and turns every complaint into a CheckpointError."""
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about foreign pickles; the error below says it all
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it holds objects other than plain data" if "weights" in str(error).lower() else "not a torch file"
+        raise CheckpointError(f"{path}: refused, {reason}; nothing in it was executed") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError,
+            AssertionError, UnicodeDecodeError, OverflowError, ImportError) as error:
+        raise CheckpointError(f"{path}: damaged or not a torch file ({type(error).__name__})") from None
+
+
+def _spec(payload: dict[str, Any]) -> NetworkSpec:
+    precision = _mapping(payload["precision"], "precision")
+    if precision.keys() != {"inner", "boundary", "skip"}:
+        raise CheckpointError("precision must name inner, boundary and skip")
+    if not isinstance(payload["quantizer"], str):
+        raise CheckpointError("the quantizer must be a name")
+    arrays = {name: _array(name, tensor) for name, tensor in _mapping(payload["arrays"], "arrays").items()}
+    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision(**precision), payload["quantizer"])
+
+
+def _array(name: str, tensor: Any) -> np.ndarray:
+    plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+        raise CheckpointError(f"array {name} is not a plain float32 tensor")
+    array: np.ndarray = tensor.detach().numpy()
+    return array
+
+
+def _dataset(value: Any) -> dict[str, str]:
+    dataset = _mapping(value, "dataset")
+    if dataset.keys() != {"name", "path", "label"} or not all(isinstance(v, str) for v in dataset.values()):
+        raise CheckpointError("dataset must hold the texts name, path and label")
+    return dataset
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise CheckpointError(f"{what} is not a dictionary with text keys")
+    return value

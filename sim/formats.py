@@ -1,0 +1,49 @@
+"""Integer formats: what a code may be and where it is stored."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32"))
+
+
+@dataclass(frozen=True)
+class IntFormat:
+    """The integers of `bits` bits: two's complement if `signed`, else from 0.
+
+    >>> IntFormat(3, signed=True).min, IntFormat(3, signed=True).max
+    (-4, 3)
+    """
+
+    bits: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 32:
+            raise ValueError(f"an integer format has 1 to 32 bits, not {self.bits}")
+
+    @property
+    def min(self) -> int:
+        """Smallest code."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def max(self) -> int:
+        """Largest code."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest numpy type that holds every code."""
+        for dtype in STORAGE_DTYPES:
+            info = np.iinfo(dtype)
+            if info.min <= self.min and self.max <= info.max:
+                return dtype
+        raise ValueError(f"no storage type for {self}")
+
+    def contains(self, codes: np.ndarray) -> bool:
+        """Whether every element is a code of this format."""
+        return codes.size == 0 or (self.min <= int(codes.min()) and int(codes.max()) <= self.max)
+
+    def __str__(self) -> str:
+        return f"{'s' if self.signed else 'u'}{self.bits}"

@@ -1,0 +1,398 @@
+"""The network as training hands it over: layers, connections and formats (`Graph`), plus float arrays (`NetworkSpec`).
+
+A graph is a list of rows in order of execution.  Rows name the rows they read, so a residual connection is just a name.
+Widths are roles, not numbers: `Precision` says how many bits each role has, so that one trained network can be lowered
+at any width.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+FLOAT_BITS = 32
+"""The width that stands for float32, no quantization."""
+
+QUANTIZED_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
+ROLES = ("inner", "boundary", "skip")
+MAX_SIZE = 1 << 16
+"""No image side, channel count or kernel side is larger: a description that says otherwise is not believed."""
+
+Shape = tuple[int, int, int]
+
+
+class NetworkError(ValueError):
+    """A description that is not a network, with the row that is wrong."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Bits per role: `inner` layers, the first and last (`boundary`), the residual path (`skip`).  32 means float."""
+
+    inner: int
+    boundary: int = 8
+    skip: int = 8
+
+    def __post_init__(self) -> None:
+        for role in ROLES:
+            bits = getattr(self, role)
+            if isinstance(bits, bool) or not isinstance(bits, int) or bits not in (*QUANTIZED_BITS, FLOAT_BITS):
+                raise NetworkError(f"{role} bits: {bits!r} is not allowed, choose 1 to 8, 16 or 32 (float)")
+        if self.boundary == 1:
+            raise NetworkError("boundary bits: 1 is not allowed, the signed codes of the input need at least 2")
+        if self.inner != FLOAT_BITS and self.skip == FLOAT_BITS:
+            raise NetworkError("skip bits: a quantized network needs an integer residual path, choose 1 to 8 or 16")
+
+    @classmethod
+    def of(cls, bits: int, boundary: int = 8, skip: int = 8) -> "Precision":
+        """`bits` in every inner layer; 32 makes the whole network float."""
+        return cls(FLOAT_BITS, FLOAT_BITS, FLOAT_BITS) if bits == FLOAT_BITS else cls(bits, boundary, skip)
+
+    def bits(self, role: str) -> int:
+        """Bits of one role."""
+        return int(getattr(self, role))
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing is quantized."""
+        return self.inner == self.boundary == self.skip == FLOAT_BITS
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether everything is quantized, so that the network can run on integers alone."""
+        return FLOAT_BITS not in (self.inner, self.boundary, self.skip)
+
+    def __str__(self) -> str:
+        if self.is_float:
+            return "float"
+        boundary = "float" if self.boundary == FLOAT_BITS else self.boundary
+        return f"W{self.inner}A{self.inner}, first and last {boundary}, residual {self.skip}"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """ReLU, then an unsigned quantizer: code 2^bits - 1 stands for `limit`.  In a float network a plain ReLU."""
+
+    role: str = "inner"
+    limit: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_role(self.role)
+        if not isinstance(self.limit, float) or not math.isfinite(self.limit) or self.limit <= 0:
+            raise NetworkError(f"activation: limit must be a positive number, not {self.limit!r}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What every row has: a name, unique in its graph, and the row it reads."""
+
+    kind: ClassVar[str]
+    name: str
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", self.name):
+            raise NetworkError(f"row name {self.name!r} must be lower-case letters, digits and _, at most 64")
+
+    def sources(self) -> tuple[str, ...]:
+        """Names of the rows this one reads."""
+        return (self.source,) if self.source else ()
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """(height, width, channels) of the output, given those of the sources."""
+        raise NotImplementedError
+
+    def _sizes(self, **sizes: int) -> None:
+        for key, (value, least) in {k: (v, 0 if k == "padding" else 1) for k, v in sizes.items()}.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_SIZE:
+                raise NetworkError(f"{self.name}: {key} must be a whole number from {least} to {MAX_SIZE}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Input(Row):
+    """uint8 pixels, normalized per channel to (p / 255 - mean) / std, then signed codes of the boundary width."""
+
+    kind: ClassVar[str] = "input"
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._sizes(height=self.height, width=self.width, channels=self.channels)
+        values = (*self.mean, *self.std)
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise NetworkError(f"{self.name}: mean and std need one number for each of {self.channels} channels")
+        if not all(isinstance(v, float) and math.isfinite(v) for v in values) or min(self.std) <= 0:
+            raise NetworkError(f"{self.name}: mean and std must be finite and std positive")
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """As declared."""
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True)
+class Conv(Row):
+    """Convolution, optional batch norm, optional residual `skip`, then an activation; without one the sums are logits.
+
+    A fully connected layer is a convolution whose kernel covers its whole input.
+    Weights are [channels, in_channels / groups, kernel, kernel].
+    """
+
+    kind: ClassVar[str] = "conv"
+    channels: int = 0
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    role: str = "inner"
+    norm: bool = True
+    bias: bool = False
+    skip: str = ""
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_role(self.role)
+        self._sizes(channels=self.channels, kernel=self.kernel, stride=self.stride,
+                    padding=self.padding, groups=self.groups)
+        if self.channels % self.groups:
+            raise NetworkError(f"{self.name}: {self.groups} groups do not divide {self.channels} channels")
+        if self.norm and self.bias:
+            raise NetworkError(f"{self.name}: batch norm already has a bias, set one of norm and bias")
+
+    def sources(self) -> tuple[str, ...]:
+        """The input and, if there is one, the residual."""
+        return (self.source, self.skip) if self.skip else (self.source,)
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Strides that leave a rest drop it, as everywhere in the field."""
+        height, width, channels = shapes[self.source]
+        if channels % self.groups:
+            raise NetworkError(f"{self.name}: {self.groups} groups do not divide {channels} input channels")
+        shape = (*_window(self, height, width), self.channels)
+        if self.skip and shapes[self.skip] != shape:
+            raise NetworkError(f"{self.name}: residual {self.skip} is {shapes[self.skip]}, the output {shape}")
+        if self.skip and self.activation is None:
+            raise NetworkError(f"{self.name}: a layer with a residual needs an activation")
+        return shape
+
+    def array_shapes(self, in_channels: int) -> dict[str, tuple[int, ...]]:
+        """The float arrays that belong to this row, by name, and their shapes."""
+        arrays: dict[str, tuple[int, ...]] = {
+            "weight": (self.channels, in_channels // self.groups, self.kernel, self.kernel)}
+        if self.bias:
+            arrays["bias"] = (self.channels,)
+        if self.norm:
+            arrays |= {f"norm.{key}": (self.channels,) for key in ("weight", "bias", "running_mean", "running_var")}
+        return arrays
+
+
+@dataclass(frozen=True)
+class Requantize(Row):
+    """The same values in another format: from the wide residual path to the width of a layer's input."""
+
+    kind: ClassVar[str] = "requantize"
+    activation: Activation = field(default_factory=Activation)
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Unchanged."""
+        return shapes[self.source]
+
+
+@dataclass(frozen=True)
+class Shortcut(Row):
+    """The parameter-free shortcut of CIFAR ResNets: every `stride`-th pixel, new channels filled with 0.
+
+    Source: He et al. 2015, option A.  The added channels stand half before, half after the old ones.
+    """
+
+    kind: ClassVar[str] = "shortcut"
+    channels: int = 0
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._sizes(channels=self.channels, stride=self.stride)
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Strides round up: pixel 0 is always kept."""
+        height, width, channels = shapes[self.source]
+        if self.channels < channels:
+            raise NetworkError(f"{self.name}: a shortcut can add channels, not drop them ({channels} to {self.channels})")
+        return -(-height // self.stride), -(-width // self.stride), self.channels
+
+
+@dataclass(frozen=True)
+class AvgPool(Row):
+    """Average over windows; padding counts as 0 and the divisor is always kernel^2."""
+
+    kind: ClassVar[str] = "avgpool"
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    activation: Activation = field(default_factory=lambda: Activation("boundary"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._sizes(kernel=self.kernel, stride=self.stride, padding=self.padding)
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """As a convolution's."""
+        height, width, channels = shapes[self.source]
+        return (*_window(self, height, width), channels)
+
+
+ROW_KINDS: dict[str, type[Row]] = {row.kind: row for row in (Input, Conv, Requantize, Shortcut, AvgPool)}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Rows in order of execution; the first is the input, the last gives the logits."""
+
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows or not isinstance(self.rows[0], Input):
+            raise NetworkError("a network begins with its input row")
+        last = self.rows[-1]
+        if not isinstance(last, Conv) or last.activation is not None:
+            raise NetworkError(f"a network ends with a convolution without activation, the logits, not {last.name}")
+        seen: dict[str, Row] = {}
+        for row in self.rows:
+            if row.name in seen:
+                raise NetworkError(f"two rows are called {row.name}")
+            if isinstance(row, Input) != (not row.sources()) or (isinstance(row, Input) and seen):
+                raise NetworkError(f"{row.name}: only the first row is an input, every other one reads a row")
+            for source in row.sources():
+                if source not in seen:
+                    raise NetworkError(f"{row.name}: reads {source!r}, which is no row before it")
+                if isinstance(seen[source], Conv) and seen[source].activation is None:  # type: ignore[attr-defined]
+                    raise NetworkError(f"{row.name}: reads {source}, whose sums have no activation")
+            if isinstance(row, Requantize | Shortcut | AvgPool) and isinstance(seen[row.source], Input):
+                raise NetworkError(f"{row.name}: only a convolution reads the signed codes of the input")
+            if isinstance(row, Conv) and row.skip and isinstance(seen[row.skip], Input):
+                raise NetworkError(f"{row.name}: the input cannot be a residual")
+            seen[row.name] = row
+        self.shapes()
+
+    def shapes(self) -> dict[str, Shape]:
+        """(height, width, channels) of every row's output."""
+        shapes: dict[str, Shape] = {}
+        for row in self.rows:
+            shapes[row.name] = row.output_shape(shapes)
+        return shapes
+
+    @property
+    def input(self) -> Input:
+        """The first row."""
+        first = self.rows[0]
+        assert isinstance(first, Input)
+        return first
+
+    @property
+    def classes(self) -> int:
+        """Channels of the logits."""
+        return self.shapes()[self.rows[-1].name][2]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Rows as plain dictionaries."""
+        return [{"kind": row.kind, **dataclasses.asdict(row)} for row in self.rows]
+
+    @classmethod
+    def from_json(cls, rows: Any) -> "Graph":
+        """The inverse of `to_json`; raises NetworkError on anything that it could not have written."""
+        if not isinstance(rows, list):
+            raise NetworkError("the network description is not a list of rows")
+        return cls(tuple(_row_from_json(row) for row in rows))
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A trained network in the float domain: what a checkpoint holds and what lowering reads.
+
+    `arrays` maps "row.array" (for instance "stem.norm.running_var") to float32 arrays; `precision` is the one it was
+    trained at; `quantizer` names the rule that turns floats into codes.
+    """
+
+    graph: Graph
+    arrays: Mapping[str, np.ndarray]
+    precision: Precision
+    quantizer: str
+
+    def __post_init__(self) -> None:
+        expected = expected_arrays(self.graph)
+        if missing := sorted(expected.keys() - self.arrays.keys()):
+            raise NetworkError(f"array {missing[0]} is missing")
+        if extra := sorted(self.arrays.keys() - expected.keys()):
+            raise NetworkError(f"array {extra[0]} belongs to no row")
+        for name, shape in expected.items():
+            array = self.arrays[name]
+            if array.shape != shape or array.dtype != np.float32:
+                raise NetworkError(f"array {name} is {array.dtype} {array.shape}, expected float32 {shape}")
+            if not np.isfinite(array).all():
+                raise NetworkError(f"array {name} holds values that are not finite")
+            if name.endswith("running_var") and (array < 0).any():
+                raise NetworkError(f"array {name} holds a negative variance")
+
+    def at(self, precision: Precision) -> "NetworkSpec":
+        """The same float weights at another precision."""
+        return dataclasses.replace(self, precision=precision)
+
+    def array(self, row: Row, name: str) -> np.ndarray:
+        """One array of one row."""
+        return self.arrays[f"{row.name}.{name}"]
+
+
+def expected_arrays(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Every array a network of this graph has, and its shape."""
+    shapes = graph.shapes()
+    return {f"{row.name}.{key}": shape for row in graph.rows if isinstance(row, Conv)
+            for key, shape in row.array_shapes(shapes[row.source][2]).items()}
+
+
+def _check_role(role: Any) -> None:
+    if role not in ROLES:
+        raise NetworkError(f"role {role!r} is unknown, choose one of {', '.join(ROLES)}")
+
+
+def _window(row: Conv | AvgPool, height: int, width: int) -> tuple[int, int]:
+    out = tuple((side + 2 * row.padding - row.kernel) // row.stride + 1 for side in (height, width))
+    if min(out) < 1:
+        raise NetworkError(f"{row.name}: kernel {row.kernel} is larger than its padded input {height}x{width}")
+    return out[0], out[1]
+
+
+def _row_from_json(data: Any) -> Row:
+    if not isinstance(data, dict) or data.get("kind") not in ROW_KINDS:
+        raise NetworkError(f"a row of unknown kind, choose one of {', '.join(ROW_KINDS)}")
+    kind = ROW_KINDS[data["kind"]]
+    values = {key: value for key, value in data.items() if key != "kind"}
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(map(str, values.keys() - fields.keys())):
+        raise NetworkError(f"{data.get('name')}: unknown entry {unknown[0]!r}")
+    if isinstance(activation := values.get("activation"), dict):
+        if activation.keys() != {"role", "limit"}:
+            raise NetworkError(f"{data.get('name')}: an activation has exactly a role and a limit")
+        values["activation"] = Activation(**activation)
+    for key in ("mean", "std"):
+        if key in values:
+            values[key] = tuple(values[key]) if isinstance(values[key], list | tuple) else ()
+    for key, value in values.items():
+        wanted = {"name": str, "source": str, "skip": str, "role": str, "norm": bool, "bias": bool}.get(key)
+        if wanted and not isinstance(value, wanted):
+            raise NetworkError(f"{data.get('name')}: {key} must be a {wanted.__name__}, not {value!r}")
+    needs_activation = kind in (Requantize, AvgPool)
+    if "activation" in values and not isinstance(values["activation"], Activation) and (
+            needs_activation or values["activation"] is not None):
+        raise NetworkError(f"{data.get('name')}: not an activation: {values['activation']!r}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise NetworkError(f"{data.get('name')}: {error}") from None

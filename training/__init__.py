@@ -1,0 +1,1 @@
+"""Training of low-precision networks by distillation (PyTorch)."""

@@ -1,0 +1,99 @@
+"""The whole configuration of a run: everything that decides its result."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
+from training.losses import KL_REDUCTIONS
+from training.models import MODELS
+from training.quantizers import QUANTIZERS
+from training.schemes import find_scheme
+
+SCHEDULES = ("cosine", "multistep")
+
+
+class ConfigError(ValueError):
+    """An option with a value that is not allowed, and what is."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run; equal configurations give equal weights on one machine.  `epochs` counts per step of a ladder."""
+
+    scheme: str
+    dataset: str
+    data: str
+    model: str
+    width: int
+    path: tuple[int, ...]
+    preset: str
+    epochs: int
+    batch: int
+    lr: float
+    schedule: str
+    milestones: tuple[int, ...]
+    weight_decay: float
+    momentum: float
+    kd_weight: float
+    temperature: float
+    kl_reduction: str
+    boundary_bits: int
+    skip_bits: int
+    quantizer: str
+    seed: int
+    train_limit: int | None = None
+    teacher: str = ""
+
+    def __post_init__(self) -> None:
+        for bits in self.path:
+            self.check_bits(bits)
+        find_scheme(self.scheme).plan(self.path)
+        for bits in self.path:
+            self.precision(bits)
+        for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
+                           ("kl_reduction", KL_REDUCTIONS)):
+            value = getattr(self, key)
+            if value not in table:
+                raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
+        for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
+                               ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("kd_weight", 0.0, 1.0),
+                               ("temperature", 1e-3, 1e3), ("seed", 0, 2**31 - 1)):
+            value = getattr(self, key)
+            if not low <= value <= high:
+                raise ConfigError(f"{key.replace('_', '-')}: {value} is not allowed, choose {low} to {high}")
+        if self.train_limit is not None and self.train_limit < 2:
+            raise ConfigError(f"train-limit: {self.train_limit} is not allowed, choose 2 or more images")
+
+    @staticmethod
+    def check_bits(bits: int) -> None:
+        """Raise ConfigError for a width that does not exist."""
+        if bits not in (*QUANTIZED_BITS, FLOAT_BITS):
+            raise ConfigError(f"bits: {bits} is not allowed, choose 1 to 8, 16 or 32 (float)")
+
+    @property
+    def bits(self) -> int:
+        """Bits of the student."""
+        return self.path[-1]
+
+    def precision(self, bits: int) -> Precision:
+        """The precision of the step of that width."""
+        return Precision.of(bits, self.boundary_bits, self.skip_bits)
+
+    @property
+    def default_out(self) -> Path:
+        """Where the run goes unless told otherwise."""
+        name = Path(self.data).stem if self.dataset == "npz" else self.dataset
+        return Path("runs") / f"{self.scheme}-{name}-{self.model}-{self.bits}bit-seed{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {key: list(value) if isinstance(value, tuple) else value
+                for key, value in dataclasses.asdict(self).items()}
+
+
+def differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Keys whose values differ, with both values."""
+    return [f"{key} {theirs.get(key)!r} there, {mine.get(key)!r} now"
+            for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]

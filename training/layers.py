@@ -1,0 +1,228 @@
+"""Quantized blocks that compute on integer codes: batch statistics in train(), the folded affine of the hardware in eval().
+
+A value travels as `Codes`: integers held in a float tensor, and the real number that one step stands for.  Convolutions
+see only the integers, so their float32 sums are exact while they stay below 2^24; a layer that could pass that bound
+computes in float64 (contract C2).  In eval() the arithmetic is, operation by operation, that of sim's `fp32`
+requantizer (C3), and every code agrees with it (C4).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sim.network import FLOAT_BITS, Activation, AvgPool, Conv, Input, Precision, Requantize, Row, Shortcut
+from training.quantizers import QUANTIZERS, Quantizer, Scale
+
+EXACT_FLOAT32 = 2**24
+BATCH_NORM_EPS = 1e-5
+BATCH_NORM_MOMENTUM = 0.1
+
+
+class Codes(NamedTuple):
+    """`values` [N, C, H, W]; each stands for value * `scale`; `bound` is the largest magnitude (inf: not integers)."""
+
+    values: Tensor
+    scale: float
+    bound: float
+
+
+class Norm(nn.Module):
+    """Parameters and running statistics of a batch norm, in real units whatever the scale of the codes."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def reset_statistics(self) -> None:
+        """Forget the running statistics."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1.0)
+
+    def forward(self, sums: Tensor, scale: float, step: float) -> Tensor:
+        """Normalize `sums` * `scale` by batch statistics; the result is in units of `step`.
+
+        Batch norm of scale * s with eps is batch norm of s with eps / scale^2: the scale costs no pass over the tensor.
+        """
+        mean, var = self.running_mean / scale, self.running_var / scale**2
+        out = F.batch_norm(sums, mean, var, self.weight / step, self.bias / step,
+                           True, BATCH_NORM_MOMENTUM, BATCH_NORM_EPS / scale**2)
+        self.running_mean.copy_(mean * scale)
+        self.running_var.copy_(var * scale**2)
+        return out
+
+
+class _Activate(nn.Module):
+    """The end of every row: ReLU, or codes of the row's activation format."""
+
+    def __init__(self, activation: Activation, precision: Precision, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.bits = precision.bits(activation.role)
+        self.quantizer = quantizer
+        self.is_float = self.bits == FLOAT_BITS
+        self.step = 1.0 if self.is_float else quantizer.activation_scale(self.bits, activation.limit)
+
+    def forward(self, steps: Tensor) -> Codes:
+        """Values in units of `step` -> codes."""
+        if self.is_float:
+            return Codes(F.relu(steps), 1.0, float("inf"))
+        return Codes(self.quantizer.activation(steps, self.bits), self.step, 2**self.bits - 1)
+
+
+class InputLayer(nn.Module):
+    """uint8 pixels -> normalized values, as signed codes of the boundary width (ARITHMETIC.md, equation 5)."""
+
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, row: Input, precision: Precision) -> None:
+        super().__init__()
+        bits = precision.bits("boundary")
+        mean = torch.tensor(row.mean, dtype=torch.float64)
+        std = torch.tensor(row.std, dtype=torch.float64)
+        self.bound = float("inf") if bits == FLOAT_BITS else 2 ** (bits - 1) - 1
+        largest = float((torch.maximum(mean.abs(), (1.0 - mean).abs()) / std).max())
+        self.scale = 1.0 if bits == FLOAT_BITS else largest / self.bound
+        self.register_buffer("gain", (1.0 / (255.0 * std * self.scale)).float().view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("offset", (-mean / (std * self.scale)).float().view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Codes:
+        """[N, C, H, W] pixel values 0 .. 255, uint8 or float32."""
+        steps = pixels.float() * self.gain
+        steps = steps + self.offset
+        if self.bound != float("inf"):
+            steps = steps.round().clamp(-self.bound, self.bound)
+        return Codes(steps, self.scale, self.bound)
+
+
+class ConvLayer(nn.Module):
+    """Convolution on codes, batch norm, residual, activation."""
+
+    def __init__(self, row: Conv, in_channels: int, precision: Precision, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.row, self.quantizer = row, quantizer
+        self.bits = precision.bits(row.role)
+        shapes = row.array_shapes(in_channels)
+        self.weight = nn.Parameter(torch.empty(shapes["weight"]))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.bias = nn.Parameter(torch.zeros(row.channels)) if row.bias else None
+        self.norm = Norm(row.channels) if row.norm else None
+        self.activate = _Activate(row.activation, precision, quantizer) if row.activation else None
+        self.products = self.weight[0].numel()
+
+    def weight_codes(self) -> tuple[Tensor, Scale]:
+        """The weights as the hardware holds them; float weights have scale 1."""
+        return (self.weight, 1.0) if self.bits == FLOAT_BITS else self.quantizer.weight(self.weight, self.bits)
+
+    def sums(self, x: Codes, weight: Tensor) -> Tensor:
+        """The accumulators: exact integers where both operands are codes."""
+        wide = self._exceeds_float32(x, weight)
+        values, weight = (x.values.double(), weight.double()) if wide else (x.values, weight)
+        return F.conv2d(values, weight, None, self.row.stride, self.row.padding, 1, self.row.groups)
+
+    def folded(self, x_scale: float, weight_scale: Scale, skip_scale: float | None) -> tuple[Tensor, Tensor, float | None]:
+        """Gain and offset per channel and gain of the residual, computed in float64 (ARITHMETIC.md, equation 6)."""
+        scale = x_scale * torch.as_tensor(weight_scale, dtype=torch.float64)
+        step = self.activate.step if self.activate else 1.0
+        if self.norm is None:
+            bias = self.bias.double() if self.bias is not None else self.weight.new_zeros(self.row.channels).double()
+            gain, offset = (scale / step).expand_as(bias), bias / step
+        else:
+            inverse = self.norm.weight.double() / torch.sqrt(self.norm.running_var.double() + BATCH_NORM_EPS)
+            gain = scale * inverse / step
+            offset = (self.norm.bias.double() - self.norm.running_mean.double() * inverse) / step
+        return gain, offset, None if skip_scale is None else skip_scale / step
+
+    def forward(self, x: Codes, skip: Codes | None = None) -> Codes:
+        """Codes in, codes out; without an activation the float32 logits, scale 1."""
+        weight, weight_scale = self.weight_codes()
+        sums = self.sums(x, weight).float()
+        steps = self._batch_statistics(sums, x.scale, weight_scale, skip) if self.training else \
+            self._folded_affine(sums, x.scale, weight_scale, skip)
+        return self.activate(steps) if self.activate else Codes(steps, 1.0, float("inf"))
+
+    def _batch_statistics(self, sums: Tensor, x_scale: float, weight_scale: Scale, skip: Codes | None) -> Tensor:
+        step = self.activate.step if self.activate else 1.0
+        if isinstance(weight_scale, Tensor):  # not a plain number, so it cannot be folded into eps
+            sums, weight_scale = sums * weight_scale, 1.0
+        if self.norm is not None:
+            steps = self.norm(sums, x_scale * weight_scale, step)
+        else:
+            steps = sums * (x_scale * weight_scale / step)
+            if self.bias is not None:
+                steps = steps + (self.bias / step).view(1, -1, 1, 1)
+        return steps if skip is None else torch.add(steps, skip.values, alpha=skip.scale / step)
+
+    def _folded_affine(self, sums: Tensor, x_scale: float, weight_scale: Scale, skip: Codes | None) -> Tensor:
+        gain, offset, skip_gain = self.folded(x_scale, weight_scale, None if skip is None else skip.scale)
+        # Three statements, three roundings: nothing here may be fused into a multiply-add (C3).
+        steps = sums * gain.float().view(1, -1, 1, 1)
+        steps = steps + offset.float().view(1, -1, 1, 1)
+        if skip is not None:
+            residual = skip.values * torch.tensor(skip_gain, dtype=torch.float32, device=sums.device)
+            steps = steps + residual
+        return steps
+
+    def _exceeds_float32(self, x: Codes, weight: Tensor) -> bool:
+        if x.bound == float("inf") or self.bits == FLOAT_BITS:
+            return False
+        if self.products * self.quantizer.weight_bound(self.bits) * x.bound < EXACT_FLOAT32:
+            return False
+        return float(weight.detach().double().abs().sum((1, 2, 3)).max()) * x.bound >= EXACT_FLOAT32
+
+
+class RescaleLayer(nn.Module):
+    """Rows without weights: requantize, or sum over windows and requantize (average pooling)."""
+
+    def __init__(self, row: Requantize | AvgPool, precision: Precision, quantizer: Quantizer) -> None:
+        super().__init__()
+        self.row = row
+        self.activate = _Activate(row.activation, precision, quantizer)
+
+    def forward(self, x: Codes) -> Codes:
+        """Equation 7 with the window's size as divisor."""
+        area = 1
+        values = x.values
+        if isinstance(self.row, AvgPool):
+            area = self.row.kernel**2
+            if x.bound != float("inf") and area * x.bound >= EXACT_FLOAT32:
+                values = values.double()
+            values = F.avg_pool2d(values, self.row.kernel, self.row.stride, self.row.padding, divisor_override=1).float()
+        gain = torch.tensor(x.scale / (area * self.activate.step), dtype=torch.float32, device=values.device)
+        return self.activate(values * gain)
+
+
+class ShortcutLayer(nn.Module):
+    """Every stride-th pixel, zero codes in the added channels."""
+
+    def __init__(self, row: Shortcut) -> None:
+        super().__init__()
+        self.row = row
+
+    def forward(self, x: Codes) -> Codes:
+        """The codes are copied, never changed."""
+        values = x.values[:, :, :: self.row.stride, :: self.row.stride]
+        added = self.row.channels - values.shape[1]
+        return x._replace(values=F.pad(values, (0, 0, 0, 0, added // 2, added - added // 2)))
+
+
+def build_layer(row: Row, in_channels: int, precision: Precision, quantizer_name: str) -> nn.Module:
+    """The module that computes one row."""
+    quantizer = QUANTIZERS[quantizer_name]
+    match row:
+        case Input():
+            return InputLayer(row, precision)
+        case Conv():
+            return ConvLayer(row, in_channels, precision, quantizer)
+        case Requantize() | AvgPool():
+            return RescaleLayer(row, precision, quantizer)
+        case Shortcut():
+            return ShortcutLayer(row)
+    raise TypeError(f"no layer for {type(row).__name__}")

@@ -1,0 +1,27 @@
+"""Distillation losses as pure functions of logits [N, classes]."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+KL_REDUCTIONS = ("batch", "classes")
+
+
+def distillation_kl(student: Tensor, teacher: Tensor, temperature: float, reduction: str = "batch") -> Tensor:
+    """T^2 KL(p_T(teacher) || p_T(student)), mean over the batch; no gradient reaches the teacher.
+
+    Source: Hinton et al. 2015.  `reduction="classes"` also divides by the number of classes, as the published code of
+    Liao et al. 2020 did, which made its distillation weight that much smaller than the report's.
+    """
+    log_student = F.log_softmax(student / temperature, 1)
+    log_teacher = F.log_softmax(teacher.detach() / temperature, 1)
+    loss = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    return loss / student.shape[1] if reduction == "classes" else loss
+
+
+def hinton_loss(student: Tensor, teacher: Tensor | None, labels: Tensor, *, weight: float, temperature: float,
+                reduction: str = "batch") -> Tensor:
+    """(1 - weight) CE + weight T^2 KL (Liao et al. 2020); plain cross-entropy if there is no teacher."""
+    hard = F.cross_entropy(student, labels)
+    if teacher is None:
+        return hard
+    return (1.0 - weight) * hard + weight * distillation_kl(student, teacher, temperature, reduction)

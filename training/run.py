@@ -1,0 +1,149 @@
+"""python -m training.run: train one network by one scheme.
+
+Reads like an article: parse, build, fit, save, say what to run next.
+"""
+
+import dataclasses
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from sim.checkpoint import CheckpointError
+from sim.command import new_app, run_app
+from sim.network import FLOAT_BITS, NetworkError
+from training.config import ConfigError, RunConfig, differences
+from training.data import DataError, load_dataset
+from training.display import RunDisplay, console, show_run
+from training.loop import DivergedError
+from training.presets import PRESETS
+from training.record import provenance
+from training.runner import FINAL_FILE, RECORD_FILE, Runner
+from training.schemes import SchemeError, find_scheme
+
+app = new_app()
+
+
+@app.command()
+def main(  # noqa: PLR0913 - one parameter per option
+    scheme: Annotated[str, typer.Option(help="individual, single-level, skip-level or takd")],
+    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100 or npz")] = "digits",
+    data: Annotated[Path | None, typer.Option(help="where the data are: a folder, or the .npz file")] = None,
+    model: Annotated[str, typer.Option(help="resnet8, 14, 20, 32, 44 or 56")] = "resnet20",
+    width: Annotated[int, typer.Option(help="channels of the first stage")] = 16,
+    bits: Annotated[int | None, typer.Option(help="bits of the student's weights and activations: 1 to 8, 16, 32 "
+                                                  "(float)  [default: 2]")] = None,
+    path: Annotated[str | None, typer.Option(help="precisions from teacher to student, for example 32,8,4,2")] = None,
+    preset: Annotated[str, typer.Option(help="recipe: quick, report (as published) or code (as its code ran)")] = "quick",
+    epochs: Annotated[int | None, typer.Option(help="epochs of each step of a ladder")] = None,
+    batch: Annotated[int | None, typer.Option(help="images in a batch")] = None,
+    lr: Annotated[float | None, typer.Option(help="first learning rate")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine, or multistep: a tenth from each milestone on")] = None,
+    milestones: Annotated[str | None, typer.Option(help="epochs of a multistep schedule, for example 45,90")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty")] = None,
+    momentum: Annotated[float | None, typer.Option(help="momentum of SGD")] = None,
+    kd_weight: Annotated[float | None, typer.Option(help="l in (1 - l) CE + l T^2 KL")] = None,
+    temperature: Annotated[float | None, typer.Option(help="T of the distillation loss")] = None,
+    kl_reduction: Annotated[str | None, typer.Option(help="batch, or classes: the mean over classes too")] = None,
+    boundary_bits: Annotated[str | None, typer.Option(help="bits of the first and last layer, or float")] = None,
+    skip_bits: Annotated[int, typer.Option(help="bits of the residual path")] = 8,
+    quantizer: Annotated[str, typer.Option(help="dorefa")] = "dorefa",
+    seed: Annotated[int, typer.Option(help="seed of weights, order and augmentation")] = 0,
+    train_limit: Annotated[int | None, typer.Option(help="train on the first N images only")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="folder of the run  [default: runs/SCHEME-DATA-MODEL-BITS-SEED]")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="checkpoint to take a step of the ladder from")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the run in the folder, if there is one")] = False,
+) -> None:
+    """Train a low-precision network by distillation and write its checkpoint."""
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
+    recipe = dataclasses.asdict(PRESETS[preset])
+    given = {"epochs": epochs, "batch": batch, "lr": lr, "schedule": schedule, "weight_decay": weight_decay,
+             "momentum": momentum, "kd_weight": kd_weight, "temperature": temperature, "kl_reduction": kl_reduction,
+             "milestones": None if milestones is None else _integers("milestones", milestones),
+             "boundary_bits": None if boundary_bits is None else _boundary(boundary_bits)}
+    recipe |= {key: value for key, value in given.items() if value is not None}
+    config = RunConfig(
+        scheme=scheme, dataset=dataset, data=str(data or ""), model=model, width=width, path=_path(scheme, bits, path),
+        preset=preset, skip_bits=skip_bits, quantizer=quantizer, seed=seed, train_limit=train_limit,
+        teacher=str(teacher or ""), **recipe)
+    torch_device = _device(device)
+    images = load_dataset(dataset, data)
+    folder = out or config.default_out
+    record = _open_folder(folder, config, resume, device)
+    started = time.perf_counter()
+    with RunDisplay() as display:
+        runner = Runner(config, images, folder, torch_device, display, record)
+        if record.get("status") != "finished":
+            runner.run()
+    show_run(runner.record, images.label)
+    console.print(f"{time.perf_counter() - started:.0f} s.  The checkpoint: {folder / FINAL_FILE}")
+    console.print(f"Next, run it bit-true:\n    {next_command(config, folder)}", highlight=False)
+
+
+def next_command(config: RunConfig, folder: Path) -> str:
+    """The exact evaluation of this run's checkpoint."""
+    bits = config.bits if config.bits != FLOAT_BITS else 8
+    boundary = " --boundary-bits 8" if config.boundary_bits == FLOAT_BITS else ""
+    return f"python -m sim.eval --model {shlex.quote(str(folder / FINAL_FILE))} --bits {bits}{boundary} --verify"
+
+
+def _path(scheme: str, bits: int | None, path: str | None) -> tuple[int, ...]:
+    if path is None:
+        student = 2 if bits is None else bits
+        RunConfig.check_bits(student)
+        return find_scheme(scheme).default_path(student)
+    steps = _integers("path", path)
+    if bits is not None and steps[-1] != bits:
+        raise ConfigError(f"path {path} ends at {steps[-1]} bits, --bits says {bits}")
+    return steps
+
+
+def _integers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option}: {text!r} is not a list of whole numbers such as 32,8,4,2") from None
+
+
+def _boundary(text: str) -> int:
+    if text == "float":
+        return FLOAT_BITS
+    if not text.isdecimal():
+        raise ConfigError(f"boundary-bits: {text!r} is not allowed, choose 2 to 8, 16 or float")
+    return int(text)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
+        return torch.device(name)
+    raise ConfigError(f"device: {name!r} is not available here, choose cpu" + (" or cuda" if torch.cuda.is_available() else ""))
+
+
+def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str) -> dict[str, object]:
+    """The record of the run in `folder`: a new one, or the one to continue."""
+    fresh = {"kind": "training", "config": config.to_json(), **provenance("training.run", device), "steps": {}}
+    file = folder / RECORD_FILE
+    if not file.exists():
+        if folder.exists() and any(folder.glob("*.pt")):
+            raise ConfigError(f"{folder} holds checkpoints but no {RECORD_FILE}: choose another --out")
+        return fresh
+    if not resume:
+        raise ConfigError(f"{folder} already holds a run: continue it with --resume or choose another --out")
+    try:
+        record = json.loads(file.read_text())
+        other = record["config"]
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{file} is damaged: choose another --out") from None
+    if changed := differences(config.to_json(), other):
+        raise ConfigError(f"{folder} holds another run ({'; '.join(changed)}): choose another --out")
+    return dict(record)
+
+
+if __name__ == "__main__":
+    run_app(app, ConfigError, SchemeError, DataError, NetworkError, CheckpointError, DivergedError)

@@ -19,8 +19,8 @@ class IntFormat:
     signed: bool
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 32:
-            raise ValueError(f"an integer format has 1 to 32 bits, not {self.bits}")
+        if not 1 <= self.bits <= 63:
+            raise ValueError(f"an integer format has 1 to 63 bits, not {self.bits}")
 
     @property
     def min(self) -> int:

@@ -1,0 +1,243 @@
+"""python -m sim.eval: the accuracy of a checkpoint on integer hardware, to the last bit."""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sim.accumulator import END, Accumulator, AccumulatorOverflowError
+from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from sim.command import new_app, run_app
+from sim.files import write_text_atomically
+from sim.hardware import HardwareSpec
+from sim.lower import LowerError, lower
+from sim.machine import Machine
+from sim.network import FLOAT_BITS, NetworkError, NetworkSpec, Precision
+from sim.program import ConvOp, Program
+from training.data import DataError, Images, load_dataset
+from training.network import QuantNetwork
+from training.record import provenance
+
+app = new_app()
+console = Console(soft_wrap=not sys.stdout.isatty())
+
+
+class EvalError(ValueError):
+    """An option with a value that is not allowed, and what is."""
+
+
+@app.command()
+def main(  # noqa: PLR0913 - one parameter per option
+    model: Annotated[Path, typer.Option(help="checkpoint of training.run")],
+    bits: Annotated[int | None, typer.Option(help="bits of weights and activations, 1 to 8 or 16  [default: as trained]")
+                    ] = None,
+    boundary_bits: Annotated[int | None, typer.Option(help="bits of the first and last layer  [default: as trained]")
+                             ] = None,
+    accumulator: Annotated[int | None, typer.Option(help="bits of the accumulator of inner layers  [default: unlimited]")
+                           ] = None,
+    boundary_accumulator: Annotated[int | None, typer.Option(
+        help="bits of the accumulator of the first and last layer  [default: unlimited]")] = None,
+    overflow: Annotated[str, typer.Option(help="wrap, saturate or error")] = "wrap",
+    tile: Annotated[str, typer.Option(help="products summed before they reach the accumulator: 1, N or end")] = "1",
+    requant: Annotated[str, typer.Option(help="fp32 (equal to the model) or tflite_single (integers only)")] = "fp32",
+    dataset: Annotated[str | None, typer.Option(help="digits, cifar10, cifar100 or npz  [default: the checkpoint's]")
+                       ] = None,
+    data: Annotated[Path | None, typer.Option(help="where the data are  [default: the checkpoint's]")] = None,
+    limit: Annotated[int | None, typer.Option(help="evaluate the first N test images only")] = None,
+    batch: Annotated[int, typer.Option(help="images run at a time")] = 100,
+    verify: Annotated[bool, typer.Option("--verify", help="compare every code with the torch model")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to a file")] = None,
+    save_program: Annotated[Path | None, typer.Option(help="write the integer program to a file (.npz)")] = None,
+) -> None:
+    """Run a trained network in integers on its test set."""
+    for name, value in (("limit", limit), ("batch", batch)):
+        if value is not None and value < 1:
+            raise EvalError(f"{name}: {value} is not allowed, choose 1 or more images")
+    hardware = _hardware(accumulator, boundary_accumulator, overflow, tile, requant)
+    checkpoint = load_checkpoint(model)
+    spec = checkpoint.spec.at(_precision(checkpoint.spec.precision, bits, boundary_bits))
+    images = _test_images(checkpoint, dataset, data, limit)
+    program = lower(spec, hardware)
+    if spec.precision != checkpoint.spec.precision:
+        console.print(f"trained as {checkpoint.spec.precision}; its float weights are requantized to {spec.precision}, "
+                      "without further training", highlight=False)
+    if save_program is not None:
+        program.save(save_program)
+    machine = Machine(program)
+    started = time.perf_counter()
+    result = _evaluate(machine, spec if verify else None, images[1], batch)
+    result["seconds"] = time.perf_counter() - started
+    _show(program, machine, spec, images[0], result)
+    if json_file is not None:
+        record = _record(model, checkpoint, spec, hardware, images[0], program, machine, result)
+        write_text_atomically(json_file, json.dumps(record, indent=1, allow_nan=False) + "\n")
+    if verify and requant == "fp32" and result["differing"]:
+        raise typer.Exit(1)
+
+
+def _hardware(accumulator: int | None, boundary: int | None, overflow: str, tile: str, requant: str) -> HardwareSpec:
+    if tile != "end" and not (tile.isdecimal() and int(tile) >= 1):
+        raise EvalError(f"tile: {tile!r} is not allowed, choose 1 or more products, or end")
+    size = END if tile == "end" else int(tile)
+    try:
+        return HardwareSpec(Accumulator(accumulator, overflow, size),  # type: ignore[arg-type]
+                            Accumulator(boundary, overflow, size), requant)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise EvalError(str(error)) from None
+
+
+def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Precision:
+    """The widths to run at: as trained, except where told otherwise."""
+    inner = trained.inner if bits is None else bits
+    if inner == FLOAT_BITS:
+        raise EvalError("bits: a float network needs --bits, choose 1 to 8 or 16")
+    if boundary is None:
+        boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
+    if boundary == FLOAT_BITS:
+        raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
+    return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip)
+
+
+def _test_images(checkpoint: Checkpoint, name: str | None, path: Path | None, limit: int | None) -> tuple[str, Images]:
+    saved = checkpoint.dataset
+    if path is None and (name is None or name == saved["name"]) and saved["path"]:
+        path = Path(saved["path"])
+    data = load_dataset(name or saved["name"], path)
+    image = checkpoint.spec.graph.input
+    channels, height, width = data.test.pixels.shape[1:]
+    if (height, width, channels) != (image.height, image.width, image.channels):
+        raise DataError(f"the network reads images of {image.height}x{image.width}x{image.channels}, "
+                        f"{data.label} has {height}x{width}x{channels}")
+    if int(data.test.labels.max()) >= checkpoint.spec.graph.classes:
+        raise DataError(f"{data.label} has label {int(data.test.labels.max())}, "
+                        f"the network knows 0 to {checkpoint.spec.graph.classes - 1}")
+    return data.label, data.test.first(limit)
+
+
+def _evaluate(machine: Machine, spec: NetworkSpec | None, images: Images, batch: int) -> dict[str, Any]:
+    """Accuracy and speed of the machine; with a spec also the comparison with the torch model of it."""
+    model = None if spec is None else QuantNetwork.from_spec(spec)
+    differing: dict[str, int] = {op.name: 0 for op in machine.program.ops}
+    right = compared = largest = 0
+    simulating = 0.0
+    pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    labels = images.labels.numpy()
+    machine.run(pixels[:1])  # compile before the clock starts, then forget
+    machine.reset()
+    with _progress() as progress:
+        task = progress.add_task("images", total=len(labels), accuracy=0.0)
+        for start in range(0, len(labels), batch):
+            part = pixels[start : start + batch]
+            trace: dict[str, np.ndarray] = {}
+            begun = time.perf_counter()
+            logits = machine.run(part, trace if model else None)
+            simulating += time.perf_counter() - begun
+            right += int((logits.argmax(1) == labels[start : start + batch]).sum())
+            if model is not None:
+                wrong, count, distance = _compare(machine, model, part, trace)
+                compared, largest = compared + count, max(largest, distance)
+                for name, number in wrong.items():
+                    differing[name] += number
+            done = min(start + batch, len(labels))
+            progress.update(task, completed=done, accuracy=100.0 * right / done)
+    result: dict[str, Any] = {"images": len(labels), "accuracy": 100.0 * right / len(labels),
+                              "images_per_second": len(labels) / simulating}
+    if model is not None:
+        result |= {"compared": compared, "differing": sum(differing.values()), "largest_difference": largest,
+                   "differing_by_layer": differing}
+    return result
+
+
+def _compare(machine: Machine, model: QuantNetwork, pixels: np.ndarray, trace: dict[str, np.ndarray]
+             ) -> tuple[dict[str, int], int, int]:
+    """Differing codes by operation, codes compared, largest difference in codes.
+
+    Under `fp32` the two run side by side and everything must be equal, logits included (C4).  An integer requantizer is
+    compared operation by operation on the torch model's own codes, logits aside (C5).
+    """
+    expected: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        nchw = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+        model(nchw, expected)
+    wanted = {name: codes.permute(0, 2, 3, 1).numpy() for name, codes in expected.items()}
+    integer_only = any(op.requant.name != "fp32" for op in machine.program.convolutions)
+    if integer_only:
+        inputs = {op.name: wanted[op.name].astype(op.format.dtype) for op in machine.program.ops if op.format}
+        # on a machine of its own, so that no overflow is counted twice
+        judge = Machine(machine.program)
+        trace = {op.name: judge.apply(op, pixels, inputs) for op in machine.program.ops if op.format}
+    wrong, compared, largest = {}, 0, 0
+    for name, codes in trace.items():
+        unequal = codes != wanted[name]
+        wrong[name] = int(unequal.sum())
+        compared += codes.size
+        if wrong[name] and codes.dtype.kind in "iu":
+            largest = max(largest, int(np.abs(codes.astype(np.int64) - wanted[name].astype(np.int64)).max()))
+    return wrong, compared, largest
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
+                    TextColumn("{task.fields[accuracy]:.2f} %"), TimeRemainingColumn(compact=True), console=console,
+                    disable=not console.is_terminal, transient=True)
+
+
+def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
+    table = Table(title="layers", title_justify="left")
+    for column in ("layer", "output", "input", "weights", "MACs", "accumulator", "safe bits", "overflows", "of outputs"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    if "compared" in result:
+        table.add_column("codes differ", justify="right")
+    for op in program.ops:
+        cells = _layer_cells(op, machine) if isinstance(op, ConvOp) else None
+        if cells is not None or ("compared" in result and result["differing_by_layer"][op.name]):
+            differ = [str(result["differing_by_layer"][op.name])] if "compared" in result else []
+            table.add_row(op.name, "x".join(map(str, op.shape)), *(cells or ["", "", "", "", "", "", ""]), *differ)
+    console.print(table)
+    overflowed = sum(int(counts.sum()) for counts in machine.overflows.values())
+    console.print(f"{spec.precision}, {program.convolutions[0].requant.name} requantizer, "
+                  f"{program.macs:,} MACs an image, {overflowed:,} overflows, program {program.digest()[:16]}",
+                  highlight=False)
+    console.print(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
+                  f"{result['images_per_second']:.0f} images/s", highlight=False)
+    if "compared" in result:
+        console.print(f"{result['differing']:,} of {result['compared']:,} codes differ from the torch model"
+                      + (f", by at most {result['largest_difference']}" if result["largest_difference"] else ""),
+                      highlight=False)
+        if result["differing"] and overflowed:
+            console.print("the torch model has no accumulator limit: overflows make codes differ", highlight=False)
+
+
+def _layer_cells(op: ConvOp, machine: Machine) -> list[str]:
+    overflows = int(machine.overflows[op.name].sum())
+    outputs = machine.images * op.shape[0] * op.shape[1] * op.shape[2]
+    share = f"{100.0 * overflows / outputs:.3f} %" if overflows else "0"
+    weights = f"{op.weight_bits} bit ({op.weight_format})"
+    return [str(op.operand), weights, f"{op.macs:,}", str(op.accumulator), str(op.safe_bits), f"{overflows:,}", share]
+
+
+def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: HardwareSpec, label: str,
+            program: Program, machine: Machine, result: dict[str, Any]) -> dict[str, Any]:
+    layers = [{"name": op.name, "shape": list(op.shape), "operand": str(op.operand), "weight_bits": op.weight_bits,
+               "weights": str(op.weight_format), "macs": op.macs, "safe_bits": op.safe_bits,
+               "accumulator": dataclasses.asdict(op.accumulator),
+               "overflows": int(machine.overflows[op.name].sum()),
+               "overflows_by_channel": machine.overflows[op.name].tolist(),
+               "outputs": machine.images * op.shape[0] * op.shape[1] * op.shape[2]} for op in program.convolutions]
+    return {"kind": "evaluation", "model": str(model), **provenance("sim.eval"), "dataset": label,
+            "precision": dataclasses.asdict(spec.precision), "trained_precision": dataclasses.asdict(
+                checkpoint.spec.precision), "hardware_spec": dataclasses.asdict(hardware),
+            "training": dict(checkpoint.training), "program": program.digest(), "result": result, "layers": layers}
+
+
+if __name__ == "__main__":
+    run_app(app, EvalError, CheckpointError, NetworkError, DataError, LowerError, AccumulatorOverflowError)

@@ -1,0 +1,61 @@
+"""The one place that decides how kernels are compiled.
+
+Compiled code is kept in a folder named by a digest of sim's sources, the versions and the processor: numba itself only
+looks at the file of a kernel, and would go on using code whose callees have changed.
+"""
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+
+
+def source_digest() -> str:
+    """A digest of everything that compiled kernels depend on."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).resolve().parent.parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    cpu = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
+    facts = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__, *cpu,
+             os.environ.get("NUMBA_BOUNDSCHECK", ""))
+    digest.update(repr(facts).encode())
+    return digest.hexdigest()[:16]
+
+
+def _prepare_cache() -> bool:
+    """Point numba to the folder of this digest; False if no folder can be written."""
+    base = Path(os.environ.get("BITTRUE_CACHE_DIR") or
+                Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bittrue")
+    folder = base / source_digest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError):
+        return False
+    numba.config.CACHE_DIR = str(folder)
+    return True
+
+
+_CACHE = _prepare_cache()
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a loop: parallel where it says prange, IEEE arithmetic as written, no silent fast math."""
+    compiled: Callable[..., Any] = numba.njit(
+        parallel=True, fastmath=False, error_model="numpy", nogil=True, cache=_CACHE)(function)
+    return compiled
+
+
+def inline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a scalar helper that kernels call."""
+    compiled: Callable[..., Any] = numba.njit(
+        fastmath=False, error_model="numpy", nogil=True, cache=_CACHE)(function)
+    return compiled

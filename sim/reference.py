@@ -1,0 +1,149 @@
+"""A program in plain Python integers: slow, obvious, and independent.  What the kernels are checked against.
+
+It reads the constants of a program and shares no arithmetic with the rest of sim: no numpy operation, no kernel, no
+requantizer.  Tensors of one image are nested lists [row][column][channel].
+"""
+
+import struct
+from typing import Any
+
+Image = list[list[list[int]]]
+
+
+def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """(every operation's result, overflows per convolution and channel) for one image of pixels 0 .. 255."""
+    values: dict[str, Any] = {}
+    overflows: dict[str, list[int]] = {}
+    for op in program.ops:
+        x = values.get(op.source)
+        match op.kind:
+            case "input":
+                table = op.table.tolist()
+                values[op.name] = [[[table[c][p] for c, p in enumerate(pixel)] for pixel in row] for row in pixels]
+            case "conv":
+                sums, overflows[op.name] = convolve(
+                    x, op.weights.tolist(), op.stride, op.padding, op.groups,
+                    op.accumulator.bits, op.accumulator.overflow, op.accumulator.tile)
+                values[op.name] = requantize(sums, op, values.get(op.skip))
+            case "table":
+                table = op.table.tolist()
+                values[op.name] = [[[table[code] for code in pixel] for pixel in row] for row in x]
+            case "shortcut":
+                before = (op.shape[2] - len(x[0][0])) // 2
+                after = op.shape[2] - len(x[0][0]) - before
+                values[op.name] = [[[0] * before + pixel + [0] * after for pixel in row[:: op.stride]]
+                                   for row in x[:: op.stride]]
+            case "pool":
+                values[op.name] = requantize(window_sums(x, op.size, op.stride, op.padding), op, None)
+    return values, overflows
+
+
+def convolve(x: Image, weights: list, stride: int, padding: int, groups: int,
+             bits: int | None, overflow: str, tile: int) -> tuple[Image, list[int]]:
+    """Register contents [row][column][channel] after all products, and overflowed outputs per channel.
+
+    weights[kernel row][kernel column][in channel of the group][channel].
+    """
+    channels, depth = len(weights[0][0][0]), len(weights[0][0])
+    height, width = len(x), len(x[0])
+    overflows = [0] * channels
+    result: Image = []
+    for top in range(-padding, height + padding - len(weights) + 1, stride):
+        result.append([])
+        for left in range(-padding, width + padding - len(weights[0]) + 1, stride):
+            pixel = []
+            for o in range(channels):
+                first = o // (channels // groups) * depth
+                products = []
+                for a, weight_row in enumerate(weights):
+                    for b, weight in enumerate(weight_row):
+                        inside = 0 <= top + a < height and 0 <= left + b < width
+                        for c in range(depth):
+                            code = x[top + a][left + b][first + c] if inside else 0
+                            products.append(code * weight[c][o])
+                total, overflowed = accumulate(products, bits, overflow, tile)
+                overflows[o] += overflowed
+                pixel.append(total)
+            result[-1].append(pixel)
+    return result, overflows
+
+
+def accumulate(products: list[int], bits: int | None, overflow: str, tile: int) -> tuple[int, bool]:
+    """(what the register holds at the end, whether this output counts as overflowed); contract C6."""
+    exact = sum(products)
+    if bits is None:
+        return exact, False
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    size = tile or len(products)
+    register, clipped = 0, False
+    for start in range(0, len(products), size):
+        total = register + sum(products[start : start + size])
+        if overflow == "wrap":
+            register = (total - low) % 2**bits + low
+        else:
+            register = max(low, min(high, total))
+            clipped = clipped or register != total
+    return register, (register != exact) if overflow == "wrap" else clipped
+
+
+def window_sums(x: Image, size: int, stride: int, padding: int) -> Image:
+    """Sums of each channel over size x size windows."""
+    height, width, channels = len(x), len(x[0]), len(x[0][0])
+    return [[[sum(x[i][j][c]
+                  for i in range(top, top + size) if 0 <= i < height
+                  for j in range(left, left + size) if 0 <= j < width) for c in range(channels)]
+             for left in range(-padding, width + padding - size + 1, stride)]
+            for top in range(-padding, height + padding - size + 1, stride)]
+
+
+def requantize(sums: Image, op: Any, skip: Image | None) -> Any:
+    """Codes of the operation's format, or logits if it has none."""
+    rule = {"fp32": fp32, "tflite_single": tflite_single}[op.requant.name]
+    constants = {name: array.tolist() for name, array in op.requant.arrays().items()}
+    limits = None if op.format is None else _limits(op.format.bits, op.format.signed)
+    return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits)
+              for c, total in enumerate(pixel)] for j, pixel in enumerate(row)] for i, row in enumerate(sums)]
+
+
+def fp32(total: int, channel: int, skip: int | None, constants: Any, limits: tuple[int, int] | None) -> float:
+    """Two or four float32 operations, each rounded on its own; logits are not rounded to codes."""
+    steps = round_to_float32(round_to_float32(total) * constants["gain"][channel])
+    steps = round_to_float32(steps + constants["offset"][channel])
+    if skip is not None:
+        steps = round_to_float32(steps + round_to_float32(skip * constants["skip_gain"][0]))
+    if limits is None:
+        return steps
+    return max(limits[0], min(limits[1], round(steps)))  # Python rounds half to even
+
+
+def tflite_single(total: int, channel: int, skip: int | None, constants: Any, limits: tuple[int, int] | None) -> int:
+    """x * multiplier / 2^shift, ties toward plus infinity, of a sum that saturates to 32 bits with its bias."""
+    pre_shift = constants["pre_shift"][channel]
+    scaled = total * 2**pre_shift if pre_shift >= 0 else shift_right(total, -pre_shift)
+    x = max(-(2**31), min(2**31 - 1, scaled + constants["bias"][channel]))
+    code = shift_right(x * constants["multiplier"][channel], constants["shift"][channel])
+    if skip is not None:
+        code += shift_right(skip * constants["skip_multiplier"][0], constants["skip_shift"][0])
+    low, high = limits or _limits(28, True)
+    return max(low, min(high, code))
+
+
+def shift_right(value: int, shift: int) -> int:
+    """value / 2^shift rounded to the nearest integer, ties toward plus infinity."""
+    return (2 * value + 2**shift) // 2 ** (shift + 1)
+
+
+def round_to_float32(value: float) -> float:
+    """The float32 nearest to a float64 (or int below 2^53), ties to even; infinite beyond the range.
+
+    A sum or product of two float32 rounded to float64 and then to float32 equals one rounding: 53 >= 2 * 24 + 2.
+    """
+    try:
+        rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+    return rounded
+
+
+def _limits(bits: int, signed: bool) -> tuple[int, int]:
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

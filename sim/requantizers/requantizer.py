@@ -1,0 +1,69 @@
+"""What every requantizer is: an affine per channel, made of numbers that its hardware has."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sim.formats import IntFormat
+
+
+class RequantizeError(ValueError):
+    """An affine that this requantizer cannot express, and why."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """What is to be computed, in real numbers: steps = sums * gain + offset (+ skip * skip_gain), then round and clamp.
+
+    `gain` and `offset` are float64 [channels]; `bounds` are the smallest and largest sums that can occur.
+    """
+
+    gain: np.ndarray
+    offset: np.ndarray
+    skip_gain: float | None
+    bounds: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.gain).all() and np.isfinite(self.offset).all()):
+            raise RequantizeError("the folded batch norm is not finite")
+
+
+@dataclass(frozen=True)
+class Requantizer:
+    """Numbers of one layer.  Fields are arrays, saved with the program as they are."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def build(cls, affine: Affine, target: IntFormat) -> "Requantizer":
+        """The nearest this hardware has to an affine.  Raises RequantizeError if there is none."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_logits(cls, affine: Affine) -> tuple["Requantizer", float]:
+        """For the last layer: the requantizer and what one unit of its results stands for."""
+        raise NotImplementedError
+
+    def codes(self, sums: np.ndarray, skip: np.ndarray | None, target: IntFormat) -> np.ndarray:
+        """int sums [N, H, W, C] and the residual's codes (or None) -> codes of the format `target`."""
+        raise NotImplementedError
+
+    def logits(self, sums: np.ndarray) -> np.ndarray:
+        """int sums [N, H, W, C] -> logits of the same shape."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Fields by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def check(self, channels: int) -> None:
+        """Raise RequantizeError unless every array has its type, its shape and allowed values."""
+        raise NotImplementedError
+
+
+def check_array(name: str, array: np.ndarray, dtype: str, shape: tuple[int, ...]) -> None:
+    """Raise RequantizeError unless the array has this type and shape."""
+    if array.dtype != np.dtype(dtype) or array.shape != shape:
+        raise RequantizeError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")

@@ -1,0 +1,143 @@
+"""`tflite_single`: integers only.  A bias, a 31-bit multiplier and a right shift per channel, rounded once, half up.
+
+The arithmetic of TensorFlow Lite's reference kernels with single rounding (MultiplyByQuantizedMultiplier):
+
+    x    = saturate_int32(sum + bias)
+    code = clamp((x * multiplier + 2^(shift - 1)) >> shift)                            ARITHMETIC.md, equation 9
+
+A layer whose affine this cannot hold to within half a code (a gain above 1/2, or a bias beyond 30 bits) first scales the
+sum by 2^pre_shift; with pre_shift = 0, nearly always, nothing is added to TFLite's rule.  A residual is rescaled by a
+multiplier and shift of its own and added before the clamp.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numba import prange
+
+from sim.formats import IntFormat
+from sim.kernels.jit import inline, kernel
+from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
+
+INT32_MAX = 2**31 - 1
+MAX_SHIFT = 62
+LOGIT_FORMAT = IntFormat(28, signed=True)
+
+
+@dataclass(frozen=True)
+class TfliteSingle(Requantizer):
+    """int64 arrays per channel, and of length 1 for the residual."""
+
+    name: ClassVar[str] = "tflite_single"
+    pre_shift: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    shift: np.ndarray
+    skip_multiplier: np.ndarray
+    skip_shift: np.ndarray
+
+    @classmethod
+    def build(cls, affine: Affine, target: IntFormat) -> "TfliteSingle":
+        """Integers nearest to the affine, found in float64."""
+        reach = max(map(abs, affine.bounds))
+        rows = [_channel(float(gain), float(offset), reach, target.bits)
+                for gain, offset in zip(affine.gain, affine.offset, strict=True)]
+        columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
+        skip = [np.array([number], np.int64) for number in quantize_multiplier(affine.skip_gain or 0.0)]
+        return cls(*columns, *skip)
+
+    @classmethod
+    def build_logits(cls, affine: Affine) -> tuple["TfliteSingle", float]:
+        """Integer logits on one scale for all classes: twice the largest gain, so that every gain is at most 1/2."""
+        unit = 2.0 * float(np.abs(affine.gain).max()) or 1.0
+        return cls.build(Affine(affine.gain / unit, affine.offset / unit, None, affine.bounds), LOGIT_FORMAT), unit
+
+    def codes(self, sums: np.ndarray, skip: np.ndarray | None, target: IntFormat) -> np.ndarray:
+        """Equation 9."""
+        out = np.empty(sums.shape, target.dtype)
+        residual = np.zeros((1, 1, 1, 1), np.uint8) if skip is None else skip
+        _requantize(sums, self.pre_shift, self.bias, self.multiplier, self.shift, residual, skip is not None,
+                    self.skip_multiplier, self.skip_shift, target.min, target.max, out)
+        return out
+
+    def logits(self, sums: np.ndarray) -> np.ndarray:
+        """Integer logits (int32)."""
+        return self.codes(sums, None, LOGIT_FORMAT)
+
+    def check(self, channels: int) -> None:
+        """Types, shapes, and shifts and multipliers that the arithmetic allows."""
+        for name, shape in (("pre_shift", (channels,)), ("bias", (channels,)), ("multiplier", (channels,)),
+                            ("shift", (channels,)), ("skip_multiplier", (1,)), ("skip_shift", (1,))):
+            check_array(name, getattr(self, name), "int64", shape)
+        for name, least, most in (("pre_shift", -MAX_SHIFT, MAX_SHIFT), ("bias", -(2**61), 2**61),
+                                  ("multiplier", -INT32_MAX, INT32_MAX), ("shift", 1, MAX_SHIFT),
+                                  ("skip_multiplier", 0, INT32_MAX), ("skip_shift", 1, MAX_SHIFT)):
+            array = getattr(self, name)
+            if array.min() < least or array.max() > most:
+                raise RequantizeError(f"{name} must be from {least} to {most}")
+
+
+def quantize_multiplier(real: float) -> tuple[int, int]:
+    """(multiplier, shift) with real ~ multiplier / 2^shift, 2^30 <= |multiplier| < 2^31, 1 <= shift <= 62.
+
+    Numbers too small for the largest shift become 0, as in TFLite.  Raises RequantizeError from 2^30 on.
+    """
+    fraction, exponent = math.frexp(abs(real))
+    multiplier = math.floor(fraction * 2**31 + 0.5)
+    if multiplier == 2**31:
+        multiplier, exponent = 2**30, exponent + 1
+    shift = 31 - exponent
+    if shift < 1:
+        raise RequantizeError(f"a gain of {real:g} codes per unit is too large for a multiplier and a shift")
+    if shift > MAX_SHIFT or multiplier == 0:
+        return 0, 1
+    return (multiplier if real > 0 else -multiplier), shift
+
+
+def _channel(gain: float, offset: float, reach: int, bits: int) -> tuple[int, int, int, int]:
+    """(pre_shift, bias, multiplier, shift) of one channel."""
+    plain = 0.0 < abs(gain) <= 0.5 and abs(offset / gain) <= 2.0**30 and reach + abs(offset / gain) < 2.0**31
+    # Otherwise scale the sum so that its unit is worth between 2^-(margin + 1) and 2^-margin codes: fine enough for the
+    # bias, yet coarse enough that a sum which saturates 32 bits is far outside every code.
+    margin = max(28 - bits, 1)
+    pre_shift = 0 if plain else -MAX_SHIFT if gain == 0.0 else math.frexp(gain)[1] + margin
+    if gain == 0.0 or pre_shift < -MAX_SHIFT:  # no sum below 2^61 can move the result
+        pre_shift, scaled = -MAX_SHIFT, math.ldexp(1.0, -margin)
+    else:
+        scaled = math.ldexp(gain, -pre_shift)
+    if pre_shift > 0 and reach.bit_length() + pre_shift > 61:
+        raise RequantizeError(f"a gain of {gain:g} codes per unit is too large for tflite_single")
+    bias = offset / scaled
+    if abs(bias) >= 2.0**61:
+        raise RequantizeError(f"an offset of {offset:g} codes is too large for tflite_single")
+    return (pre_shift, round(bias), *quantize_multiplier(scaled))
+
+
+@inline
+def _rescale(x: int, multiplier: int, shift: int) -> int:
+    """x * multiplier / 2^shift, ties up.  |x| <= 2^31 and |multiplier| < 2^31 keep the product inside int64."""
+    return (np.int64(x) * np.int64(multiplier) + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
+
+
+@kernel
+def _requantize(sums: np.ndarray, pre_shift: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
+                skip: np.ndarray, has_skip: bool, skip_multiplier: np.ndarray, skip_shift: np.ndarray,
+                low: int, high: int, out: np.ndarray) -> None:
+    images, rows, columns, channels = sums.shape
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        for j in range(columns):
+            for c in range(channels):
+                x = np.int64(sums[n, i, j, c])
+                if pre_shift[c] > 0:
+                    x = x << pre_shift[c]
+                elif pre_shift[c] < 0:
+                    x = (x + (np.int64(1) << (-pre_shift[c] - 1))) >> -pre_shift[c]
+                x = min(max(x + bias[c], np.int64(-INT32_MAX - 1)), np.int64(INT32_MAX))
+                code = _rescale(x, multiplier[c], shift[c])
+                if has_skip:
+                    code += _rescale(np.int64(skip[n, i, j, c]), skip_multiplier[0], skip_shift[0])
+                out[n, i, j, c] = min(max(code, low), high)

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -192,37 +194,38 @@ def _progress() -> Progress:
 
 
 def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
-    table = Table(title="layers", title_justify="left")
-    for column in ("layer", "output", "input", "weights", "MACs", "accumulator", "safe bits", "overflows", "of outputs"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    if "compared" in result:
-        table.add_column("codes differ", justify="right")
+    columns = ["layer", "output", "formats", "MACs", "accumulator", "safe", "overflows"]
+    differing = result.get("differing_by_layer")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for column in columns + (["differ"] if differing else []):
+        table.add_column(column, justify="left" if column == "layer" else "right", no_wrap=True)
     for op in program.ops:
-        cells = _layer_cells(op, machine) if isinstance(op, ConvOp) else None
-        if cells is not None or ("compared" in result and result["differing_by_layer"][op.name]):
-            differ = [str(result["differing_by_layer"][op.name])] if "compared" in result else []
-            table.add_row(op.name, "x".join(map(str, op.shape)), *(cells or ["", "", "", "", "", "", ""]), *differ)
+        cells = _layer_cells(op, machine) if isinstance(op, ConvOp) else [""] * (len(columns) - 1)
+        differ = [f"{differing[op.name]:,}"] if differing else []
+        if isinstance(op, ConvOp) or (differing and differing[op.name]):
+            table.add_row(op.name, *cells, *differ)
     console.print(table)
     overflowed = sum(int(counts.sum()) for counts in machine.overflows.values())
-    console.print(f"{spec.precision}, {program.convolutions[0].requant.name} requantizer, "
-                  f"{program.macs:,} MACs an image, {overflowed:,} overflows, program {program.digest()[:16]}",
-                  highlight=False)
-    console.print(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
-                  f"{result['images_per_second']:.0f} images/s", highlight=False)
-    if "compared" in result:
-        console.print(f"{result['differing']:,} of {result['compared']:,} codes differ from the torch model"
-                      + (f", by at most {result['largest_difference']}" if result["largest_difference"] else ""),
-                      highlight=False)
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    say("formats: input x weights, u unsigned, s signed; safe: accumulator bits that can never overflow")
+    say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
+        f"{overflowed:,} overflows; program {program.digest()[:16]}")
+    say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
+        f"{result['images_per_second']:.0f} images/s")
+    if differing:
+        say(f"{result['differing']:,} of {result['compared']:,} codes differ from the torch model"
+            + (f", by at most {result['largest_difference']}" if result["largest_difference"] else ""))
         if result["differing"] and overflowed:
-            console.print("the torch model has no accumulator limit: overflows make codes differ", highlight=False)
+            say("the torch model has no accumulator limit: overflows make codes differ")
 
 
 def _layer_cells(op: ConvOp, machine: Machine) -> list[str]:
     overflows = int(machine.overflows[op.name].sum())
     outputs = machine.images * op.shape[0] * op.shape[1] * op.shape[2]
-    share = f"{100.0 * overflows / outputs:.3f} %" if overflows else "0"
-    weights = f"{op.weight_bits} bit ({op.weight_format})"
-    return [str(op.operand), weights, f"{op.macs:,}", str(op.accumulator), str(op.safe_bits), f"{overflows:,}", share]
+    share = f"{overflows:,} ({100.0 * overflows / outputs:.2f} %)" if overflows else "0"
+    accumulator = "unlimited" if op.accumulator.bits is None else f"{op.accumulator.bits} {op.accumulator.overflow}"
+    return ["x".join(map(str, op.shape)), f"{op.operand} x {op.weight_format}", f"{op.macs:,}", accumulator,
+            str(op.safe_bits), share]
 
 
 def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: HardwareSpec, label: str,
@@ -231,7 +234,7 @@ def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: Ha
                "weights": str(op.weight_format), "macs": op.macs, "safe_bits": op.safe_bits,
                "accumulator": dataclasses.asdict(op.accumulator),
                "overflows": int(machine.overflows[op.name].sum()),
-               "overflows_by_channel": machine.overflows[op.name].tolist(),
+               **({"overflows_by_channel": counts.tolist()} if (counts := machine.overflows[op.name]).any() else {}),
                "outputs": machine.images * op.shape[0] * op.shape[1] * op.shape[2]} for op in program.convolutions]
     return {"kind": "evaluation", "model": str(model), **provenance("sim.eval"), "dataset": label,
             "precision": dataclasses.asdict(spec.precision), "trained_precision": dataclasses.asdict(

@@ -1,0 +1,133 @@
+"""python -m training.sweep: many runs, each trained and evaluated bit-true, their records kept in results/records.
+
+Every run is the command that a user would type, so its record is its provenance.  An interrupted sweep goes on where it
+was; runs share teachers, so that no network is trained twice.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+import typer
+
+from sim.command import new_app, run_app
+from training.runner import FINAL_FILE, RECORD_FILE
+
+RUNS = Path("runs")
+RECORDS = Path("results/records")
+
+
+class SweepError(RuntimeError):
+    """A run that failed, or a sweep that does not exist."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One student: its scheme and path, and the job whose student is its teacher."""
+
+    scheme: str
+    path: str
+    teacher: str = ""
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Unique in its sweep."""
+        return f"{self.scheme}-{self.path.replace(',', '-')}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Jobs in an order in which teachers come first, for every seed."""
+
+    options: tuple[str, ...]
+    seeds: int
+    jobs: tuple[Job, ...]
+
+
+TEACHER_ASSISTANT_JOBS = (
+    Job("individual", "32"),
+    Job("individual", "8"),
+    Job("individual", "4"),
+    Job("individual", "2"),
+    Job("individual", "1"),
+    Job("single-level", "8,4", "individual-8"),
+    Job("single-level", "4,2", "individual-4"),
+    Job("single-level", "2,1", "individual-2"),
+    Job("skip-level", "32,4", "individual-32"),
+    Job("skip-level", "32,2", "individual-32"),
+    Job("skip-level", "32,1", "individual-32"),
+    Job("takd", "32,8,4", "individual-32"),
+    Job("takd", "32,8,4,2", "takd-32-8-4"),
+    Job("takd", "32,8,4,2,1", "takd-32-8-4-2"),
+)
+
+SWEEPS: Mapping[str, Sweep] = MappingProxyType({
+    "digits": Sweep(("--dataset", "digits"), 5, TEACHER_ASSISTANT_JOBS),
+    # equal compute: 12 epochs for the student alone, or 4 for each of three steps
+    "cifar10-q75": Sweep(
+        ("--dataset", "npz", "--data", "data/cifar10-q75.npz", "--batch", "128", "--lr", "0.1"), 1,
+        (Job("individual", "2", options=("--epochs", "12")), Job("takd", "32,4,2", options=("--epochs", "4")))),
+})
+
+app = new_app()
+
+
+@app.command()
+def main(
+    name: Annotated[str, typer.Argument(help="digits or cifar10-q75")],
+    seeds: Annotated[int | None, typer.Option(help="how many seeds  [default: the sweep's]")] = None,
+) -> None:
+    """Train and evaluate every job of a sweep that has no record yet."""
+    if name not in SWEEPS:
+        raise SweepError(f"unknown sweep {name!r}, choose one of {', '.join(SWEEPS)}")
+    sweep = SWEEPS[name]
+    count = sweep.seeds if seeds is None else seeds
+    todo = [(seed, job) for seed in range(count) for job in sweep.jobs]
+    for number, (seed, job) in enumerate(todo, 1):
+        print(f"[{number}/{len(todo)}] {job.name}, seed {seed}", flush=True)
+        run_job(name, sweep, job, seed)
+
+
+def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
+    """Train, evaluate, keep both records."""
+    out = run_folder(name, job.name, seed)
+    kept = RECORDS / name / f"{job.name}-seed{seed}"
+    evaluation = out / "eval.json"
+    if not _is_finished(out):
+        teacher = ("--teacher", str(run_folder(name, job.teacher, seed) / FINAL_FILE)) if job.teacher else ()
+        _call("training.run", "--scheme", job.scheme, "--path", job.path, *sweep.options, *job.options,
+              "--seed", str(seed), *teacher, "--out", str(out), "--resume")
+    bits = job.path.split(",")[-1]
+    if bits != "32" and not evaluation.exists():
+        _call("sim.eval", "--model", str(out / FINAL_FILE), "--bits", bits, "--verify", "--json", str(evaluation))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(out / RECORD_FILE, f"{kept}.train.json")
+    if evaluation.exists():
+        shutil.copyfile(evaluation, f"{kept}.eval.json")
+
+
+def run_folder(sweep: str, job: str, seed: int) -> Path:
+    """Where a job's checkpoints lie."""
+    return RUNS / sweep / f"{job}-seed{seed}"
+
+
+def _is_finished(out: Path) -> bool:
+    return (out / FINAL_FILE).exists() and '"status": "finished"' in (out / RECORD_FILE).read_text()
+
+
+def _call(module: str, *options: str) -> None:
+    result = subprocess.run([sys.executable, "-m", module, *options], env={**os.environ, "COLUMNS": "140"},
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise SweepError(f"{module} {' '.join(options)}: {result.stderr.strip() or f'status {result.returncode}'}")
+
+
+if __name__ == "__main__":
+    run_app(app, SweepError)

@@ -29,8 +29,11 @@ from training.data import DataError, Images, load_dataset
 from training.network import QuantNetwork
 from training.record import provenance
 
+OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
+
 app = new_app()
 console = Console(soft_wrap=not sys.stdout.isatty())
+TABLE_WIDTH = 96
 
 
 class EvalError(ValueError):
@@ -194,9 +197,9 @@ def _progress() -> Progress:
 
 
 def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
-    columns = ["layer", "output", "formats", "MACs", "accumulator", "safe", "overflows"]
+    columns = ["layer", "output", "formats", "MACs", "acc.", "safe", "overflows"]
     differing = result.get("differing_by_layer")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns + (["differ"] if differing else []):
         table.add_column(column, justify="left" if column == "layer" else "right", no_wrap=True)
     for op in program.ops:
@@ -204,10 +207,10 @@ def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, res
         differ = [f"{differing[op.name]:,}"] if differing else []
         if isinstance(op, ConvOp) or (differing and differing[op.name]):
             table.add_row(op.name, *cells, *differ)
-    console.print(table)
+    console.print(table, width=max(console.width, TABLE_WIDTH))
     overflowed = sum(int(counts.sum()) for counts in machine.overflows.values())
     say = partial(console.print, highlight=False, soft_wrap=True)
-    say("formats: input x weights, u unsigned, s signed; safe: accumulator bits that can never overflow")
+    say("formats: input x weights, u unsigned, s signed; acc.: accumulator bits; safe: bits that can never overflow")
     say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
         f"{overflowed:,} overflows; program {program.digest()[:16]}")
     say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
@@ -222,10 +225,19 @@ def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, res
 def _layer_cells(op: ConvOp, machine: Machine) -> list[str]:
     overflows = int(machine.overflows[op.name].sum())
     outputs = machine.images * op.shape[0] * op.shape[1] * op.shape[2]
-    share = f"{overflows:,} ({100.0 * overflows / outputs:.2f} %)" if overflows else "0"
-    accumulator = "unlimited" if op.accumulator.bits is None else f"{op.accumulator.bits} {op.accumulator.overflow}"
-    return ["x".join(map(str, op.shape)), f"{op.operand} x {op.weight_format}", f"{op.macs:,}", accumulator,
+    share = f"{overflows:,} {100.0 * overflows / outputs:.2f}%" if overflows else "0"
+    register = op.accumulator
+    width = "no limit" if register.bits is None else f"{register.bits} {OVERFLOW_WORDS[register.overflow]}"
+    return ["x".join(map(str, op.shape)), f"{op.operand} x {op.weight_format}", _short(op.macs), width,
             str(op.safe_bits), share]
+
+
+def _short(number: int) -> str:
+    """Three digits and a unit."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
 
 
 def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: HardwareSpec, label: str,

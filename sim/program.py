@@ -223,7 +223,7 @@ def _check_conv(op: ConvOp, before: Mapping[str, Op]) -> None:
         raise ProgramError(f"its residual {op.skip} has another shape")
     if op.safe_bits > 63:
         raise ProgramError("its sums can pass 64 bits")
-    op.requant.check(op.shape[2])
+    op.requant.check(op.shape[2], max(map(abs, op.bounds)))
 
 
 def _check_requantized_table(op: TableOp, before: Mapping[str, Op]) -> None:
@@ -248,9 +248,9 @@ def _check_pool(op: PoolOp, before: Mapping[str, Op]) -> None:
     source = _source(op, before)
     sides = (output_side(source.shape[axis], op.size, op.stride, op.padding) for axis in (0, 1))
     _check_shape(op, (*sides, source.shape[2]))  # type: ignore[arg-type]
-    if op.format is None:
-        raise ProgramError("a pool gives codes")
-    op.requant.check(op.shape[2])
+    if op.format is None or source.format is None:
+        raise ProgramError("a pool reads and gives codes")
+    op.requant.check(op.shape[2], op.size**2 * (source.format.max + 1))
 
 
 _CHECKS: dict[type[Op], Callable[[Any, Mapping[str, Op]], None]] = {

@@ -194,7 +194,8 @@ class RescaleLayer(nn.Module):
             area = self.row.kernel**2
             if x.bound != float("inf") and area * x.bound >= EXACT_FLOAT32:
                 values = values.double()
-            values = F.avg_pool2d(values, self.row.kernel, self.row.stride, self.row.padding, divisor_override=1).float()
+            values = F.pad(values, (self.row.padding,) * 4)  # avg_pool2d itself allows no padding beyond half a window
+            values = F.avg_pool2d(values, self.row.kernel, self.row.stride, divisor_override=1).float()
         gain = torch.tensor(x.scale / (area * self.activate.step), dtype=torch.float32, device=values.device)
         return self.activate(values * gain)
 

@@ -10,6 +10,8 @@ from sim.formats import IntFormat
 from sim.kernels.jit import kernel
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
 
+LARGEST = 1e37
+
 
 @dataclass(frozen=True)
 class Fp32(Requantizer):
@@ -23,9 +25,7 @@ class Fp32(Requantizer):
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "Fp32":
         """Round each float64 number once."""
-        largest = np.abs(affine.gain) * max(map(abs, affine.bounds)) + np.abs(affine.offset)
-        if (largest > 1e38).any():
-            raise RequantizeError("the folded batch norm can leave the range of float32")
+        _check_range(affine.gain, affine.offset, max(map(abs, affine.bounds)))
         return cls(affine.gain.astype(np.float32), affine.offset.astype(np.float32),
                    np.array([affine.skip_gain or 0.0], np.float32))
 
@@ -49,13 +49,20 @@ class Fp32(Requantizer):
         product: np.ndarray = sums.astype(np.float32) * self.gain
         return product + self.offset
 
-    def check(self, channels: int) -> None:
+    def check(self, channels: int, reach: int) -> None:
         """Types, shapes and finite values."""
         for name, shape in (("gain", (channels,)), ("offset", (channels,)), ("skip_gain", (1,))):
             array = getattr(self, name)
             check_array(name, array, "float32", shape)
-            if not np.isfinite(array).all():
-                raise RequantizeError(f"{name} holds values that are not finite")
+            if not (np.abs(array) <= LARGEST).all():
+                raise RequantizeError(f"{name} holds values that are not finite or beyond {LARGEST:g}")
+        _check_range(self.gain, self.offset, reach)
+
+
+def _check_range(gain: np.ndarray, offset: np.ndarray, reach: int) -> None:
+    """No sum may leave float32: infinities would meet, and their difference is no number."""
+    if (np.abs(gain.astype(np.float64)) * reach + np.abs(offset.astype(np.float64)) > LARGEST).any():
+        raise RequantizeError("the folded batch norm can leave the range of float32")
 
 
 @kernel

@@ -58,8 +58,8 @@ class Requantizer:
         """Fields by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
-    def check(self, channels: int) -> None:
-        """Raise RequantizeError unless every array has its type, its shape and allowed values."""
+    def check(self, channels: int, reach: int) -> None:
+        """Raise RequantizeError unless every array has its type, its shape and values that sums up to `reach` allow."""
         raise NotImplementedError
 
 

@@ -66,7 +66,7 @@ class TfliteSingle(Requantizer):
         """Integer logits (int32)."""
         return self.codes(sums, None, LOGIT_FORMAT)
 
-    def check(self, channels: int) -> None:
+    def check(self, channels: int, reach: int) -> None:
         """Types, shapes, and shifts and multipliers that the arithmetic allows."""
         for name, shape in (("pre_shift", (channels,)), ("bias", (channels,)), ("multiplier", (channels,)),
                             ("shift", (channels,)), ("skip_multiplier", (1,)), ("skip_shift", (1,))):
@@ -77,6 +77,8 @@ class TfliteSingle(Requantizer):
             array = getattr(self, name)
             if array.min() < least or array.max() > most:
                 raise RequantizeError(f"{name} must be from {least} to {most}")
+        if reach.bit_length() + int(self.pre_shift.max()) > MAX_SHIFT - 1:
+            raise RequantizeError(f"pre_shift {self.pre_shift.max()} can push a sum of {reach} out of 64 bits")
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -107,7 +109,7 @@ def _channel(gain: float, offset: float, reach: int, bits: int) -> tuple[int, in
         pre_shift, scaled = -MAX_SHIFT, math.ldexp(1.0, -margin)
     else:
         scaled = math.ldexp(gain, -pre_shift)
-    if pre_shift > 0 and reach.bit_length() + pre_shift > 61:
+    if pre_shift > 0 and reach.bit_length() + pre_shift > MAX_SHIFT - 1:
         raise RequantizeError(f"a gain of {gain:g} codes per unit is too large for tflite_single")
     bias = offset / scaled
     if abs(bias) >= 2.0**61:

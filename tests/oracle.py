@@ -1,0 +1,46 @@
+"""Plain Python numbers: what quantizers and folding must give.  Imports nothing of the project."""
+
+import math
+import struct
+from fractions import Fraction
+
+
+def half_even(value: float) -> int:
+    """Nearest integer, ties to even (Python's own rule)."""
+    return round(value)
+
+
+def dorefa_tanh(x: float) -> float:
+    y = min(max(x, -20.0), 20.0) / 32
+    z = y * y
+    t = y * (((z + 378.0) * z + 17325.0) * z + 135135.0) / (((z * 28.0 + 3150.0) * z + 62370.0) * z + 135135.0)
+    for _ in range(5):
+        t = (t + t) / (t * t + 1.0)
+    return t
+
+
+def dorefa_weights(weights: list[float], bits: int) -> tuple[list[int], float]:
+    if bits == 1:
+        return [1 if w >= 0 else -1 for w in weights], mean_magnitude(weights)
+    n = 2**bits - 1
+    squashed = [dorefa_tanh(w) for w in weights]
+    peak = max(abs(t) for t in squashed)
+    ratios = [t / peak for t in squashed] if peak else squashed
+    return [2 * half_even((r * 0.5 + 0.5) * n) - n for r in ratios], 1 / n
+
+
+def mean_magnitude(weights: list[float]) -> float:
+    peak = max(abs(w) for w in weights)
+    if peak == 0:
+        return 0.0
+    total = sum(half_even(abs(w) / peak * 2.0**40) for w in weights)
+    return peak * (total / (len(weights) * 2.0**40))
+
+
+def float32(value: float) -> float:
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def rounded_quotient(numerator: int, denominator: int) -> int:
+    """numerator / denominator to the nearest integer, ties toward plus infinity."""
+    return math.floor(Fraction(numerator, denominator) + Fraction(1, 2))

@@ -1,0 +1,126 @@
+"""The machine against plain Python integers: every operation, width, accumulator and requantizer."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim import reference
+from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, prefix_bounds
+from sim.formats import IntFormat
+from sim.machine import Machine
+from sim.program import ConvOp, InputOp, Program
+from sim.requantizers.fp32 import Fp32
+from tests.strategies import codes, conv_ops, programs
+
+
+def assert_same(program: Program, pixels: np.ndarray) -> None:
+    machine = Machine(program)
+    trace: dict[str, np.ndarray] = {}
+    machine.run(pixels, trace)
+    expected_overflows = {op.name: np.zeros(op.shape[2], np.int64) for op in program.convolutions}
+    for index, image in enumerate(pixels):
+        values, overflows = reference.run(program, image.tolist())
+        for name, value in values.items():
+            np.testing.assert_array_equal(trace[name][index], np.array(value), err_msg=name, strict=False)
+        for name, counts in overflows.items():
+            expected_overflows[name] += np.array(counts)
+    for name, counts in expected_overflows.items():
+        np.testing.assert_array_equal(machine.overflows[name], counts, err_msg=name)
+
+
+def image_codes(program: Program, data: st.DataObject, count: int = 1) -> np.ndarray:
+    return codes(data.draw, (count, *program.ops[0].shape), IntFormat(8, signed=False)).astype(np.uint8)
+
+
+@given(st.data())
+def test_machine__equals_plain_integers_in_every_operation(data):
+    program = data.draw(programs())
+    assert_same(program, image_codes(program, data))
+
+
+@given(st.data())
+def test_convolution__equals_plain_integers_for_every_accumulator(data):
+    form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
+    shape = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 18))
+    table = np.tile(np.linspace(form.min, form.max, 256).round(), (shape[2], 1)).astype(form.dtype)
+    image = InputOp("image", "", shape, form, table)
+    conv = data.draw(conv_ops("logits", image, [], last=True))
+    program = Program((image, conv))
+    assert_same(program, image_codes(program, data))
+
+
+def single(weights: np.ndarray, form: IntFormat, accumulator: Accumulator) -> Program:
+    """One pixel of as many channels as there are products, one output: its logit is the register's content."""
+    count = weights.shape[0]
+    table = np.tile(np.arange(256) + form.min, (count, 1)).astype(form.dtype)
+    one = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
+    return Program((
+        InputOp("image", "", (1, 1, count), form, table),
+        ConvOp("logits", "image", (1, 1, 1), None, skip="", weights=weights.reshape(1, 1, count, 1).astype(np.int32),
+               stride=1, padding=0, groups=1, operand=form, weight_format=IntFormat(9, signed=True), weight_bits=8,
+               accumulator=accumulator, requant=one)))
+
+
+@pytest.mark.parametrize(("accumulator", "register", "overflowed"), [
+    (Accumulator(8, "saturate", 1), 127 - 100 + 50, 1),  # 100, 200 -> 127, 27, 77
+    (Accumulator(8, "saturate", 2), 127 - 50, 1),        # 200 -> 127, then -100 + 50
+    (Accumulator(8, "saturate", 0), 127, 1),             # 150 at once
+    (Accumulator(8, "wrap", 1), 150 - 256, 1),
+    (Accumulator(8, "wrap", 0), 150 - 256, 1),
+    (Accumulator(9, "saturate", 1), 150, 0),
+    (Accumulator(None), 150, 0),
+])
+def test_accumulator__by_hand(accumulator, register, overflowed):
+    program = single(np.array([100, 100, -100, 50]), IntFormat(8, signed=False), accumulator)
+    machine = Machine(program)
+    logits = machine.run(np.ones((1, 1, 1, 4), np.uint8))
+    assert logits.tolist() == [[register]]
+    assert machine.overflows["logits"].tolist() == [overflowed]
+
+
+def test_wrap__does_not_count_excursions_that_cancel():
+    program = single(np.array([100, 100, -100]), IntFormat(8, signed=False), Accumulator(8, "wrap", 1))
+    machine = Machine(program)
+    assert machine.run(np.ones((1, 1, 1, 3), np.uint8)).tolist() == [[100]]
+    assert machine.overflows["logits"].tolist() == [0]
+
+
+def test_error__names_layer_channel_and_safe_width():
+    program = single(np.array([100, 100, -100]), IntFormat(8, signed=False), Accumulator(8, "error", 1))
+    with pytest.raises(AccumulatorOverflowError, match=r"logits, channel 0: .* 8-bit .* 17 bits can never overflow"):
+        Machine(program).run(np.ones((1, 1, 1, 3), np.uint8))
+
+
+def test_error__passes_where_nothing_overflows():
+    program = single(np.array([100, -100, 100]), IntFormat(8, signed=False), Accumulator(8, "error", 1))
+    assert Machine(program).run(np.ones((1, 1, 1, 3), np.uint8)).tolist() == [[100]]
+
+
+@given(st.data())
+def test_prefix_bounds__hold_every_partial_sum_and_are_reached(data):
+    operand = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
+    weights = codes(data.draw, (1, 1, data.draw(st.integers(1, 8)), 1), IntFormat(8, signed=True))
+    low, high = (int(bound[0]) for bound in prefix_bounds(weights, operand))
+    column = weights.ravel().tolist()
+    ends = (operand.min, operand.max)
+    assert high == sum(max(0, *(w * x for x in ends)) for w in column)
+    assert low == sum(min(0, *(w * x for x in ends)) for w in column)
+
+
+@given(st.integers(-(2**40), 0), st.integers(0, 2**40))
+def test_bits_for__is_the_narrowest_register(low, high):
+    bits = bits_for(low, high)
+    assert -(2 ** (bits - 1)) <= low
+    assert high < 2 ** (bits - 1)
+    assert bits == 1 or not (-(2 ** (bits - 2)) <= low and high < 2 ** (bits - 2))
+
+
+@pytest.mark.parametrize(("pixels", "message"), [
+    (np.zeros((1, 1, 1, 3), np.int64), "uint8"), (np.zeros((1, 3), np.uint8), "uint8"),
+    (np.zeros((1, 1, 1, 4), np.uint8), "uint8"),
+])
+def test_run__refuses_other_pixels(pixels, message):
+    program = single(np.array([1, 2, 3]), IntFormat(8, signed=False), Accumulator())
+    with pytest.raises(ValueError, match=message):
+        Machine(program).run(pixels)

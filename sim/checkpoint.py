@@ -9,7 +9,9 @@ A file that torch.load reads with weights_only=True, so nothing in it is ever ex
 """
 
 import dataclasses
+import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,13 +50,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "arrays": {name: torch.tensor(array) for name, array in spec.arrays.items()},
         "dataset": dict(checkpoint.dataset), "training": dict(checkpoint.training),
     }
-    write_atomically(path, lambda file: torch.save(payload, file))
+    save_payload(path, payload)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read."""
-    with open(path, "rb"):  # a missing or unreadable file is an OSError of its own, not a bad checkpoint
-        pass
     payload = load_payload(path)
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a {FORMAT} file")
@@ -69,19 +69,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def load_payload(path: Path) -> Any:
-    """torch.load that never executes what a file says and turns every complaint into a CheckpointError."""
-    import warnings
+def save_payload(path: Path, payload: Any) -> None:
+    """torch.save, completely or not at all; built in memory, because torch turns a full disk into other errors."""
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
+
+def load_payload(path: Path) -> Any:
+    """torch.load that never executes what a file says.  OSError if it cannot be read, CheckpointError if it is damaged."""
+    content = io.BytesIO(path.read_bytes())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about foreign pickles; the error below says it all
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it holds objects other than plain data" if "weights" in str(error).lower() else "not a torch file"
         raise CheckpointError(f"{path}: refused, {reason}; nothing in it was executed") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError,
-            AssertionError, UnicodeDecodeError, OverflowError, ImportError) as error:
+    except Exception as error:  # parsers of damaged bytes fail in every way there is
         raise CheckpointError(f"{path}: damaged or not a torch file ({type(error).__name__})") from None
 
 

@@ -11,10 +11,22 @@ from typing import BinaryIO, cast
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then rename it to `path`.
 
-    Whatever fails, `path` is untouched and nothing is left behind.  Raises OSError as the disk does.
+    Whatever fails, `path` is untouched and nothing is left behind.  Raises OSError with the path and the disk's reason.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        _write_and_rename(handle, name, path, write)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """`write_atomically` for UTF-8 text."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _write_and_rename(handle: int, name: str, path: Path, write: Callable[[BinaryIO], object]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             write(cast(BinaryIO, file))
@@ -28,8 +40,3 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """`write_atomically` for UTF-8 text."""
-    write_atomically(path, lambda file: file.write(text.encode()))

@@ -4,10 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sim.checkpoint import CheckpointError, load_payload
-from sim.files import write_atomically
+from sim.checkpoint import CheckpointError, load_payload, save_payload
 
 FORMAT = "bittrue-resume-1"
 
@@ -25,7 +22,7 @@ class ResumeState:
 
     def save(self, path: Path) -> None:
         """Write atomically."""
-        write_atomically(path, lambda file: torch.save({"format": FORMAT, **self.__dict__}, file))
+        save_payload(path, {"format": FORMAT, **self.__dict__})
 
     @classmethod
     def load(cls, path: Path) -> "ResumeState | None":

@@ -61,9 +61,9 @@ class Runner:
         """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
         steps = find_scheme(self.config.scheme).plan(self.config.path)
         self.record.setdefault("steps", {})
-        self._adopt_teacher(steps)
+        first = self._adopt_teacher(steps)
         for index, step in enumerate(steps):
-            if not self._file(step.name).exists():
+            if index >= first and not self._file(step.name).exists():
                 self._train_step(index, step)
         student = self._load(steps[-1].name)
         test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
@@ -73,10 +73,10 @@ class Runner:
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
 
-    def _adopt_teacher(self, steps: list[Step]) -> None:
-        """A given teacher stands in for the step of its width and for all before it."""
+    def _adopt_teacher(self, steps: list[Step]) -> int:
+        """Let a given teacher stand in for the step of its width and all before it; returns the first step to train."""
         if not self.config.teacher:
-            return
+            return 0
         given = load_checkpoint(Path(self.config.teacher))
         bits = given.spec.precision.inner
         if bits not in self.config.path[:-1]:
@@ -84,12 +84,11 @@ class Runner:
             raise ConfigError(f"teacher {self.config.teacher} has {bits} bits and the path is {path}: name a path through it")
         if given.spec.graph != self.graph:
             raise ConfigError(f"teacher {self.config.teacher} is another network, or was trained on other data")
-        while steps[0].bits != bits:
-            steps.pop(0)
-        adopted = steps.pop(0)
+        index, adopted = next((index, step) for index, step in enumerate(steps) if step.bits == bits)
         self.record["steps"].setdefault(adopted.name, {"bits": bits, "from": self.config.teacher, "epochs": []})
         if not self._file(adopted.name).exists():
             save_checkpoint(self._file(adopted.name), given)
+        return index + 1
 
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config

@@ -21,7 +21,9 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
         fail(error.format_message(), USAGE_ERROR)
     except Exit as error:
         sys.exit(error.exit_code)
-    except (*expected, OSError, MemoryError) as error:
+    except Exception as error:
+        if not isinstance(error, (*expected, OSError, MemoryError)):
+            raise
         fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         fail("interrupted; a training run goes on with --resume", 130)

@@ -218,7 +218,7 @@ def _check_conv(op: ConvOp, before: Mapping[str, Op]) -> None:
     if not op.weight_format.contains(op.weights):
         raise ProgramError(f"its weights do not fit {op.weight_format}")
     sides = (output_side(source.shape[axis], op.weights.shape[axis], op.stride, op.padding) for axis in (0, 1))
-    _check_shape(op, (*sides, op.weights.shape[3]))  # type: ignore[arg-type]
+    _check_shape(op, (*sides, op.weights.shape[3]))
     if op.skip and (_source(op, before, op.skip).shape != op.shape or op.format is None):
         raise ProgramError(f"its residual {op.skip} has another shape")
     if op.safe_bits > 63:

@@ -15,7 +15,7 @@ def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int
     values: dict[str, Any] = {}
     overflows: dict[str, list[int]] = {}
     for op in program.ops:
-        x = values.get(op.source)
+        x: Any = values.get(op.source)
         match op.kind:
             case "input":
                 table = op.table.tolist()

@@ -1,6 +1,8 @@
 """Torch, numpy and plain Python find the same codes; gradients are those worked out by hand."""
 
 import math
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from sim.formats import IntFormat
 from sim.quantizers import QUANTIZERS as NUMPY_QUANTIZERS
 from sim.quantizers.dorefa import tanh as numpy_tanh
+from sim.reference import shift_right
+from sim.requantizers import Affine
+from sim.requantizers.fp32 import Fp32
+from sim.requantizers.requantizer import RequantizeError
+from sim.requantizers.tflite_single import TfliteSingle, quantize_multiplier
 from tests import oracle
 from tests.strategies import BITS
 from training.quantizers import QUANTIZERS as TORCH_QUANTIZERS
@@ -84,3 +92,79 @@ def test_all_zero_weights__have_codes():
     assert codes.tolist() == [1, 1, 1]  # 3/2 rounds to the even 2
     assert scale == 1 / 3
     assert NUMPY_QUANTIZERS["dorefa"].weight_codes(np.zeros(3, np.float32), 1)[1] == 0.0
+
+
+def rounding_table() -> list[tuple[float, dict[str, int]]]:
+    """The table of sim/ARITHMETIC.md: documentation and test data at once."""
+    text = (Path(__file__).resolve().parent.parent / "sim" / "ARITHMETIC.md").read_text()
+    lines = [line.strip("| ").split("|") for line in text.split("## Rounding, by name")[1].split("##")[0].splitlines() if line[:1] == "|"]
+    names = [cell.split()[0].strip(",") for cell in lines[0]]
+    return [(float(cells[0]), dict(zip(names[1:], map(int, cells[1:]), strict=True))) for cells in lines[2:]]
+
+
+@pytest.mark.parametrize(("value", "rounded"), rounding_table())
+def test_rounding_table__is_what_the_code_does(value, rounded):
+    halves = int(value * 2)
+    assert rounded["half_even"] == np.rint(value) == torch.tensor(value).round() == oracle.half_even(value)
+    assert rounded["half_up"] == shift_right(halves, 1) == oracle.rounded_quotient(halves, 2)
+    assert rounded["half_up"] == TfliteSingle.build(
+        Affine(np.array([0.5]), np.array([0.0]), None, (-9, 9)), IntFormat(8, signed=True)).codes(
+            np.full((1, 1, 1, 1), halves), None, IntFormat(8, signed=True)).item()
+    assert rounded["half_away"] == math.copysign(math.floor(abs(value) + 0.5), value)
+    assert rounded["floor"] == math.floor(value)
+
+
+@given(st.floats(1e-9, 1e9))
+def test_quantize_multiplier__is_the_nearest_of_31_bits(real):
+    multiplier, shift = quantize_multiplier(real)
+    assert 2**30 <= multiplier < 2**31
+    assert abs(Fraction(real) * 2**shift - multiplier) <= Fraction(1, 2)
+    assert quantize_multiplier(-real) == (-multiplier, shift)
+
+
+@pytest.mark.parametrize(("real", "expected"), [
+    (0.0, (0, 1)), (1.0, (2**30, 30)), (0.5, (2**30, 31)), (1 - 2.0**-40, (2**30, 30)), (2.0**-40, (0, 1)),
+    (2.0**29, (2**30, 1)),
+])
+def test_quantize_multiplier__at_its_edges(real, expected):
+    assert quantize_multiplier(real) == expected
+
+
+def test_quantize_multiplier__refuses_what_does_not_fit():
+    with pytest.raises(RequantizeError, match="too large"):
+        quantize_multiplier(2.0**30)
+
+
+@given(sums=hnp.arrays(np.int64, 20, elements=st.one_of(
+           st.integers(-(2**34), 2**34), st.sampled_from([-(2**31), 2**31 - 1, 2**31, 0, 1, -1]))),
+       multiplier=st.one_of(st.integers(1 - 2**31, 2**31 - 1), st.sampled_from([2**30, 2**31 - 1, 1 - 2**31, 0])),
+       shift=st.integers(1, 62), bias=st.integers(-(2**40), 2**40), pre_shift=st.integers(-40, 20),
+       skip=st.one_of(st.none(), st.integers(0, 65535)))
+def test_tflite_single__equals_its_oracle_over_the_whole_domain(sums, multiplier, shift, bias, pre_shift, skip):
+    form = IntFormat(16, signed=True)
+    one = [np.array([number], np.int64) for number in (pre_shift, bias, multiplier, shift, abs(multiplier), shift)]
+    requant = TfliteSingle(*one)
+    residual = None if skip is None else np.full((1, 20, 1, 1), skip, np.uint16)
+    got = requant.codes(sums.reshape(1, 20, 1, 1), residual, form).ravel().tolist()
+    for total, code in zip(sums.tolist(), got, strict=True):
+        x = oracle.rounded_quotient(total, 2**-pre_shift) if pre_shift < 0 else total * 2**pre_shift
+        x = min(max(x + bias, -(2**31)), 2**31 - 1)
+        expected = oracle.rounded_quotient(x * multiplier, 2**shift)
+        if skip is not None:
+            expected += oracle.rounded_quotient(skip * abs(multiplier), 2**shift)
+        assert code == min(max(expected, form.min), form.max)
+
+
+@given(sums=hnp.arrays(np.int64, 20, elements=st.one_of(st.integers(-(2**40), 2**40), st.integers(-100, 100))),
+       gain=st.floats(-1e6, 1e6, width=32), offset=st.floats(-1e6, 1e6, width=32),
+       skip=st.one_of(st.none(), st.integers(0, 255)), skip_gain=st.floats(0, 16, width=32))
+def test_fp32__equals_its_oracle(sums, gain, offset, skip, skip_gain):
+    requant = Fp32(*(np.array([number], np.float32) for number in (gain, offset, skip_gain)))
+    form = IntFormat(8, signed=False)
+    residual = None if skip is None else np.full((1, 20, 1, 1), skip, np.uint8)
+    got = requant.codes(sums.reshape(1, 20, 1, 1), residual, form).ravel().tolist()
+    for total, code in zip(sums.tolist(), got, strict=True):
+        steps = oracle.float32(oracle.float32(oracle.float32(total) * gain) + offset)
+        if skip is not None:
+            steps = oracle.float32(steps + oracle.float32(skip * skip_gain))
+        assert code == min(max(oracle.half_even(steps), 0), 255)

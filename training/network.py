@@ -1,13 +1,12 @@
 """A torch module from a graph: the fake-quantized model (FQ)."""
 
 from collections.abc import MutableMapping
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sim.network import Conv, Graph, NetworkSpec, Precision
+from sim.network import Graph, NetworkSpec, Precision
 from training.layers import Codes, Norm, build_layer
 
 
@@ -54,14 +53,8 @@ class QuantNetwork(nn.Module):
         """The inverse of `spec`, in eval mode."""
         model = cls(spec.graph, spec.precision, spec.quantizer)
         model.load_state_dict({f"rows.{name}": torch.tensor(array) for name, array in spec.arrays.items()})
-        return cast(QuantNetwork, model.to(memory_format=torch.channels_last).eval())
+        return model.channels_last().eval()
 
-    def macs(self) -> int:
-        """Multiply-accumulates for one image."""
-        shapes = self.graph.shapes()
-        total = 0
-        for row in self.graph.rows:
-            if isinstance(row, Conv):
-                height, width, channels = shapes[row.name]
-                total += height * width * channels * row.kernel**2 * (shapes[row.source][2] // row.groups)
-        return total
+    def channels_last(self) -> "QuantNetwork":
+        """This module with its weights in the layout that convolutions run fastest in."""
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -122,7 +122,8 @@ def _boundary(text: str) -> int:
 def _device(name: str) -> torch.device:
     if name == "cpu" or (name.startswith("cuda") and torch.cuda.is_available()):
         return torch.device(name)
-    raise ConfigError(f"device: {name!r} is not available here, choose cpu" + (" or cuda" if torch.cuda.is_available() else ""))
+    choices = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+    raise ConfigError(f"device: {name!r} is not available here, choose {choices}")
 
 
 def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str) -> dict[str, object]:

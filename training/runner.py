@@ -81,7 +81,8 @@ class Runner:
         bits = given.spec.precision.inner
         if bits not in self.config.path[:-1]:
             path = ",".join(map(str, self.config.path))
-            raise ConfigError(f"teacher {self.config.teacher} has {bits} bits and the path is {path}: name a path through it")
+            raise ConfigError(f"teacher {self.config.teacher} has {bits} bits and the path is {path}: "
+                              "name a path through it")
         if given.spec.graph != self.graph:
             raise ConfigError(f"teacher {self.config.teacher} is another network, or was trained on other data")
         index, adopted = next((index, step) for index, step in enumerate(steps) if step.bits == bits)
@@ -93,8 +94,7 @@ class Runner:
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config
         torch.manual_seed(_seed(config.seed, index, 0))
-        model = QuantNetwork(self.graph, config.precision(step.bits), config.quantizer)
-        model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = QuantNetwork(self.graph, config.precision(step.bits), config.quantizer).channels_last().to(self.device)
         teacher = self._load(step.teacher) if step.teacher else None
         if teacher is not None:
             model.start_from(teacher)

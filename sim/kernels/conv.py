@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from sim.kernels.jit import kernel
+from sim.kernels.jit import inline, kernel
 
 Kernel = Callable[..., Any]
 
@@ -43,57 +43,52 @@ def _make_exact(integer: Any) -> Kernel:
 
 
 def _make_saturating(integer: Any) -> Kernel:
+    @inline
+    def fold(partial: np.ndarray, low: int, high: int, register: np.ndarray, clipped: np.ndarray) -> None:
+        """Add a tile's sums to the registers, clip, remember who was clipped, begin the next tile."""
+        for o in range(len(partial)):
+            total = integer(register[o] + partial[o])
+            bounded = min(max(total, integer(low)), integer(high))
+            clipped[o] |= np.uint8(total != bounded)
+            register[o] = bounded
+            partial[o] = integer(0)
+
+    @inline
+    def add_products(value: int, weights: np.ndarray, partial: np.ndarray) -> None:
+        for o in range(len(partial)):
+            partial[o] = integer(partial[o] + integer(integer(value) * integer(weights[o])))
+
     @kernel
     def conv_saturating(x: np.ndarray, w: np.ndarray, stride: int, groups: int, tile: int, low: int, high: int,
                         sums: np.ndarray, clipped: np.ndarray) -> None:
         images, rows, columns, channels = sums.shape
         kernel_rows, kernel_columns, depth, _ = w.shape
         per_group = channels // groups
-        minimum, maximum = integer(low), integer(high)
         for line in prange(images * rows):
             n = line // rows
             i = line % rows
+            sums[n, i] = integer(0)
+            clipped[n, i] = np.uint8(0)
             partial = np.zeros(per_group, sums.dtype)
             for j in range(columns):
                 for group in range(groups):
                     first = group * per_group
                     register = sums[n, i, j, first : first + per_group]
                     flags = clipped[n, i, j, first : first + per_group]
-                    register[:] = integer(0)
-                    flags[:] = np.uint8(0)
-                    partial[:] = integer(0)
                     waiting = 0
                     for a in range(kernel_rows):
                         for b in range(kernel_columns):
                             for c in range(depth):
-                                value = integer(x[n, i * stride + a, j * stride + b, group * depth + c])
-                                weights = w[a, b, c, first : first + per_group]
-                                if tile == 1:
-                                    if value != 0:
-                                        for o in range(per_group):
-                                            total = integer(register[o] + integer(value * integer(weights[o])))
-                                            bounded = min(max(total, minimum), maximum)
-                                            flags[o] |= np.uint8(total != bounded)
-                                            register[o] = bounded
-                                    continue
-                                if value != 0:
-                                    for o in range(per_group):
-                                        partial[o] = integer(partial[o] + integer(value * integer(weights[o])))
+                                value = x[n, i * stride + a, j * stride + b, group * depth + c]
                                 waiting += 1
-                                if waiting == tile:
+                                if value != 0:
+                                    add_products(value, w[a, b, c, first : first + per_group], partial)
+                                elif tile == 1:
+                                    continue  # zero cannot move a register
+                                if waiting >= tile > 0:
+                                    fold(partial, low, high, register, flags)
                                     waiting = 0
-                                    for o in range(per_group):
-                                        total = integer(register[o] + partial[o])
-                                        bounded = min(max(total, minimum), maximum)
-                                        flags[o] |= np.uint8(total != bounded)
-                                        register[o] = bounded
-                                        partial[o] = integer(0)
-                    for o in range(per_group):
-                        total = integer(register[o] + partial[o])
-                        bounded = min(max(total, minimum), maximum)
-                        flags[o] |= np.uint8(total != bounded)
-                        register[o] = bounded
-                        partial[o] = integer(0)
+                    fold(partial, low, high, register, flags)
 
     return conv_saturating
 

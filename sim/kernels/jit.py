@@ -40,7 +40,7 @@ def _prepare_cache() -> bool:
             pass
     except (OSError, RuntimeError):
         return False
-    numba.config.CACHE_DIR = str(folder)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     return True
 
 

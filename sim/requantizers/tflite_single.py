@@ -12,7 +12,7 @@ multiplier and shift of its own and added before the clamp.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import prange
@@ -118,13 +118,14 @@ def _channel(gain: float, offset: float, reach: int, bits: int) -> tuple[int, in
 
 
 @inline
-def _rescale(x: int, multiplier: int, shift: int) -> int:
+def _rescale(x: Any, multiplier: Any, shift: Any) -> Any:
     """x * multiplier / 2^shift, ties up.  |x| <= 2^31 and |multiplier| < 2^31 keep the product inside int64."""
     return (np.int64(x) * np.int64(multiplier) + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
 
 
 @kernel
-def _requantize(sums: np.ndarray, pre_shift: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
+def _requantize(  # noqa: PLR0913 - a kernel sees arrays, not objects
+                sums: np.ndarray, pre_shift: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
                 skip: np.ndarray, has_skip: bool, skip_multiplier: np.ndarray, skip_shift: np.ndarray,
                 low: int, high: int, out: np.ndarray) -> None:
     images, rows, columns, channels = sums.shape

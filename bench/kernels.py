@@ -1,0 +1,77 @@
+"""Throughput of convolutions: layer shapes x formats x accumulators, with a digest of the result beside each time."""
+
+import hashlib
+
+import numpy as np
+
+from sim.accumulator import Accumulator
+from sim.formats import IntFormat
+from sim.machine import Machine
+from sim.program import ConvOp, InputOp, Program
+from sim.requantizers.fp32 import Fp32
+
+SHAPES = {  # images, channels in, side, channels out, kernel, stride, groups
+    "resnet20 stage 1": (64, 16, 32, 16, 3, 1, 1),
+    "resnet20 stage 2": (64, 32, 16, 32, 3, 1, 1),
+    "resnet20 stage 3": (64, 64, 8, 64, 3, 1, 1),
+    "pointwise": (16, 64, 16, 128, 1, 1, 1),
+    "depthwise": (16, 64, 16, 64, 3, 1, 64),
+    "odd": (16, 17, 15, 10, 3, 2, 1),
+}
+FORMATS = {"W1A1": (1, 1), "W3A3": (3, 3), "W8A8": (8, 8)}
+ACCUMULATORS = {
+    "unlimited": Accumulator(),
+    "wrap 12": Accumulator(12, "wrap"),
+    "saturate 12": Accumulator(12, "saturate"),
+    "saturate 12 tile 16": Accumulator(12, "saturate", 16),
+}
+
+
+def convolution(shape: str, form: str, accumulator: str) -> tuple[Program, np.ndarray]:
+    """A program whose one convolution has that shape, and pixels for it."""
+    images, depth, side, channels, kernel, stride, groups = SHAPES[shape]
+    weight_bits, bits = FORMATS[form]
+    rng = np.random.default_rng(0)
+    operand, weight_format = IntFormat(bits, signed=False), IntFormat(weight_bits + 1, signed=True)
+    table = np.tile(np.arange(256) >> (8 - bits), (depth, 1)).astype(operand.dtype)
+    steps = 2**weight_bits - 1
+    weights = 2 * rng.integers(0, steps + 1, (kernel, kernel, depth // groups, channels)) - steps
+    out = (side + 2 * (kernel // 2) - kernel) // stride + 1
+    requant = Fp32(np.full(channels, 0.01, np.float32), np.zeros(channels, np.float32), np.zeros(1, np.float32))
+    conv = ConvOp("conv", "image", (out, out, channels), None, skip="", weights=weights.astype(np.int32), stride=stride,
+                  padding=kernel // 2, groups=groups, operand=operand, weight_format=weight_format,
+                  weight_bits=weight_bits, accumulator=ACCUMULATORS[accumulator], requant=requant)
+    program = Program((InputOp("image", "", (side, side, depth), operand, table), conv))
+    return program, rng.integers(0, 256, (images, side, side, depth)).astype(np.uint8)
+
+
+class Convolution:
+    """One convolution of a batch, from codes to register contents."""
+
+    params = (list(SHAPES), list(FORMATS), list(ACCUMULATORS))
+    param_names = ("shape", "format", "accumulator")
+
+    def setup(self, shape: str, form: str, accumulator: str) -> None:
+        program, pixels = convolution(shape, form, accumulator)
+        self.machine, self.conv = Machine(program), program.convolutions[0]
+        self.codes = self.machine.apply(program.ops[0], pixels, {})
+        self.machine.sums(self.conv, self.codes)  # compile
+
+    def time_sums(self, *_: str) -> None:
+        self.machine.sums(self.conv, self.codes)
+
+    def track_gmacs_per_second(self, *_: str) -> float:
+        import timeit
+
+        timer = timeit.Timer(lambda: self.machine.sums(self.conv, self.codes))
+        count, _ = timer.autorange()
+        return len(self.codes) * self.conv.macs * count / min(timer.repeat(3, count)) / 1e9
+
+    track_gmacs_per_second.unit = "GMAC/s"
+
+    def track_digest(self, *_: str) -> int:
+        """The first 52 bits of the digest of the result: a step in this curve is a change of arithmetic."""
+        digest = hashlib.sha256(self.machine.sums(self.conv, self.codes).astype(np.int64).tobytes()).hexdigest()
+        return int(digest[:13], 16)
+
+    track_digest.unit = "digest"

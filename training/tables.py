@@ -1,0 +1,171 @@
+"""python -m training.tables: run records -> results/*.csv and results/*.md.
+
+Tables hold nothing that is not in a record; a test makes them again and compares.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from sim.command import new_app, run_app
+from sim.files import write_text_atomically
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+app = new_app()
+
+
+class TableError(ValueError):
+    """A record that is missing or not what it should be."""
+
+
+@app.command()
+def main(results: Annotated[Path, typer.Option(help="folder of records/ and of the tables")] = RESULTS) -> None:
+    """Write every table that the records allow."""
+    for name, text in make_tables(results / "records").items():
+        write_text_atomically(results / name, text)
+        print(results / name)
+
+
+def make_tables(records: Path) -> dict[str, str]:
+    """File name -> content of every table."""
+    if not records.is_dir():
+        raise TableError(f"{records}: no such folder; python -m training.sweep makes records")
+    files: dict[str, str] = {}
+    for name, (rows_of, note, columns) in TABLES.items():
+        rows = pd.DataFrame(list(rows_of(records)))
+        if rows.empty:
+            continue
+        rows = rows.sort_values(columns["sort"]).reset_index(drop=True)
+        files[f"{name}.csv"] = rows.to_csv(index=False, float_format="%.4f")
+        files[f"{name}.md"] = f"# {note[0]}\n\n{note[1]}\n\n" + columns["summary"](rows)
+    return files
+
+
+def scheme_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """One row per trained and evaluated student."""
+    for file in sorted(records.rglob("*.train.json")):
+        evaluation = Path(str(file).replace(".train.json", ".eval.json"))
+        if not evaluation.exists():
+            continue
+        train, run = _read(file), _read(evaluation)
+        config = train["config"]
+        last = list(train["steps"].values())[-1]
+        yield {
+            "dataset": run["dataset"], "scheme": config["scheme"], "path": "-".join(map(str, config["path"])),
+            "bits": config["path"][-1], "model": config["model"], "width": config["width"], "preset": config["preset"],
+            "epochs": config["epochs"], "seed": config["seed"], "best validation": last["best"]["accuracy"],
+            "best epoch": last["best"]["epoch"], "last validation": last["epochs"][-1]["validation_accuracy"],
+            "FQ": train["test"]["accuracy"], "bit-true": run["result"]["accuracy"],
+            "codes compared": run["result"]["compared"], "codes differing": run["result"]["differing"],
+            "seconds": sum(entry["seconds"] for step in train["steps"].values() for entry in step["epochs"]),
+            "commit": train["commit"], "date": train["date"], "hardware": _hardware(train), "command": train["command"],
+        }
+
+
+def accumulator_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """One row per evaluation with a limited accumulator, and its unlimited twin."""
+    for file in sorted(records.rglob("accumulator*.eval.json")):
+        run = _read(file)
+        register = run["hardware_spec"]["accumulator"]
+        inner = [layer for layer in run["layers"] if layer["accumulator"]["bits"] == register["bits"]
+                 and layer["name"] not in ("stem", "classifier")]
+        worst = max(inner, key=lambda layer: layer["overflows"] / layer["outputs"])
+        yield {
+            "dataset": run["dataset"], "network": "-".join(map(str, run["training"]["path"])) + " " +
+            run["training"]["scheme"] + " " + run["training"]["model"], "bits": run["precision"]["inner"],
+            "accumulator": register["bits"] or 0, "overflow": register["overflow"] if register["bits"] else "none",
+            "tile": register["tile"], "bit-true": run["result"]["accuracy"], "images": run["result"]["images"],
+            "overflowed outputs %": 100.0 * sum(layer["overflows"] for layer in inner) /
+            sum(layer["outputs"] for layer in inner),
+            "worst layer %": 100.0 * worst["overflows"] / worst["outputs"],
+            "worst layer": worst["name"] if worst["overflows"] else "-",
+            "commit": run["commit"], "date": run["date"], "hardware": _hardware(run), "command": run["command"],
+        }
+
+
+def _summarize_schemes(rows: pd.DataFrame) -> str:
+    """Mean and standard deviation over seeds of every dataset, scheme, path and recipe."""
+    keys = ["dataset", "bits", "scheme", "path", "model", "preset", "epochs"]
+    groups = rows.groupby(keys, sort=False)
+    table = groups.agg(
+        n=("seed", "count"), fq=("FQ", "mean"), fq_sd=("FQ", "std"), bit_true=("bit-true", "mean"),
+        bit_true_sd=("bit-true", "std"), differing=("codes differing", "sum"), compared=("codes compared", "sum"),
+        seconds=("seconds", "mean"), commits=("commit", _short_commits), hardware=("hardware", "first"),
+        date=("date", lambda dates: max(dates)[:10]), command=("command", "first")).reset_index()
+    table = table.sort_values(["dataset", "bits", "scheme", "path"], ascending=[True, False, True, True])
+    shown = pd.DataFrame({
+        **{key: table[key] for key in keys}, "n": table["n"],
+        "FQ %": _with_deviation(table["fq"], table["fq_sd"]),
+        "bit-true %": _with_deviation(table["bit_true"], table["bit_true_sd"]),
+        "codes that differ": [f"{a:,} of {b:,}" for a, b in zip(table["differing"], table["compared"], strict=True)],
+        "s per run": table["seconds"].round().astype(int), "commit": table["commits"], "date": table["date"],
+        "hardware": table["hardware"], "command (first seed)": "`" + table["command"] + "`"})
+    return _markdown(shown)
+
+
+def _summarize_accumulators(rows: pd.DataFrame) -> str:
+    shown = pd.DataFrame({
+        "dataset": rows["dataset"], "network": rows["network"], "bits": rows["bits"],
+        "accumulator": [f"{bits} bit" if bits else "unlimited" for bits in rows["accumulator"]],
+        "overflow": rows["overflow"], "tile": rows["tile"], "images": rows["images"],
+        "bit-true %": rows["bit-true"].map("{:.2f}".format),
+        "overflowed outputs %": rows["overflowed outputs %"].map("{:.4f}".format),
+        "worst layer %": rows["worst layer %"].map("{:.3f}".format), "worst layer": rows["worst layer"],
+        "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
+        "command": "`" + rows["command"] + "`"})
+    return _markdown(shown)
+
+
+def _with_deviation(mean: pd.Series, deviation: pd.Series) -> list[str]:
+    """Mean and standard deviation over seeds; a single seed has none."""
+    return [f"{m:.2f}" + ("" if pd.isna(d) else f" ± {d:.2f}") for m, d in zip(mean, deviation, strict=True)]
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def _short_commits(commits: pd.Series) -> str:
+    return ", ".join(sorted({commit[:10] + ("-dirty" if commit.endswith("-dirty") else "") for commit in commits}))
+
+
+def _hardware(record: Mapping[str, Any]) -> str:
+    machine = record["hardware"]
+    return machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except ValueError:
+        raise TableError(f"{file}: not a run record") from None
+
+
+RowsOf = Callable[[Path], Iterator[dict[str, Any]]]
+TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingProxyType({
+    "schemes": (scheme_rows, (
+        "Training schemes",
+        "Test accuracy in percent, mean ± standard deviation over n seeds: of the fake-quantized model (FQ) and of the "
+        "integer simulator (bit-true, `fp32` requantizer, unlimited accumulator). `epochs` is per step of the path. "
+        "The epoch was chosen on validation images; the test set was used once. A run that was given a teacher "
+        "counts the seconds of its own steps only. One row per seed: `schemes.csv`. On CIFAR-10 (JPEG-75) the schedule is "
+        "short and of equal compute: 12 epochs for `individual`, 3 x 4 for the ladder; these accuracies do not compare "
+        "with published CIFAR-10 figures."),
+        {"sort": ["dataset", "scheme", "path", "preset", "seed"], "summary": _summarize_schemes}),
+    "accumulators": (accumulator_rows, (
+        "Accuracy against the width of the accumulator",
+        "One trained checkpoint, not retrained, on integer hardware with an accumulator of that width in every inner layer "
+        "(the first and last layer keep a wide one). Overflowed outputs: of all sums of inner layers, those that the "
+        "register got wrong (wrap) or clipped at least once (saturate); contract C6 in sim/ARITHMETIC.md."),
+        {"sort": ["dataset", "network", "overflow", "tile", "accumulator"], "summary": _summarize_accumulators}),
+})
+
+
+if __name__ == "__main__":
+    run_app(app, TableError)

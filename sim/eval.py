@@ -23,7 +23,7 @@ from sim.files import write_text_atomically
 from sim.hardware import HardwareSpec
 from sim.lower import LowerError, lower
 from sim.machine import Machine
-from sim.network import FLOAT_BITS, NetworkError, NetworkSpec, Precision
+from sim.network import FLOAT_BITS, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program
 from training.data import DataError, Images, load_dataset
 from training.network import QuantNetwork
@@ -209,7 +209,7 @@ def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, res
             table.add_row(op.name, *cells, *differ)
     console.print(table, width=max(console.width, TABLE_WIDTH))
     overflowed = sum(int(counts.sum()) for counts in machine.overflows.values())
-    say = partial(console.print, highlight=False, soft_wrap=True)
+    say = partial(console.print, highlight=False)
     say("formats: input x weights, u unsigned, s signed; acc.: accumulator bits; safe: bits that can never overflow")
     say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
         f"{overflowed:,} overflows; program {program.digest()[:16]}")
@@ -242,7 +242,8 @@ def _short(number: int) -> str:
 
 def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: HardwareSpec, label: str,
             program: Program, machine: Machine, result: dict[str, Any]) -> dict[str, Any]:
-    layers = [{"name": op.name, "shape": list(op.shape), "operand": str(op.operand), "weight_bits": op.weight_bits,
+    roles = {row.name: row.role for row in spec.graph.rows if isinstance(row, Conv)}
+    layers = [{"name": op.name, "role": roles[op.name], "shape": list(op.shape), "operand": str(op.operand), "weight_bits": op.weight_bits,
                "weights": str(op.weight_format), "macs": op.macs, "safe_bits": op.safe_bits,
                "accumulator": dataclasses.asdict(op.accumulator),
                "overflows": int(machine.overflows[op.name].sum()),

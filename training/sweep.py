@@ -43,12 +43,37 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """One more evaluation of a job's first seed; the table it is for begins its name."""
+
+    job: str
+    name: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Sweep:
-    """Jobs in an order in which teachers come first, for every seed."""
+    """Jobs in an order in which teachers come first, for every seed; then evaluations."""
 
     options: tuple[str, ...]
     seeds: int
     jobs: tuple[Job, ...]
+    evaluations: tuple[Evaluation, ...] = ()
+
+
+def agreement(job: str) -> tuple[Evaluation, ...]:
+    """The same float weights at every width, each verified against the torch model."""
+    return tuple(Evaluation(job, f"agreement-{job}-{bits}bit", ("--bits", str(bits), "--verify"))
+                 for bits in (1, 2, 3, 4, 8))
+
+
+def accumulators(job: str, bits: int) -> tuple[Evaluation, ...]:
+    """One network on accumulators from wide to narrow."""
+    limited = tuple(
+        Evaluation(job, f"accumulator-{job}-{overflow}-{width:02}",
+                   ("--bits", str(bits), "--accumulator", str(width), "--overflow", overflow))
+        for overflow in ("wrap", "saturate") for width in (16, 14, 12, 10, 9, 8, 7, 6))
+    return (Evaluation(job, f"accumulator-{job}-unlimited", ("--bits", str(bits))), *limited)
 
 
 TEACHER_ASSISTANT_JOBS = (
@@ -69,11 +94,13 @@ TEACHER_ASSISTANT_JOBS = (
 )
 
 SWEEPS: Mapping[str, Sweep] = MappingProxyType({
-    "digits": Sweep(("--dataset", "digits"), 5, TEACHER_ASSISTANT_JOBS),
+    "digits": Sweep(("--dataset", "digits"), 5, TEACHER_ASSISTANT_JOBS,
+                    agreement("takd-32-8-4-2") + accumulators("takd-32-8-4-2", 2)),
     # equal compute: 12 epochs for the student alone, or 4 for each of three steps
     "cifar10-q75": Sweep(
         ("--dataset", "npz", "--data", "data/cifar10-q75.npz", "--batch", "128", "--lr", "0.1"), 1,
-        (Job("individual", "2", options=("--epochs", "12")), Job("takd", "32,4,2", options=("--epochs", "4")))),
+        (Job("individual", "2", options=("--epochs", "12")), Job("takd", "32,4,2", options=("--epochs", "4"))),
+        agreement("takd-32-4-2") + accumulators("takd-32-4-2", 2)),
 })
 
 app = new_app()
@@ -93,6 +120,9 @@ def main(
     for number, (seed, job) in enumerate(todo, 1):
         print(f"[{number}/{len(todo)}] {job.name}, seed {seed}", flush=True)
         run_job(name, sweep, job, seed)
+    for number, evaluation in enumerate(sweep.evaluations, 1):
+        print(f"[{number}/{len(sweep.evaluations)}] {evaluation.name}", flush=True)
+        run_evaluation(name, evaluation)
 
 
 def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
@@ -111,6 +141,15 @@ def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
     shutil.copyfile(out / RECORD_FILE, f"{kept}.train.json")
     if evaluation.exists():
         shutil.copyfile(evaluation, f"{kept}.eval.json")
+
+
+def run_evaluation(name: str, evaluation: Evaluation) -> None:
+    """Evaluate and keep the record, unless there is one."""
+    kept = RECORDS / name / f"{evaluation.name}.eval.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _call("sim.eval", "--model", str(run_folder(name, evaluation.job, 0) / FINAL_FILE), *evaluation.options,
+              "--json", str(kept))
 
 
 def run_folder(sweep: str, job: str, seed: int) -> Path:

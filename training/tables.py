@@ -73,12 +73,10 @@ def accumulator_rows(records: Path) -> Iterator[dict[str, Any]]:
     for file in sorted(records.rglob("accumulator*.eval.json")):
         run = _read(file)
         register = run["hardware_spec"]["accumulator"]
-        inner = [layer for layer in run["layers"] if layer["accumulator"]["bits"] == register["bits"]
-                 and layer["name"] not in ("stem", "classifier")]
+        inner = [layer for layer in run["layers"] if layer["role"] != "boundary"]
         worst = max(inner, key=lambda layer: layer["overflows"] / layer["outputs"])
         yield {
-            "dataset": run["dataset"], "network": "-".join(map(str, run["training"]["path"])) + " " +
-            run["training"]["scheme"] + " " + run["training"]["model"], "bits": run["precision"]["inner"],
+            "dataset": run["dataset"], "network": _network(run), "bits": run["precision"]["inner"],
             "accumulator": register["bits"] or 0, "overflow": register["overflow"] if register["bits"] else "none",
             "tile": register["tile"], "bit-true": run["result"]["accuracy"], "images": run["result"]["images"],
             "overflowed outputs %": 100.0 * sum(layer["overflows"] for layer in inner) /
@@ -87,6 +85,23 @@ def accumulator_rows(records: Path) -> Iterator[dict[str, Any]]:
             "worst layer": worst["name"] if worst["overflows"] else "-",
             "commit": run["commit"], "date": run["date"], "hardware": _hardware(run), "command": run["command"],
         }
+
+
+def agreement_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """One row per verified evaluation of one checkpoint at one width."""
+    for file in sorted(records.rglob("agreement*.eval.json")):
+        run = _read(file)
+        yield {
+            "dataset": run["dataset"], "network": _network(run), "trained bits": run["trained_precision"]["inner"],
+            "bits": run["precision"]["inner"], "images": run["result"]["images"], "bit-true": run["result"]["accuracy"],
+            "codes compared": run["result"]["compared"], "codes differing": run["result"]["differing"],
+            "commit": run["commit"], "date": run["date"], "hardware": _hardware(run), "command": run["command"],
+        }
+
+
+def _network(run: Mapping[str, Any]) -> str:
+    training = run["training"]
+    return f"{training['model']}, {training['scheme']} {'-'.join(map(str, training['path']))}, seed {training['seed']}"
 
 
 def _summarize_schemes(rows: pd.DataFrame) -> str:
@@ -120,6 +135,15 @@ def _summarize_accumulators(rows: pd.DataFrame) -> str:
         "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
         "command": "`" + rows["command"] + "`"})
     return _markdown(shown)
+
+
+def _summarize_agreement(rows: pd.DataFrame) -> str:
+    return _markdown(pd.DataFrame({
+        **{key: rows[key] for key in ("dataset", "network", "trained bits", "bits", "images")},
+        "bit-true %": rows["bit-true"].map("{:.2f}".format),
+        "codes that differ": [f"{a:,} of {b:,}" for a, b in zip(rows["codes differing"], rows["codes compared"], strict=True)],
+        "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
+        "command": "`" + rows["command"] + "`"}))
 
 
 def _with_deviation(mean: pd.Series, deviation: pd.Series) -> list[str]:
@@ -164,6 +188,12 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
         "(the first and last layer keep a wide one). Overflowed outputs: of all sums of inner layers, those that the "
         "register got wrong (wrap) or clipped at least once (saturate); contract C6 in sim/ARITHMETIC.md."),
         {"sort": ["dataset", "network", "overflow", "tile", "accumulator"], "summary": _summarize_accumulators}),
+    "agreement": (agreement_rows, (
+        "Agreement of simulator and model",
+        "One trained checkpoint at several widths (its float weights requantized, not retrained, so accuracies away from the "
+        "trained width mean little): every code of every layer and every logit, on all test images, compared between the "
+        "fake-quantized torch model and the integer simulator under `fp32`."),
+        {"sort": ["dataset", "network", "bits"], "summary": _summarize_agreement}),
 })
 
 

@@ -243,7 +243,8 @@ def _short(number: int) -> str:
 def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: HardwareSpec, label: str,
             program: Program, machine: Machine, result: dict[str, Any]) -> dict[str, Any]:
     roles = {row.name: row.role for row in spec.graph.rows if isinstance(row, Conv)}
-    layers = [{"name": op.name, "role": roles[op.name], "shape": list(op.shape), "operand": str(op.operand), "weight_bits": op.weight_bits,
+    layers = [{"name": op.name, "role": roles[op.name], "shape": list(op.shape), "operand": str(op.operand),
+               "weight_bits": op.weight_bits,
                "weights": str(op.weight_format), "macs": op.macs, "safe_bits": op.safe_bits,
                "accumulator": dataclasses.asdict(op.accumulator),
                "overflows": int(machine.overflows[op.name].sum()),

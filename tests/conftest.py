@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 # The first example compiles kernels, and whole networks are large draws by nature: neither is a fault of a strategy.
 settings.register_profile(
-    "bittrue", deadline=None, max_examples=15 if INTERPRETED else 100, derandomize=os.environ.get("CI") == "true",
+    "bittrue", deadline=None, max_examples=40 if INTERPRETED else 100, derandomize=os.environ.get("CI") == "true",
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     print_blob=True)
 settings.load_profile("bittrue")

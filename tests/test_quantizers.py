@@ -97,7 +97,8 @@ def test_all_zero_weights__have_codes():
 def rounding_table() -> list[tuple[float, dict[str, int]]]:
     """The table of sim/ARITHMETIC.md: documentation and test data at once."""
     text = (Path(__file__).resolve().parent.parent / "sim" / "ARITHMETIC.md").read_text()
-    lines = [line.strip("| ").split("|") for line in text.split("## Rounding, by name")[1].split("##")[0].splitlines() if line[:1] == "|"]
+    section = text.split("## Rounding, by name")[1].split("##")[0]
+    lines = [line.strip("| ").split("|") for line in section.splitlines() if line[:1] == "|"]
     names = [cell.split()[0].strip(",") for cell in lines[0]]
     return [(float(cells[0]), dict(zip(names[1:], map(int, cells[1:]), strict=True))) for cells in lines[2:]]
 

@@ -118,7 +118,7 @@ def _summarize_schemes(rows: pd.DataFrame) -> str:
         **{key: table[key] for key in keys}, "n": table["n"],
         "FQ %": _with_deviation(table["fq"], table["fq_sd"]),
         "bit-true %": _with_deviation(table["bit_true"], table["bit_true_sd"]),
-        "codes that differ": [f"{a:,} of {b:,}" for a, b in zip(table["differing"], table["compared"], strict=True)],
+        "codes that differ": _share(table["differing"], table["compared"]),
         "s per run": table["seconds"].round().astype(int), "commit": table["commits"], "date": table["date"],
         "hardware": table["hardware"], "command (first seed)": "`" + table["command"] + "`"})
     return _markdown(shown)
@@ -141,9 +141,13 @@ def _summarize_agreement(rows: pd.DataFrame) -> str:
     return _markdown(pd.DataFrame({
         **{key: rows[key] for key in ("dataset", "network", "trained bits", "bits", "images")},
         "bit-true %": rows["bit-true"].map("{:.2f}".format),
-        "codes that differ": [f"{a:,} of {b:,}" for a, b in zip(rows["codes differing"], rows["codes compared"], strict=True)],
+        "codes that differ": _share(rows["codes differing"], rows["codes compared"]),
         "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
         "command": "`" + rows["command"] + "`"}))
+
+
+def _share(part: pd.Series, whole: pd.Series) -> list[str]:
+    return [f"{a:,} of {b:,}" for a, b in zip(part, whole, strict=True)]
 
 
 def _with_deviation(mean: pd.Series, deviation: pd.Series) -> list[str]:
@@ -190,9 +194,9 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
         {"sort": ["dataset", "network", "overflow", "tile", "accumulator"], "summary": _summarize_accumulators}),
     "agreement": (agreement_rows, (
         "Agreement of simulator and model",
-        "One trained checkpoint at several widths (its float weights requantized, not retrained, so accuracies away from the "
-        "trained width mean little): every code of every layer and every logit, on all test images, compared between the "
-        "fake-quantized torch model and the integer simulator under `fp32`."),
+        "One trained checkpoint at several widths (its float weights requantized, not retrained, so accuracies away from "
+        "the trained width mean little): every code of every layer and every logit, on all test images, compared between "
+        "the fake-quantized torch model and the integer simulator under `fp32`."),
         {"sort": ["dataset", "network", "bits"], "summary": _summarize_agreement}),
 })
 

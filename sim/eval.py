@@ -21,6 +21,7 @@ from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
 from sim.hardware import HardwareSpec
+from sim.kernels.isa import choose
 from sim.lower import LowerError, lower
 from sim.machine import Machine
 from sim.network import FLOAT_BITS, Conv, NetworkError, NetworkSpec, Precision
@@ -77,7 +78,7 @@ def main(  # noqa: PLR0913 - one parameter per option
                       "without further training", highlight=False)
     if save_program is not None:
         program.save(save_program)
-    machine = Machine(program)
+    machine = Machine(program, _isa())
     started = time.perf_counter()
     result = _evaluate(machine, spec if verify else None, images[1], batch)
     result["seconds"] = time.perf_counter() - started
@@ -87,6 +88,13 @@ def main(  # noqa: PLR0913 - one parameter per option
         write_text_atomically(json_file, json.dumps(record, indent=1, allow_nan=False) + "\n")
     if verify and requant == "fp32" and result["differing"]:
         raise typer.Exit(1)
+
+
+def _isa() -> str:
+    try:
+        return choose()
+    except ValueError as error:
+        raise EvalError(str(error)) from None
 
 
 def _hardware(accumulator: int | None, boundary: int | None, overflow: str, tile: str, requant: str) -> HardwareSpec:
@@ -178,7 +186,7 @@ def _compare(machine: Machine, model: QuantNetwork, pixels: np.ndarray, trace: d
     if integer_only:
         inputs = {op.name: wanted[op.name].astype(op.format.dtype) for op in machine.program.ops if op.format}
         # on a machine of its own, so that no overflow is counted twice
-        judge = Machine(machine.program)
+        judge = Machine(machine.program, machine.isa)
         trace = {op.name: judge.apply(op, pixels, inputs) for op in machine.program.ops if op.format}
     wrong, compared, largest = {}, 0, 0
     for name, codes in trace.items():
@@ -214,7 +222,7 @@ def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, res
     say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
         f"{overflowed:,} overflows; program {program.digest()[:16]}")
     say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
-        f"{result['images_per_second']:.0f} images/s")
+        f"{result['images_per_second']:.0f} images/s ({machine.isa} kernels)")
     if differing:
         say(f"{result['differing']:,} of {result['compared']:,} codes differ from the torch model"
             + (f", by at most {result['largest_difference']}" if result["largest_difference"] else ""))
@@ -253,7 +261,8 @@ def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: Ha
     return {"kind": "evaluation", "model": str(model), **provenance("sim.eval"), "dataset": label,
             "precision": dataclasses.asdict(spec.precision), "trained_precision": dataclasses.asdict(
                 checkpoint.spec.precision), "hardware_spec": dataclasses.asdict(hardware),
-            "training": dict(checkpoint.training), "program": program.digest(), "result": result, "layers": layers}
+            "training": dict(checkpoint.training), "program": program.digest(), "isa": machine.isa, "result": result,
+            "layers": layers}
 
 
 if __name__ == "__main__":

@@ -155,6 +155,11 @@ def test_eval__wrong_option_is_one_line_and_leaves_nothing(tmp_path, options, wo
     assert not list(tmp_path.iterdir())
 
 
+def test_eval__unknown_instruction_set_is_one_line(monkeypatch):
+    monkeypatch.setenv("BITTRUE_ISA", "mmx")
+    assert_one_line(run("sim.eval", "--model", CHECKPOINT), "'mmx'", "portable")
+
+
 def test_eval__images_of_another_shape_are_refused(tmp_path):
     np.savez(tmp_path / "d.npz", x_train=np.zeros((4, 9, 9, 1), np.uint8), y_train=np.arange(4),
              x_test=np.zeros((4, 9, 9, 1), np.uint8), y_test=np.arange(4))

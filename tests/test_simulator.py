@@ -8,14 +8,18 @@ from hypothesis import strategies as st
 from sim import reference
 from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, prefix_bounds
 from sim.formats import IntFormat
+from sim.kernels.isa import PORTABLE, available
 from sim.machine import Machine
-from sim.program import ConvOp, InputOp, Program
+from sim.program import ConvOp, InputOp, Program, output_side
 from sim.requantizers.fp32 import Fp32
+from tests.conftest import INTERPRETED
 from tests.strategies import codes, conv_ops, programs
 
+ISAS = (PORTABLE,) if INTERPRETED else available()
 
-def assert_same(program: Program, pixels: np.ndarray) -> None:
-    machine = Machine(program)
+
+def assert_same(program: Program, pixels: np.ndarray, isa: str) -> None:
+    machine = Machine(program, isa)
     trace: dict[str, np.ndarray] = {}
     machine.run(pixels, trace)
     expected_overflows = {op.name: np.zeros(op.shape[2], np.int64) for op in program.convolutions}
@@ -33,21 +37,45 @@ def image_codes(program: Program, data: st.DataObject, count: int = 1) -> np.nda
     return codes(data.draw, (count, *program.ops[0].shape), IntFormat(8, signed=False)).astype(np.uint8)
 
 
-@given(st.data())
-def test_machine__equals_plain_integers_in_every_operation(data):
+@pytest.mark.parametrize("isa", ISAS)
+@given(data=st.data())
+def test_machine__equals_plain_integers_in_every_operation(isa, data):
     program = data.draw(programs())
-    assert_same(program, image_codes(program, data))
+    assert_same(program, image_codes(program, data), isa)
 
 
-@given(st.data())
-def test_convolution__equals_plain_integers_for_every_accumulator(data):
+@pytest.mark.parametrize("isa", ISAS)
+@given(data=st.data())
+def test_convolution__equals_plain_integers_for_every_accumulator(isa, data):
     form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
     shape = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 18))
     table = np.tile(np.linspace(form.min, form.max, 256).round(), (shape[2], 1)).astype(form.dtype)
     image = InputOp("image", "", shape, form, table)
     conv = data.draw(conv_ops("logits", image, [], last=True))
     program = Program((image, conv))
-    assert_same(program, image_codes(program, data))
+    assert_same(program, image_codes(program, data), isa)
+
+
+@pytest.mark.skipif(len(ISAS) == 1, reason="one instruction set only")
+@given(data=st.data())
+def test_wide_convolutions__are_equal_on_every_instruction_set(data):
+    """Rows and channels beyond a register tile, where the plain integers would be too slow."""
+    form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
+    shape = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 40)), data.draw(st.integers(1, 70))
+    table = codes(data.draw, (shape[2], 256), form).astype(form.dtype)
+    channels, side = data.draw(st.integers(1, 200)), min(data.draw(st.integers(1, 3)), *shape[:2])
+    stride, padding = data.draw(st.integers(1, 2)), data.draw(st.integers(0, 2))
+    weight_format = IntFormat(data.draw(st.sampled_from([2, 3, 8, 9, 13, 15])), signed=True)
+    weights = codes(data.draw, (side, side, shape[2], channels), weight_format).astype(np.int32)
+    out = (*(output_side(length, side, stride, padding) for length in shape[:2]), channels)
+    one = Fp32(np.ones(channels, np.float32), np.zeros(channels, np.float32), np.zeros(1, np.float32))
+    program = Program((InputOp("image", "", shape, form, table), ConvOp(
+        "logits", "image", out, None, skip="", weights=weights, stride=stride, padding=padding, groups=1, operand=form,
+        weight_format=weight_format, weight_bits=8, accumulator=Accumulator(), requant=one)))
+    pixels = image_codes(program, data)
+    portable, *others = (Machine(program, isa).run(pixels) for isa in ISAS)
+    for logits in others:
+        np.testing.assert_array_equal(logits, portable)
 
 
 def single(weights: np.ndarray, form: IntFormat, accumulator: Accumulator) -> Program:

@@ -1,100 +1,249 @@
 """Convolution sums on codes: exact, or through a saturating register.
 
-numba widens every integer operation to 64 bits, so the width of a sum is chosen on purpose: each loop is compiled for
-int32, where the bound on partial sums is proved, and for int64.
+`x` [N, rows, columns, C] has zeros around every image; `offset` is where the first window begins.  numba widens every
+integer operation to 64 bits, so the width of a sum is passed on purpose: `integer` is np.int32, where the bound on
+partial sums is proved, or np.int64, and `sums` [N, H, W, Cout] is of that type.  (An argument and not a closure: numba's
+cache never finds a closure over compiled functions again.)
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import prange
 
+from sim.kernels import vnni
+from sim.kernels.isa import VNNI, available
 from sim.kernels.jit import inline, kernel
 
-Kernel = Callable[..., Any]
+REPLAY_TOGETHER = 8
+"""One flagged output in so many makes it cheaper to replay the pixel for all channels at once."""
 
 
-def _make_exact(integer: Any) -> Kernel:
-    @kernel
-    def conv_exact(x: np.ndarray, w: np.ndarray, stride: int, groups: int, sums: np.ndarray) -> None:
-        images, rows, columns, channels = sums.shape
-        kernel_rows, kernel_columns, depth, _ = w.shape
-        per_group = channels // groups
-        for line in prange(images * rows):
-            n = line // rows
-            i = line % rows
-            out = sums[n, i]
-            out[:] = integer(0)
-            for a in range(kernel_rows):
-                for b in range(kernel_columns):
-                    for group in range(groups):
-                        first = group * per_group
-                        for c in range(depth):
-                            weights = w[a, b, c, first : first + per_group]
-                            for j in range(columns):
-                                value = integer(x[n, i * stride + a, j * stride + b, group * depth + c])
-                                if value != 0:
-                                    for o in range(per_group):
-                                        product = integer(value * integer(weights[o]))
-                                        out[j, first + o] = integer(out[j, first + o] + product)
-
-    return conv_exact
-
-
-def _make_saturating(integer: Any) -> Kernel:
-    @inline
-    def fold(partial: np.ndarray, low: int, high: int, register: np.ndarray, clipped: np.ndarray) -> None:
-        """Add a tile's sums to the registers, clip, remember who was clipped, begin the next tile."""
-        for o in range(len(partial)):
-            total = integer(register[o] + partial[o])
-            bounded = min(max(total, integer(low)), integer(high))
-            clipped[o] |= np.uint8(total != bounded)
-            register[o] = bounded
-            partial[o] = integer(0)
-
-    @inline
-    def add_products(value: int, weights: np.ndarray, partial: np.ndarray) -> None:
-        for o in range(len(partial)):
-            partial[o] = integer(partial[o] + integer(integer(value) * integer(weights[o])))
-
-    @kernel
-    def conv_saturating(x: np.ndarray, w: np.ndarray, stride: int, groups: int, tile: int, low: int, high: int,
-                        sums: np.ndarray, clipped: np.ndarray) -> None:
-        images, rows, columns, channels = sums.shape
-        kernel_rows, kernel_columns, depth, _ = w.shape
-        per_group = channels // groups
-        for line in prange(images * rows):
-            n = line // rows
-            i = line % rows
-            sums[n, i] = integer(0)
-            clipped[n, i] = np.uint8(0)
-            partial = np.zeros(per_group, sums.dtype)
-            for j in range(columns):
+@kernel
+def conv_exact(x: np.ndarray, offset: int, w: np.ndarray, stride: int, groups: int, sums: np.ndarray, integer: Any) -> None:
+    """Sums of all products.  `w` [KH, KW, C / groups, Cout]."""
+    images, rows, columns, channels = sums.shape
+    kernel_rows, kernel_columns, depth, _ = w.shape
+    per_group = channels // groups
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        out = sums[n, i]
+        out[:] = integer(0)
+        for a in range(kernel_rows):
+            for b in range(kernel_columns):
                 for group in range(groups):
                     first = group * per_group
-                    register = sums[n, i, j, first : first + per_group]
-                    flags = clipped[n, i, j, first : first + per_group]
+                    for c in range(depth):
+                        weights = w[a, b, c, first : first + per_group]
+                        for j in range(columns):
+                            value = x[n, i * stride + a + offset, j * stride + b + offset, group * depth + c]
+                            if value != 0:
+                                for o in range(per_group):
+                                    product = integer(integer(value) * integer(weights[o]))
+                                    out[j, first + o] = integer(out[j, first + o] + product)
+
+
+@kernel
+def conv_saturating(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, offset: int, w: np.ndarray, stride: int, groups: int, tile: int, low: int, high: int,
+        sums: np.ndarray, clipped: np.ndarray, integer: Any) -> None:
+    """Registers that clip to low .. high after every `tile` products (0: once); `clipped` uint8 says which did."""
+    images, rows, columns, channels = sums.shape
+    depth = w.shape[2]
+    per_group = channels // groups
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        partial = np.zeros(per_group, sums.dtype)
+        for j in range(columns):
+            for group in range(groups):
+                first = group * per_group
+                _replay_pixel(x[n], i * stride + offset, j * stride + offset, group * depth, w, first, tile, low, high,
+                              sums[n, i, j, first : first + per_group], clipped[n, i, j, first : first + per_group],
+                              partial, integer)
+
+
+@kernel
+def resolve_screened(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, offset: int, w: np.ndarray, w_by_channel: np.ndarray, stride: int, tile: int, low: int, high: int,
+        positive: np.ndarray, negative: np.ndarray, sums: np.ndarray, clipped: np.ndarray, integer: Any) -> None:
+    """What saturating registers hold, where `positive` and `negative`, sums of the products of either sign, bound them.
+
+    Where both lie in low .. high no order of additions can leave it and their sum is right (contract C7, for unsigned
+    inputs); only the other outputs are replayed in order: alone, or with their whole pixel where many are flagged.
+    `w_by_channel` [Cout, KH, KW, C] are the weights again.
+    """
+    images, rows, columns, channels = sums.shape
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        partial = np.zeros(channels, sums.dtype)
+        for j in range(columns):
+            flagged = np.int64(0)
+            for o in range(channels):
+                above, below = positive[n, i, j, o], negative[n, i, j, o]
+                flagged += np.int64((above > high) | (below < low))
+                sums[n, i, j, o] = integer(above + below)
+                clipped[n, i, j, o] = np.uint8(0)
+            top, left = i * stride + offset, j * stride + offset
+            if flagged * REPLAY_TOGETHER >= channels:
+                _replay_pixel(x[n], top, left, 0, w, 0, tile, low, high, sums[n, i, j], clipped[n, i, j], partial, integer)
+            elif flagged:
+                for o in range(channels):
+                    if positive[n, i, j, o] > high or negative[n, i, j, o] < low:
+                        total, was_clipped = _replay_output(x[n], top, left, w_by_channel[o], tile, low, high)
+                        sums[n, i, j, o] = integer(total)
+                        clipped[n, i, j, o] = was_clipped
+
+
+@inline
+def _replay_pixel(  # noqa: PLR0913
+        x: np.ndarray, top: int, left: int, channel: int, w: np.ndarray, first: int, tile: int, low: int, high: int,
+        register: np.ndarray, clipped: np.ndarray, partial: np.ndarray, integer: Any) -> None:
+    """All products of one pixel in order, for all channels `first` and on at once."""
+    kernel_rows, kernel_columns, depth, _ = w.shape
+    register[:] = integer(0)
+    clipped[:] = np.uint8(0)
+    waiting = 0
+    for a in range(kernel_rows):
+        for b in range(kernel_columns):
+            for c in range(depth):
+                value = x[top + a, left + b, channel + c]
+                waiting += 1
+                if value != 0:
+                    _add_products(value, w[a, b, c, first : first + len(register)], partial, integer)
+                elif tile == 1:
+                    continue  # zero cannot move a register
+                if waiting >= tile > 0:
+                    _fold(partial, low, high, register, clipped, integer)
                     waiting = 0
-                    for a in range(kernel_rows):
-                        for b in range(kernel_columns):
-                            for c in range(depth):
-                                value = x[n, i * stride + a, j * stride + b, group * depth + c]
-                                waiting += 1
-                                if value != 0:
-                                    add_products(value, w[a, b, c, first : first + per_group], partial)
-                                elif tile == 1:
-                                    continue  # zero cannot move a register
-                                if waiting >= tile > 0:
-                                    fold(partial, low, high, register, flags)
-                                    waiting = 0
-                    fold(partial, low, high, register, flags)
-
-    return conv_saturating
+    _fold(partial, low, high, register, clipped, integer)
 
 
-CONV_EXACT: dict[str, Kernel] = {"int32": _make_exact(np.int32), "int64": _make_exact(np.int64)}
-"""(x [N, H, W, C] padded, w [KH, KW, C / groups, Cout], stride, groups, sums [N, H', W', Cout]) by type of `sums`."""
+@inline
+def _replay_output(x: np.ndarray, top: int, left: int, w: np.ndarray, tile: int, low: Any, high: Any) -> Any:
+    """(register, whether it clipped) after all products of one output in order."""
+    kernel_rows, kernel_columns, depth = w.shape
+    register, partial, waiting, clipped = np.int64(0), np.int64(0), 0, np.uint8(0)
+    for a in range(kernel_rows):
+        for b in range(kernel_columns):
+            for c in range(depth):
+                partial += np.int64(x[top + a, left + b, c]) * np.int64(w[a, b, c])
+                waiting += 1
+                if waiting >= tile > 0:
+                    total = register + partial
+                    register = min(max(total, low), high)
+                    clipped |= np.uint8(total != register)
+                    partial, waiting = np.int64(0), 0
+    total = register + partial
+    register = min(max(total, low), high)
+    return register, clipped | np.uint8(total != register)
 
-CONV_SATURATING: dict[str, Kernel] = {"int32": _make_saturating(np.int32), "int64": _make_saturating(np.int64)}
-"""The same with (..., groups, tile (0: the whole sum), lowest, highest, sums, clipped uint8 [N, H', W', Cout])."""
+
+@inline
+def _add_products(value: int, weights: np.ndarray, partial: np.ndarray, integer: Any) -> None:
+    for o in range(len(partial)):
+        partial[o] = integer(partial[o] + integer(integer(value) * integer(weights[o])))
+
+
+@inline
+def _fold(partial: np.ndarray, low: int, high: int, register: np.ndarray, clipped: np.ndarray, integer: Any) -> None:
+    """Add a tile's sums to the registers, clip, remember who was clipped, begin the next tile."""
+    for o in range(len(partial)):
+        total = integer(register[o] + partial[o])
+        bounded = min(max(total, integer(low)), integer(high))
+        clipped[o] |= np.uint8(total != bounded)
+        register[o] = bounded
+        partial[o] = integer(0)
+
+
+@kernel
+def wrap_sums(sums: np.ndarray, bits: int, wrong: np.ndarray) -> None:
+    """Reduce exact sums to two's complement of `bits` bits in place; `wrong` uint8 says which did not fit."""
+    images, rows, columns, channels = sums.shape
+    half = np.int64(1) << np.int64(bits - 1)
+    mask = half + half - np.int64(1)
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        for j in range(columns):
+            for o in range(channels):
+                exact = np.int64(sums[n, i, j, o])
+                wrapped = ((exact + half) & mask) - half
+                sums[n, i, j, o] = wrapped
+                wrong[n, i, j, o] = np.uint8(wrapped != exact)
+
+
+if VNNI in available():
+    _tile_16x1, _tile_16x1_signed = vnni.make_tile(16, 1, False), vnni.make_tile(16, 1, True)
+    _tile_8x2, _tile_8x2_signed = vnni.make_tile(8, 2, False), vnni.make_tile(8, 2, True)
+    _tile_4x4, _tile_4x4_signed = vnni.make_tile(4, 4, False), vnni.make_tile(4, 4, True)
+    _tile_1x1, _tile_1x1_signed = vnni.make_tile(1, 1, False), vnni.make_tile(1, 1, True)
+    _tile_1x2, _tile_1x2_signed = vnni.make_tile(1, 2, False), vnni.make_tile(1, 2, True)
+    _tile_1x4, _tile_1x4_signed = vnni.make_tile(1, 4, False), vnni.make_tile(1, 4, True)
+
+    @kernel
+    def conv_vnni(x: np.ndarray, offset: int, w: np.ndarray, surplus: np.ndarray, stride: int, signed: bool,
+                  columns: int, sums: np.ndarray) -> None:
+        """Sums of all products of 8-bit codes; `w` as `vnni.pack` makes it, `sums` int32 with whole blocks of channels.
+
+        Tiles take neighboring pixels of a row; the last one begins early enough to end with the row, so that it may do
+        some pixels twice.
+        """
+        images, rows, _, channels = sums.shape
+        groups, planes, kernel_rows, quads, blocks = w.shape[:5]
+        pixel, row = stride * x.strides[2], x.strides[1]
+        full = 16 // blocks
+        for line in prange(images * rows):
+            n = line // rows
+            i = line % rows
+            corner = x.ctypes.data + n * x.strides[0] + (i * stride + offset) * row + offset * x.strides[2]
+            out = sums.ctypes.data + n * sums.strides[0] + i * sums.strides[1]
+            for group in range(groups):
+                weights = w.ctypes.data + group * w.strides[0]
+                extra = surplus.ctypes.data + group * blocks * 64
+                target = out + group * blocks * 64
+                if columns >= full:
+                    for first in range(0, columns, full):
+                        j = min(first, columns - full)
+                        _tile(True, blocks, signed, corner + j * pixel, pixel, row, weights, planes, kernel_rows, quads,
+                              extra, target + j * channels * 4, channels * 4)
+                else:
+                    for j in range(columns):
+                        _tile(False, blocks, signed, corner + j * pixel, pixel, row, weights, planes, kernel_rows, quads,
+                              extra, target + j * channels * 4, channels * 4)
+
+    @inline
+    def _tile(  # noqa: PLR0912, PLR0913 - machine code cannot be looked up in a table
+            full: bool, blocks: int, signed: bool, x: int, pixel: int, row: int, w: int, planes: int, rows: int, quads: int,
+            surplus: int, out: int, out_pixel: int) -> None:
+        if signed:
+            if blocks == 1:
+                if full:
+                    _tile_16x1_signed(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+                else:
+                    _tile_1x1_signed(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+            elif blocks == 2:
+                if full:
+                    _tile_8x2_signed(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+                else:
+                    _tile_1x2_signed(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+            elif full:
+                _tile_4x4_signed(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+            else:
+                _tile_1x4_signed(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+        elif blocks == 1:
+            if full:
+                _tile_16x1(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+            else:
+                _tile_1x1(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+        elif blocks == 2:
+            if full:
+                _tile_8x2(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+            else:
+                _tile_1x2(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+        elif full:
+            _tile_4x4(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)
+        else:
+            _tile_1x4(x, pixel, row, w, planes, rows, quads, surplus, out, out_pixel)

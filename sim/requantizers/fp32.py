@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numba import prange
 
+from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.kernels.jit import kernel
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
@@ -34,15 +35,14 @@ class Fp32(Requantizer):
         """Logits are real numbers, unit 1."""
         return cls.build(affine, IntFormat(32, signed=True)), 1.0
 
-    def codes(self, sums: np.ndarray, skip: np.ndarray | None, target: IntFormat) -> np.ndarray:
+    def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
         """float32(float32(float32(sum) * gain) + offset) (+ float32(skip * skip_gain)), half to even, clamped."""
-        out = np.empty(sums.shape, target.dtype)
         low, high = np.float32(target.min), np.float32(target.max)
         if skip is None:
-            _affine_codes(sums, self.gain, self.offset, low, high, out)
+            _affine_codes(sums, self.gain, self.offset, low, high, out.array, out.pad)
         else:
-            _residual_codes(sums, self.gain, self.offset, skip, self.skip_gain, low, high, out)
-        return out
+            _residual_codes(sums, self.gain, self.offset, skip.array, skip.pad, self.skip_gain, low, high,
+                            out.array, out.pad)
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """The same without rounding to codes."""
@@ -67,29 +67,30 @@ def _check_range(gain: np.ndarray, offset: np.ndarray, reach: int) -> None:
 
 @kernel
 def _affine_codes(sums: np.ndarray, gain: np.ndarray, offset: np.ndarray, low: np.float32, high: np.float32,
-                  out: np.ndarray) -> None:
-    images, rows, columns, channels = sums.shape
+                  out: np.ndarray, pad: int) -> None:
+    images, rows, columns, _ = sums.shape
     for line in prange(images * rows):
         n = line // rows
         i = line % rows
         for j in range(columns):
-            for c in range(channels):
+            for c in range(out.shape[3]):
                 product = np.float32(np.float32(sums[n, i, j, c]) * gain[c])
                 steps = np.float32(product + offset[c])
-                out[n, i, j, c] = np.int32(min(max(np.rint(steps), low), high))
+                out[n, i + pad, j + pad, c] = np.int32(min(max(np.rint(steps), low), high))
 
 
 @kernel
-def _residual_codes(sums: np.ndarray, gain: np.ndarray, offset: np.ndarray, skip: np.ndarray, skip_gain: np.ndarray,
-                    low: np.float32, high: np.float32, out: np.ndarray) -> None:
-    images, rows, columns, channels = sums.shape
+def _residual_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        sums: np.ndarray, gain: np.ndarray, offset: np.ndarray, skip: np.ndarray, skip_pad: int, skip_gain: np.ndarray,
+        low: np.float32, high: np.float32, out: np.ndarray, pad: int) -> None:
+    images, rows, columns, _ = sums.shape
     for line in prange(images * rows):
         n = line // rows
         i = line % rows
         for j in range(columns):
-            for c in range(channels):
+            for c in range(out.shape[3]):
                 product = np.float32(np.float32(sums[n, i, j, c]) * gain[c])
                 steps = np.float32(product + offset[c])
-                residual = np.float32(np.float32(skip[n, i, j, c]) * skip_gain[0])
+                residual = np.float32(np.float32(skip[n, i + skip_pad, j + skip_pad, c]) * skip_gain[0])
                 steps = np.float32(steps + residual)
-                out[n, i, j, c] = np.int32(min(max(np.rint(steps), low), high))
+                out[n, i + pad, j + pad, c] = np.int32(min(max(np.rint(steps), low), high))

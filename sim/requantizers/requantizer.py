@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from sim.buffers import Padded
 from sim.formats import IntFormat
 
 
@@ -48,6 +49,12 @@ class Requantizer:
 
     def codes(self, sums: np.ndarray, skip: np.ndarray | None, target: IntFormat) -> np.ndarray:
         """int sums [N, H, W, C] and the residual's codes (or None) -> codes of the format `target`."""
+        out = Padded.zeros(len(sums), sums.shape[1:], target.dtype, 0)
+        self.codes_into(sums, None if skip is None else Padded(skip, 0), target, out)
+        return out.array
+
+    def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
+        """The same into a tensor with a border; `sums` may have surplus channels behind those of `out`."""
         raise NotImplementedError
 
     def logits(self, sums: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import prange
 
+from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.kernels.jit import inline, kernel
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
@@ -54,13 +55,11 @@ class TfliteSingle(Requantizer):
         unit = 2.0 * float(np.abs(affine.gain).max()) or 1.0
         return cls.build(Affine(affine.gain / unit, affine.offset / unit, None, affine.bounds), LOGIT_FORMAT), unit
 
-    def codes(self, sums: np.ndarray, skip: np.ndarray | None, target: IntFormat) -> np.ndarray:
+    def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
         """Equation 9."""
-        out = np.empty(sums.shape, target.dtype)
-        residual = np.zeros((1, 1, 1, 1), np.uint8) if skip is None else skip
-        _requantize(sums, self.pre_shift, self.bias, self.multiplier, self.shift, residual, skip is not None,
-                    self.skip_multiplier, self.skip_shift, target.min, target.max, out)
-        return out
+        residual = Padded(np.zeros((1, 1, 1, 1), np.uint8), 0) if skip is None else skip
+        _requantize(sums, self.pre_shift, self.bias, self.multiplier, self.shift, residual.array, residual.pad,
+                    skip is not None, self.skip_multiplier, self.skip_shift, target.min, target.max, out.array, out.pad)
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """Integer logits (int32)."""
@@ -125,15 +124,15 @@ def _rescale(x: Any, multiplier: Any, shift: Any) -> Any:
 
 @kernel
 def _requantize(  # noqa: PLR0913 - a kernel sees arrays, not objects
-                sums: np.ndarray, pre_shift: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
-                skip: np.ndarray, has_skip: bool, skip_multiplier: np.ndarray, skip_shift: np.ndarray,
-                low: int, high: int, out: np.ndarray) -> None:
-    images, rows, columns, channels = sums.shape
+        sums: np.ndarray, pre_shift: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
+        skip: np.ndarray, skip_pad: int, has_skip: bool, skip_multiplier: np.ndarray, skip_shift: np.ndarray,
+        low: int, high: int, out: np.ndarray, pad: int) -> None:
+    images, rows, columns, _ = sums.shape
     for line in prange(images * rows):
         n = line // rows
         i = line % rows
         for j in range(columns):
-            for c in range(channels):
+            for c in range(out.shape[3]):
                 x = np.int64(sums[n, i, j, c])
                 if pre_shift[c] > 0:
                     x = x << pre_shift[c]
@@ -142,5 +141,5 @@ def _requantize(  # noqa: PLR0913 - a kernel sees arrays, not objects
                 x = min(max(x + bias[c], np.int64(-INT32_MAX - 1)), np.int64(INT32_MAX))
                 code = _rescale(x, multiplier[c], shift[c])
                 if has_skip:
-                    code += _rescale(np.int64(skip[n, i, j, c]), skip_multiplier[0], skip_shift[0])
-                out[n, i, j, c] = min(max(code, low), high)
+                    code += _rescale(np.int64(skip[n, i + skip_pad, j + skip_pad, c]), skip_multiplier[0], skip_shift[0])
+                out[n, i + pad, j + pad, c] = min(max(code, low), high)

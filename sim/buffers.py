@@ -1,0 +1,43 @@
+"""Tensors of codes with the zeros of the next layer's padding already around them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.network import Shape
+
+SLACK = 64
+"""Bytes behind the last pixel that a kernel which loads whole registers may read."""
+
+
+@dataclass(frozen=True)
+class Padded:
+    """`array` [N, H + 2 pad, W + 2 pad, C]; the border is code 0, which stands for 0 (contract C8)."""
+
+    array: np.ndarray
+    pad: int
+
+    @classmethod
+    def zeros(cls, images: int, shape: Shape, dtype: np.dtype, pad: int) -> "Padded":
+        """All zero, with slack behind it."""
+        full = (images, shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
+        size = int(np.prod(full)) * np.dtype(dtype).itemsize
+        memory = np.zeros(size + SLACK, np.uint8)
+        return cls(memory[:size].view(dtype).reshape(full), pad)
+
+    @classmethod
+    def of(cls, values: np.ndarray, pad: int) -> "Padded":
+        """A copy of [N, H, W, C] with a border."""
+        padded = cls.zeros(len(values), values.shape[1:], values.dtype, pad)
+        padded.interior[...] = values
+        return padded
+
+    def first(self, images: int) -> "Padded":
+        """The first images, sharing memory."""
+        return Padded(self.array[:images], self.pad)
+
+    @property
+    def interior(self) -> np.ndarray:
+        """[N, H, W, C] without the border, sharing memory."""
+        _, rows, columns, _ = self.array.shape
+        return self.array[:, self.pad : rows - self.pad, self.pad : columns - self.pad]

@@ -1,0 +1,47 @@
+"""Codes to codes: table look-ups and sums over windows, between tensors with borders."""
+
+import numpy as np
+from numba import prange
+
+from sim.kernels.jit import kernel
+
+
+@kernel
+def pixel_codes(pixels: np.ndarray, table: np.ndarray, offset: int, out: np.ndarray) -> None:
+    """uint8 [N, H, W, C] -> codes by a table per channel [C, 256]; `offset` is the border of `out`."""
+    images, rows, columns, channels = pixels.shape
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        for j in range(columns):
+            for c in range(channels):
+                out[n, i + offset, j + offset, c] = table[c, pixels[n, i, j, c]]
+
+
+@kernel
+def table_codes(x: np.ndarray, x_offset: int, table: np.ndarray, offset: int, out: np.ndarray) -> None:
+    """Codes -> codes by one table, from inside one border to inside another."""
+    images, rows, columns, channels = x.shape
+    rows -= 2 * x_offset
+    columns -= 2 * x_offset
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        for j in range(columns):
+            for c in range(channels):
+                out[n, i + offset, j + offset, c] = table[x[n, i + x_offset, j + x_offset, c]]
+
+
+@kernel
+def window_sums(x: np.ndarray, offset: int, size: int, stride: int, sums: np.ndarray) -> None:
+    """Codes -> int64 sums [N, H', W', C] over size x size windows, the first of which begins at `offset`."""
+    images, rows, columns, channels = sums.shape
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        for j in range(columns):
+            sums[n, i, j] = np.int64(0)
+            for a in range(size):
+                for b in range(size):
+                    for c in range(channels):
+                        sums[n, i, j, c] += np.int64(x[n, i * stride + a + offset, j * stride + b + offset, c])

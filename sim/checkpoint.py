@@ -10,6 +10,7 @@ A file that torch.load reads with weights_only=True, so nothing in it is ever ex
 
 import dataclasses
 import io
+import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -56,17 +57,21 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read."""
     payload = load_payload(path)
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+    if not isinstance(payload, dict) or not isinstance(payload.get("format"), str) or payload["format"] != FORMAT:
         raise CheckpointError(f"{path}: not a {FORMAT} file")
-    if payload.get("version") != VERSION:
-        raise CheckpointError(f"{path}: version {payload.get('version')!r}, this program reads version {VERSION}")
+    if not isinstance(version := payload.get("version"), int) or version != VERSION:
+        raise CheckpointError(f"{path}: version {version!r}, this program reads version {VERSION}")
     if payload.keys() != KEYS:
         odd = sorted(map(str, payload.keys() ^ KEYS))
         raise CheckpointError(f"{path}: missing or unknown entry {odd[0]!r}")
     try:
-        return Checkpoint(_spec(payload), _dataset(payload["dataset"]), _mapping(payload["training"], "training"))
+        training = _mapping(payload["training"], "training")
+        json.dumps(training, allow_nan=False)  # it is copied into records
+        return Checkpoint(_spec(payload), _dataset(payload["dataset"]), training)
     except (NetworkError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # plain data of a shape that nobody thought of
+        raise CheckpointError(f"{path}: malformed ({type(error).__name__}: {error})") from None
 
 
 def save_payload(path: Path, payload: Any) -> None:
@@ -102,7 +107,7 @@ def _spec(payload: dict[str, Any]) -> NetworkSpec:
 
 def _array(name: str, tensor: Any) -> np.ndarray:
     plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-    if not plain or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+    if not plain or tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.is_neg():
         raise CheckpointError(f"array {name} is not a plain float32 tensor")
     array: np.ndarray = tensor.detach().numpy()
     return array

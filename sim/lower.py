@@ -92,7 +92,8 @@ class _Lowering:
         gain, offset = self._folded(row, self.scales[row.source] * weight_scale, step)
         skip_gain = self.scales[row.skip] / step if row.skip else None
         low, high = prefix_bounds(weights, operand)
-        affine = Affine(gain, offset, skip_gain, (int(low.min()), int(high.max())))
+        skip_max = self.format_of(row.skip).max if row.skip else 0
+        affine = Affine(gain, offset, skip_gain, (int(low.min()), int(high.max())), skip_max)
         if form is None:
             requant, unit = self.requantizer.build_logits(affine)
         else:

@@ -48,7 +48,7 @@ class Machine:
         """
         first = self.program.ops[0]
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != first.shape or not len(pixels):
-            raise ValueError(f"expected uint8 pixels [N, {', '.join(map(str, first.shape))}], "
+            raise ValueError(f"expected uint8 pixels [N, {', '.join(map(str, first.shape))}] with N at least 1, "
                              f"not {pixels.dtype} {pixels.shape}")
         logits = []
         traces: list[dict[str, np.ndarray]] = []
@@ -134,7 +134,7 @@ class Machine:
             sums: np.ndarray = np.empty((len(x.array), *op.shape), plan.integer)
             conv_exact(x.array, offset, weights.plain, op.stride, op.groups, sums, plan.integer)
             return sums
-        from sim.kernels.conv import conv_vnni  # only there if the processor has it
+        from sim.kernels.conv_vnni import conv_vnni  # exists only where the processor has it
 
         sums = np.empty((len(x.array), *op.shape[:2], len(weights.surplus)), np.int32)
         conv_vnni(x.array, offset, weights.packed, weights.surplus, op.stride, op.operand.signed, op.shape[1], sums)

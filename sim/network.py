@@ -22,6 +22,9 @@ ROLES = ("inner", "boundary", "skip")
 MAX_SIZE = 1 << 16
 """No image side, channel count or kernel side is larger: a description that says otherwise is not believed."""
 
+LIMITS = (1e-6, 1e6)
+"""Allowed clips of an activation."""
+
 Shape = tuple[int, int, int]
 
 
@@ -82,8 +85,8 @@ class Activation:
 
     def __post_init__(self) -> None:
         _check_role(self.role)
-        if not isinstance(self.limit, float) or not math.isfinite(self.limit) or self.limit <= 0:
-            raise NetworkError(f"activation: limit must be a positive number, not {self.limit!r}")
+        if not isinstance(self.limit, float) or not LIMITS[0] <= self.limit <= LIMITS[1]:
+            raise NetworkError(f"activation: limit must be from {LIMITS[0]:g} to {LIMITS[1]:g}, not {self.limit!r}")
 
 
 @dataclass(frozen=True)
@@ -273,14 +276,15 @@ class Graph:
             for source in row.sources():
                 if source not in seen:
                     raise NetworkError(f"{row.name}: reads {source!r}, which is no row before it")
-                if isinstance(seen[source], Conv) and seen[source].activation is None:  # type: ignore[attr-defined]
-                    raise NetworkError(f"{row.name}: reads {source}, whose sums have no activation")
             if isinstance(row, Requantize | Shortcut | AvgPool) and isinstance(seen[row.source], Input):
                 raise NetworkError(f"{row.name}: only a convolution reads the signed codes of the input")
+            if isinstance(row, Conv) and row.activation is None and row is not last:
+                raise NetworkError(f"{row.name}: has no activation, only the last row gives logits")
             if isinstance(row, Conv) and row.skip and isinstance(seen[row.skip], Input):
                 raise NetworkError(f"{row.name}: the input cannot be a residual")
             seen[row.name] = row
-        self.shapes()
+        if (shape := self.shapes()[last.name])[:2] != (1, 1):
+            raise NetworkError(f"{last.name}: logits must be 1x1 pixel, these are {shape[0]}x{shape[1]}")
 
     def shapes(self) -> dict[str, Shape]:
         """(height, width, channels) of every row's output."""
@@ -370,7 +374,7 @@ def _window(row: Conv | AvgPool, height: int, width: int) -> tuple[int, int]:
 
 
 def _row_from_json(data: Any) -> Row:
-    if not isinstance(data, dict) or data.get("kind") not in ROW_KINDS:
+    if not isinstance(data, dict) or not isinstance(data.get("kind"), str) or data["kind"] not in ROW_KINDS:
         raise NetworkError(f"a row of unknown kind, choose one of {', '.join(ROW_KINDS)}")
     kind = ROW_KINDS[data["kind"]]
     values = {key: value for key, value in data.items() if key != "kind"}

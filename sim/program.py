@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from sim.network import MAX_SIZE, Shape
 from sim.requantizers import REQUANTIZERS, Requantizer
 
 VERSION = 1
+MAX_CODE_BITS = 16
+MAX_SUM_BITS = 53
+"""Integers of so many bits are exact in float64, where the torch model keeps its sums."""
 
 
 class ProgramError(ValueError):
@@ -118,6 +122,7 @@ class Program:
             raise ProgramError("a program begins with its input and ends with a convolution")
         for op in self.ops:
             try:
+                _check_common(op)
                 _CHECKS[type(op)](op, shapes)
             except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
                 raise ProgramError(f"{op.name}: {error}") from None
@@ -185,9 +190,20 @@ def _source(op: Op, before: Mapping[str, Op], name: str | None = None) -> Op:
     return before[name]
 
 
+def _check_common(op: Op) -> None:
+    if not isinstance(op.name, str) or not op.name:
+        raise ProgramError("an operation without a name")
+    if op.format is not None and not 1 <= op.format.bits <= MAX_CODE_BITS:
+        raise ProgramError(f"codes have 1 to {MAX_CODE_BITS} bits, not {op.format.bits}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _check_sizes(op: Op, **sizes: int) -> None:
     for key, value in {**sizes, "height": op.shape[0], "width": op.shape[1], "channels": op.shape[2]}.items():
-        if not isinstance(value, int) or not (0 if key == "padding" else 1) <= value <= MAX_SIZE:
+        if not _is_whole(value) or not (0 if key == "padding" else 1) <= value <= MAX_SIZE:
             raise ProgramError(f"{key} must be a whole number up to {MAX_SIZE}, not {value!r}")
 
 
@@ -215,14 +231,21 @@ def _check_conv(op: ConvOp, before: Mapping[str, Op]) -> None:
         raise ProgramError("its weights must be int32 [rows, columns, in channels / groups, channels]")
     if op.weights.shape[2] * op.groups != source.shape[2] or source.format != op.operand:
         raise ProgramError("its weights or operand do not fit its input")
+    width = op.weight_format.bits + op.operand.bits + int(op.weights[..., 0].size).bit_length()
+    if width > MAX_SUM_BITS + 2 or op.safe_bits > MAX_SUM_BITS:
+        raise ProgramError(f"its sums can pass {MAX_SUM_BITS} bits, beyond which float64 is not exact")
+    accumulator = op.accumulator
+    if not _is_whole(accumulator.tile) or not (accumulator.bits is None or _is_whole(accumulator.bits)):
+        raise ProgramError("the width and tile of its accumulator must be whole numbers")
+    if not _is_whole(op.weight_bits) or not 1 <= op.weight_bits <= 32 or not isinstance(op.unit, float) \
+            or not 0.0 < op.unit < math.inf:
+        raise ProgramError("its weight bits or the unit of its logits make no sense")
     if not op.weight_format.contains(op.weights):
         raise ProgramError(f"its weights do not fit {op.weight_format}")
     sides = (output_side(source.shape[axis], op.weights.shape[axis], op.stride, op.padding) for axis in (0, 1))
     _check_shape(op, (*sides, op.weights.shape[3]))
     if op.skip and (_source(op, before, op.skip).shape != op.shape or op.format is None):
         raise ProgramError(f"its residual {op.skip} has another shape")
-    if op.safe_bits > 63:
-        raise ProgramError("its sums can pass 64 bits")
     op.requant.check(op.shape[2], max(map(abs, op.bounds)))
 
 

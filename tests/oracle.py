@@ -33,8 +33,9 @@ def mean_magnitude(weights: list[float]) -> float:
     peak = max(abs(w) for w in weights)
     if peak == 0:
         return 0.0
-    total = sum(half_even(abs(w) / peak * 2.0**40) for w in weights)
-    return peak * (total / (len(weights) * 2.0**40))
+    fraction = 2.0 ** min(40, 62 - len(weights).bit_length())
+    total = sum(half_even(abs(w) / peak * fraction) for w in weights)
+    return peak * (total / (len(weights) * fraction))
 
 
 def float32(value: float) -> float:

@@ -152,8 +152,9 @@ def graphs(draw):
                 padding = draw(st.integers(0, 1))
                 size = draw(st.integers(1, min(3, min(height, width) + 2 * padding)))
                 rows.append(AvgPool(name, source, size, draw(st.integers(1, 2)), padding, _activation(draw)))
-    rows.append(Conv("classifier", rows[-1].name, draw(st.integers(2, 5)), role="boundary",
-                     norm=draw(st.booleans()), bias=False))
+    height, width, _ = _shapes(rows)[rows[-1].name]
+    rows.append(Conv("classifier", rows[-1].name, draw(st.integers(2, 5)), draw(st.integers(1, min(height, width))),
+                     max(height, width), role="boundary", norm=draw(st.booleans()), bias=False))
     return Graph(tuple(rows))
 
 

@@ -13,10 +13,10 @@ from sim.checkpoint import load_checkpoint
 from sim.hardware import HardwareSpec
 from sim.lower import LowerError, lower
 from sim.machine import Machine
-from sim.network import NetworkSpec, Precision
+from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision
 from sim.program import ConvOp, PoolOp, Program
 from tests.conftest import INTERPRETED
-from tests.strategies import networks, pixels_for
+from tests.strategies import arrays_for, networks, pixels_for
 from training.data import load_dataset
 from training.network import QuantNetwork
 
@@ -76,16 +76,18 @@ def test_tflite_single__is_within_one_code_of_the_model_on_equal_inputs(data):
     machine = Machine(program)
     inputs = {op.name: expected[op.name].astype(op.format.dtype) for op in program.ops if op.format}
     for op, twin in zip(program.ops, exact.ops, strict=True):
-        if op.format is None:
-            continue
         codes = machine.apply(op, pixels, inputs)
+        unit = 1.0
+        if op.format is None:  # logits, in units of the integer ones
+            unit = op.unit
+            expected[op.name] = np.rint(expected[op.name].astype(np.float64) / unit)
         sure = np.ones(codes.shape, bool)
         if isinstance(twin, ConvOp):
             sums = np.abs(Machine(exact).sums(twin, inputs[twin.source]).astype(np.float64))
             error = (sums * np.abs(twin.requant.gain) + np.abs(twin.requant.offset)) * 2.0**-22
             if twin.skip:
                 error += np.abs(inputs[twin.skip] * float(twin.requant.skip_gain[0])) * 2.0**-22
-            sure = error < 0.25
+            sure = error / unit < 0.25
         difference = np.abs(codes.astype(np.int64) - expected[op.name].astype(np.int64))
         assert difference[sure].max(initial=0) <= 1, op.name
 
@@ -106,6 +108,47 @@ def test_trained_network__equals_plain_integers_on_a_real_image():
     Machine(program).run(image, trace)
     for name, values in reference.run(program, image[0].tolist())[0].items():
         np.testing.assert_array_equal(trace[name][0], np.array(values), err_msg=name)
+
+
+def residual_network(limit: float, skip_limit: float, gamma: float, bits: int) -> NetworkSpec:
+    """A sum of either sign, far beyond every code, meets a residual of another range."""
+    graph = Graph((
+        Input("image", "", 2, 2, 1, (0.5,), (0.5,)),
+        Conv("stem", "image", 4, role="boundary", activation=Activation("skip", skip_limit)),
+        Conv("sum", "stem", 4, skip="stem", activation=Activation("inner", limit)),
+        Conv("classifier", "sum", 2, 2, role="boundary", norm=False)))
+    arrays = arrays_for(graph, np.random.default_rng(0), wild=False)
+    arrays["sum.norm.weight"] = np.full(4, gamma, np.float32)
+    return NetworkSpec(graph, arrays, Precision(bits), "dorefa")
+
+
+@pytest.mark.parametrize("gamma", [-1000.0, -100.0, -18.0, -1.0, 1.0, 100.0])
+@pytest.mark.parametrize(("limit", "skip_limit"), [(0.37, 4.0), (0.01, 4.0), (4.0, 0.1), (1.0, 1.0)])
+@pytest.mark.parametrize("bits", [2, 8])
+def test_tflite_single__residual_of_another_range_is_within_one_code(limit, skip_limit, gamma, bits):
+    spec = residual_network(limit, skip_limit, gamma, bits)
+    program = lowered(spec, "tflite_single")
+    pixels = np.arange(256).astype(np.uint8).reshape(64, 2, 2, 1)
+    expected = fq_codes(spec, pixels)
+    inputs = {op.name: expected[op.name].astype(op.format.dtype) for op in program.ops if op.format}
+    codes = Machine(program).apply(program.ops[2], pixels, inputs).astype(np.int64)
+    assert np.abs(codes - expected["sum"].astype(np.int64)).max() <= 1
+
+
+def test_tflite_single__logits_of_wide_layers_do_not_saturate():
+    """16-bit boundary layers sum beyond 28 bits; the argmax must survive the unit of the integer logits."""
+    spec = load_checkpoint(CHECKPOINT).spec.at(Precision(2, boundary=16))
+    pixels = load_dataset("digits", None).test.pixels[:50].permute(0, 2, 3, 1).contiguous().numpy()
+    exact, integer = (Machine(lower(spec, HardwareSpec(requant=name))).run(pixels) for name in ("fp32", "tflite_single"))
+    assert len(np.unique(integer)) > 100
+    assert (exact.argmax(1) == integer.argmax(1)).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["type", "to", "values", "pop", "forward", "requires_grad"])
+def test_rows__may_have_any_name(name):
+    graph = Graph((Input("image", "", 2, 2, 1, (0.5,), (0.5,)), Conv(name, "image", 2, 2, role="boundary", norm=False)))
+    spec = NetworkSpec(graph, arrays_for(graph, np.random.default_rng(0), wild=False), Precision(2), "dorefa")
+    assert_equal_codes(spec, lower(spec, HardwareSpec()), np.zeros((1, 2, 2, 1), np.uint8))
 
 
 def test_float_layers__have_no_program():

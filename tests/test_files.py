@@ -13,8 +13,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sim.accumulator import Accumulator
 from sim.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from sim.files import write_atomically
+from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
 from sim.lower import lower
 from sim.machine import Machine
@@ -157,6 +159,9 @@ def test_checkpoint__truncated_or_damaged_is_refused_or_whole(scratch, data):
     ({"quantizer": 3}, "quantizer"),
     ({"dataset": {"name": 1}}, "dataset"),
     ({"training": []}, "training"),
+    ({"training": {"loss": float("nan")}}, "malformed"),
+    ({"version": torch.ones(2)}, "version"),
+    ({"graph": [{"kind": "input", "name": "image", "mean": 1}]}, "image"),
 ])
 def test_checkpoint__with_a_wrong_entry_is_refused(scratch, change, message):
     torch.save({**payload(), **change}, scratch / "wrong.pt")
@@ -185,7 +190,10 @@ def test_checkpoint__with_a_wrong_array_is_refused(scratch, array, message):
     (1, {"kernel": 0}, "kernel"), (1, {"source": "nowhere"}, "nowhere"), (1, {"role": "outer"}, "outer"),
     (1, {"kind": "lstm"}, "unknown kind"), (1, {"dilation": 2}, "dilation"), (1, {"groups": 3}, "groups"),
     (1, {"name": "../x"}, "row name"), (1, {"activation": {"role": "skip", "limit": -1.0}}, "limit"),
-    (1, {"activation": None}, "no activation"), (1, {"norm": "yes"}, "norm"), (1, {"skip": "image"}, "cannot be a residual"),
+    (1, {"activation": None}, "stem: has no activation"), (1, {"norm": "yes"}, "norm"), (1, {"skip": "image"}, "cannot be a residual"),
+    (-1, {"kernel": 1, "padding": 1}, "logits must be 1x1"),
+    (1, {"activation": {"role": "skip", "limit": 5e-324}}, "limit"),
+    (1, {"kind": ["conv"]}, "unknown kind"),
     (2, {"source": "image"}, "only a convolution"), (2, {"name": "stem"}, "two rows"),
 ])
 def test_graph__with_a_wrong_row_is_refused(row, change, message):
@@ -193,6 +201,21 @@ def test_graph__with_a_wrong_row_is_refused(row, change, message):
     rows[row] = {**rows[row], **change}
     with pytest.raises(NetworkError, match=message):
         Graph.from_json(rows)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"name": ""}, "without a name"), ({"format": IntFormat(20, signed=True)}, "1 to 16 bits"),
+    ({"accumulator": Accumulator(tile=True)}, "whole numbers"), ({"stride": True}, "stride"),
+    ({"weight_bits": 999}, "weight bits"), ({"unit": float("nan")}, "unit"), ({"source": "nowhere"}, "nowhere"),
+    ({"skip": "image"}, "another shape"), ({"padding": 2}, "its shape"), ({"operand": IntFormat(3, signed=True)}, "operand"),
+    ({"weight_format": IntFormat(2, signed=True)}, "do not fit"),
+    ({"weights": np.full((3, 3, 1, 8), 2**31 - 1, np.int32), "weight_format": IntFormat(63, signed=True)}, "53 bits"),
+])
+def test_program__with_a_wrong_operation_is_refused(change, message):
+    ops = list(lower(load_checkpoint(CHECKPOINT).spec, HardwareSpec()).ops)
+    ops[1] = dataclasses.replace(ops[1], **change)
+    with pytest.raises(ProgramError, match=message):
+        Program(tuple(ops))
 
 
 @given(data=st.data())

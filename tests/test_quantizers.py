@@ -87,6 +87,12 @@ def test_activation_gradient__passes_inside_the_clip_only():
     assert steps.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
 
 
+def test_mean_magnitude__of_millions_of_equal_weights_does_not_overflow():
+    weight = np.full((2048, 4097), 0.5, np.float32)
+    assert NUMPY_QUANTIZERS["dorefa"].weight_codes(weight, 1)[1] == 0.5
+    assert float(TORCH_QUANTIZERS["dorefa"].weight(torch.from_numpy(weight), 1)[1]) == 0.5
+
+
 def test_all_zero_weights__have_codes():
     codes, scale = NUMPY_QUANTIZERS["dorefa"].weight_codes(np.zeros(3, np.float32), 2)
     assert codes.tolist() == [1, 1, 1]  # 3/2 rounds to the even 2

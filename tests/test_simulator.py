@@ -107,6 +107,29 @@ def test_accumulator__by_hand(accumulator, register, overflowed):
     assert machine.overflows["logits"].tolist() == [overflowed]
 
 
+@pytest.mark.parametrize("tile", [0, 1, 2, 5])
+@pytest.mark.parametrize("isa", ISAS)
+def test_saturation__of_few_outputs_and_of_many_equals_plain_integers(isa, tile):
+    """Of 20 channels one clips at some pixels (replayed alone), elsewhere most do (replayed together), or none."""
+    form = IntFormat(4, signed=False)
+    rng = np.random.default_rng(tile)
+    weights = rng.integers(-1, 2, (3, 3, 4, 20)).astype(np.int32)
+    weights[..., 7] = rng.integers(-31, 32, (3, 3, 4))
+    table = np.tile(np.arange(256) >> 4, (4, 1)).astype(np.uint8)
+    one = Fp32(np.ones(20, np.float32), np.zeros(20, np.float32), np.zeros(1, np.float32))
+    program = Program((InputOp("image", "", (6, 6, 4), form, table), ConvOp(
+        "logits", "image", (6, 6, 20), None, skip="", weights=weights, stride=1, padding=1, groups=1, operand=form,
+        weight_format=IntFormat(6, signed=True), weight_bits=6, accumulator=Accumulator(9, "saturate", tile),
+        requant=one)))
+    pixels = (rng.integers(0, 256, (3, 6, 6, 4)) * np.array([0.05, 0.4, 1.0]).reshape(3, 1, 1, 1)).astype(np.uint8)
+    assert_same(program, pixels, isa)
+    machine = Machine(program, isa)
+    machine.run(pixels)
+    counts = machine.overflows["logits"]
+    assert counts[7] > 0
+    assert (np.delete(counts, 7) == 0).any()
+
+
 def test_wrap__does_not_count_excursions_that_cancel():
     program = single(np.array([100, 100, -100]), IntFormat(8, signed=False), Accumulator(8, "wrap", 1))
     machine = Machine(program)

@@ -340,6 +340,48 @@ def small_config(**changes):
                         "train_limit": 200, **recipe, **changes})
 
 
+class Stops(Silent):
+    """Dies where a killed process would: after so many calls of `advance`, or at the end of an epoch."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def advance(self, *_):
+        self.batches -= 1
+        if not self.batches:
+            raise KeyboardInterrupt
+
+
+def test_resume__of_a_run_with_a_teacher_that_died_in_its_first_epoch(whole_run, tmp_path):
+    config = small_config(scheme="takd", path=(32, 2), teacher=str(whole_run / "32bit.pt"))
+    data, cpu = load_dataset("digits", None), torch.device("cpu")
+    with pytest.raises(KeyboardInterrupt):
+        Runner(config, data, tmp_path, cpu, Stops(2)).run()
+    record = json.loads((tmp_path / "run.json").read_text())
+    Runner(config, data, tmp_path, cpu, Silent(), record).run()
+    mine, theirs = arrays(tmp_path / "ckpt.pt"), arrays(whole_run / "ckpt.pt")
+    assert all(np.array_equal(mine[key], theirs[key]) for key in theirs)
+    assert record["steps"]["32bit"]["precision"] == "float"
+
+
+def test_resume__of_a_run_that_died_before_it_noted_its_last_epoch(tmp_path, monkeypatch):
+    data, cpu, config = load_dataset("digits", None), torch.device("cpu"), small_config(epochs=2)
+    note = Runner._note
+
+    def dies(self, step, state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+        note(self, step, state)
+
+    monkeypatch.setattr(Runner, "_note", dies)
+    with pytest.raises(KeyboardInterrupt):
+        Runner(config, data, tmp_path, cpu, Silent()).run()
+    monkeypatch.setattr(Runner, "_note", note)
+    record = json.loads((tmp_path / "run.json").read_text())
+    Runner(config, data, tmp_path, cpu, Silent(), record).run()
+    assert [entry["epoch"] for entry in record["steps"]["2bit"]["epochs"]] == [1, 2]
+
+
 def test_divergence__stops_names_step_and_layer_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     calls = []
 

@@ -5,6 +5,7 @@ held out of what remains.
 """
 
 import difflib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,15 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
+
+    def digest(self) -> str:
+        """Of every pixel and label, so that a run can tell that its data changed."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            digest.update(repr(tuple(split.pixels.shape)).encode())
+            digest.update(memoryview(split.pixels.permute(0, 2, 3, 1).contiguous().numpy()))
+            digest.update(memoryview(split.labels.numpy()))
+        return digest.hexdigest()
 
     @property
     def crop_padding(self) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.data import Images, batches
-from training.network import QuantNetwork
+from training.network import PREFIX, QuantNetwork
 
 Loss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 """(student logits, teacher logits or None, labels) -> scalar"""
@@ -70,7 +70,7 @@ def _culprit(model: QuantNetwork, pixels: Tensor) -> str:
     """The first thing that is not finite: a parameter, a row's output, or the loss itself."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
-            return f"the weights {name.removeprefix('rows.')}"
+            return f"the weights {name.removeprefix(PREFIX)}"
     trace: dict[str, Tensor] = {}
     model(pixels, trace)
     for name, values in trace.items():

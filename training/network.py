@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from sim.network import Graph, NetworkSpec, Precision
 from training.layers import Codes, Norm, build_layer
 
+PREFIX = "rows.row:"
+"""What stands before "row.array" in the names of parameters."""
+
+
+def _key(row: str) -> str:
+    """The name of a row's module, which no attribute of a module dictionary can have."""
+    return f"row:{row}"
+
 
 class QuantNetwork(nn.Module):
     """Runs the rows of `graph` at `precision`; takes pixels [N, C, H, W] of 0 .. 255, gives logits [N, classes]."""
@@ -18,7 +26,7 @@ class QuantNetwork(nn.Module):
         self.graph, self.precision, self.quantizer = graph, precision, quantizer
         shapes = graph.shapes()
         self.rows = nn.ModuleDict({
-            row.name: build_layer(row, shapes[row.source][2] if row.source else row.output_shape({})[2],
+            _key(row.name): build_layer(row, shapes[row.source][2] if row.source else row.output_shape({})[2],
                                   precision, quantizer)
             for row in graph.rows})
 
@@ -26,7 +34,7 @@ class QuantNetwork(nn.Module):
         """Logits; `trace`, if given, receives every row's codes [N, C, H, W] by name."""
         values: dict[str, Codes] = {}
         for row in self.graph.rows:
-            layer = self.rows[row.name]
+            layer = self.rows[_key(row.name)]
             values[row.name] = layer(*(values[name] for name in row.sources())) if row.sources() else layer(pixels)
             if trace is not None:
                 trace[row.name] = values[row.name].values
@@ -44,7 +52,7 @@ class QuantNetwork(nn.Module):
 
     def spec(self) -> NetworkSpec:
         """This network as plain numpy arrays."""
-        arrays = {name.removeprefix("rows."): np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
+        arrays = {name.removeprefix(PREFIX): np.ascontiguousarray(tensor.detach().cpu().numpy(), np.float32)
                   for name, tensor in self.state_dict().items()}
         return NetworkSpec(self.graph, arrays, self.precision, self.quantizer)
 
@@ -52,7 +60,7 @@ class QuantNetwork(nn.Module):
     def from_spec(cls, spec: NetworkSpec) -> "QuantNetwork":
         """The inverse of `spec`, in eval mode."""
         model = cls(spec.graph, spec.precision, spec.quantizer)
-        model.load_state_dict({f"rows.{name}": torch.tensor(array) for name, array in spec.arrays.items()})
+        model.load_state_dict({PREFIX + name: torch.tensor(array) for name, array in spec.arrays.items()})
         return model.channels_last().eval()
 
     def channels_last(self) -> "QuantNetwork":

@@ -75,7 +75,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     torch_device = _device(device)
     images = load_dataset(dataset, data)
     folder = out or config.default_out
-    record = _open_folder(folder, config, resume, device)
+    record = _open_folder(folder, config, resume, device, images.digest())
     started = time.perf_counter()
     with RunDisplay() as display:
         runner = Runner(config, images, folder, torch_device, display, record)
@@ -126,9 +126,10 @@ def _device(name: str) -> torch.device:
     raise ConfigError(f"device: {name!r} is not available here, choose {choices}")
 
 
-def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str) -> dict[str, object]:
+def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, digest: str) -> dict[str, object]:
     """The record of the run in `folder`: a new one, or the one to continue."""
-    fresh = {"kind": "training", "config": config.to_json(), **provenance("training.run", device), "steps": {}}
+    fresh = {"kind": "training", "config": config.to_json(), "data_digest": digest,
+             **provenance("training.run", device), "steps": {}}
     file = folder / RECORD_FILE
     if not file.exists():
         if folder.exists() and any(folder.glob("*.pt")):
@@ -143,6 +144,8 @@ def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str) -> 
         raise ConfigError(f"{file} is damaged: choose another --out") from None
     if changed := differences(config.to_json(), other):
         raise ConfigError(f"{folder} holds another run ({'; '.join(changed)}): choose another --out")
+    if record.get("data_digest") != digest:
+        raise ConfigError(f"{folder} holds a run on other data than there are now: choose another --out")
     return dict(record)
 
 

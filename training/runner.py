@@ -61,6 +61,7 @@ class Runner:
         """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
         steps = find_scheme(self.config.scheme).plan(self.config.path)
         self.record.setdefault("steps", {})
+        self._write_record("running")
         first = self._adopt_teacher(steps)
         for index, step in enumerate(steps):
             if index >= first and not self._file(step.name).exists():
@@ -86,7 +87,8 @@ class Runner:
         if given.spec.graph != self.graph:
             raise ConfigError(f"teacher {self.config.teacher} is another network, or was trained on other data")
         index, adopted = next((index, step) for index, step in enumerate(steps) if step.bits == bits)
-        self.record["steps"].setdefault(adopted.name, {"bits": bits, "from": self.config.teacher, "epochs": []})
+        self.record["steps"].setdefault(adopted.name, {
+            "bits": bits, "from": self.config.teacher, "precision": str(given.spec.precision), "epochs": []})
         if not self._file(adopted.name).exists():
             save_checkpoint(self._file(adopted.name), given)
         return index + 1
@@ -140,6 +142,7 @@ class Runner:
             return ResumeState(step.name, 0, {}, {}, {"accuracy": -1.0, "loss": 0.0, "epoch": 0, "model": {}}, [])
         model.load_state_dict(state.model)
         optimizer.load_state_dict(state.optimizer)
+        self._note(step, state)  # the run may have been killed between saving the state and noting it
         return state
 
     def _note(self, step: Step, state: ResumeState) -> None:

@@ -42,10 +42,11 @@ def tanh(x: np.ndarray) -> np.ndarray:
 
 
 def mean_magnitude(values: np.ndarray) -> float:
-    """Equation 3: the mean of |w| in steps of max|w| / 2^40, so that the sum is exact in int64."""
+    """Equation 3: the mean of |w| in steps of max|w| / 2^f, f so small that the sum is exact in int64."""
     magnitudes = np.abs(values)
     peak = magnitudes.max()
     if peak == 0.0:
         return 0.0
-    total = np.rint(magnitudes / peak * 2.0**40).astype(np.int64).sum()
-    return float(peak * (np.float64(total) / (magnitudes.size * 2.0**40)))
+    one = 2.0 ** min(40, 62 - magnitudes.size.bit_length())
+    total = np.rint(magnitudes / peak * one).astype(np.int64).sum()
+    return float(peak * (np.float64(total) / (magnitudes.size * one)))

@@ -18,13 +18,15 @@ class RequantizeError(ValueError):
 class Affine:
     """What is to be computed, in real numbers: steps = sums * gain + offset (+ skip * skip_gain), then round and clamp.
 
-    `gain` and `offset` are float64 [channels]; `bounds` are the smallest and largest sums that can occur.
+    `gain` and `offset` are float64 [channels]; `bounds` are the smallest and largest sums that can occur, `skip_max` is the
+    largest code of the residual.
     """
 
     gain: np.ndarray
     offset: np.ndarray
     skip_gain: float | None
     bounds: tuple[int, int]
+    skip_max: int = 0
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.gain).all() and np.isfinite(self.offset).all()):

@@ -43,7 +43,8 @@ class TfliteSingle(Requantizer):
     def build(cls, affine: Affine, target: IntFormat) -> "TfliteSingle":
         """Integers nearest to the affine, found in float64."""
         reach = max(map(abs, affine.bounds))
-        rows = [_channel(float(gain), float(offset), reach, target.bits)
+        span = max(target.bits, math.frexp(2.0**target.bits + (affine.skip_gain or 0.0) * affine.skip_max)[1])
+        rows = [_channel(float(gain), float(offset), reach, span)
                 for gain, offset in zip(affine.gain, affine.offset, strict=True)]
         columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
         skip = [np.array([number], np.int64) for number in quantize_multiplier(affine.skip_gain or 0.0)]
@@ -51,8 +52,9 @@ class TfliteSingle(Requantizer):
 
     @classmethod
     def build_logits(cls, affine: Affine) -> tuple["TfliteSingle", float]:
-        """Integer logits on one scale for all classes: twice the largest gain, so that every gain is at most 1/2."""
-        unit = 2.0 * float(np.abs(affine.gain).max()) or 1.0
+        """Integer logits on one scale for all classes, so coarse that no gain is above 1/2 and no logit leaves 28 bits."""
+        largest = float((np.abs(affine.gain) * max(map(abs, affine.bounds)) + np.abs(affine.offset)).max())
+        unit = max(2.0 * float(np.abs(affine.gain).max()), largest / (LOGIT_FORMAT.max // 2)) or 1.0
         return cls.build(Affine(affine.gain / unit, affine.offset / unit, None, affine.bounds), LOGIT_FORMAT), unit
 
     def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
@@ -97,12 +99,14 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return (multiplier if real > 0 else -multiplier), shift
 
 
-def _channel(gain: float, offset: float, reach: int, bits: int) -> tuple[int, int, int, int]:
-    """(pre_shift, bias, multiplier, shift) of one channel."""
+def _channel(gain: float, offset: float, reach: int, span: int) -> tuple[int, int, int, int]:
+    """(pre_shift, bias, multiplier, shift) of one channel; codes and residual together span `span` bits."""
+    if span > LOGIT_FORMAT.bits + 1:
+        raise RequantizeError(f"a residual of {span} bits is too large for tflite_single")
     plain = 0.0 < abs(gain) <= 0.5 and abs(offset / gain) <= 2.0**30 and reach + abs(offset / gain) < 2.0**31
     # Otherwise scale the sum so that its unit is worth between 2^-(margin + 1) and 2^-margin codes: fine enough for the
-    # bias, yet coarse enough that a sum which saturates 32 bits is far outside every code.
-    margin = max(28 - bits, 1)
+    # bias, yet coarse enough that a sum which saturates 32 bits is outside every code, whatever the residual adds.
+    margin = max(28 - span, 1)
     pre_shift = 0 if plain else -MAX_SHIFT if gain == 0.0 else math.frexp(gain)[1] + margin
     if gain == 0.0 or pre_shift < -MAX_SHIFT:  # no sum below 2^61 can move the result
         pre_shift, scaled = -MAX_SHIFT, math.ldexp(1.0, -margin)

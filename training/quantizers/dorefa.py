@@ -58,8 +58,9 @@ def mean_magnitude(weight: Tensor) -> Tensor:
     largest = magnitude.max()
     if largest == 0:
         return largest
-    total = (magnitude / largest * 2.0**MEAN_FRACTION_BITS).round().long().sum()
-    return largest * (total.double() / (weight.numel() * 2.0**MEAN_FRACTION_BITS))
+    steps = 2.0 ** min(MEAN_FRACTION_BITS, 62 - weight.numel().bit_length())
+    total = (magnitude / largest * steps).round().long().sum()
+    return largest * (total.double() / (weight.numel() * steps))
 
 
 class _TanhCodes(torch.autograd.Function):

@@ -66,8 +66,8 @@ class Dataset:
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             digest.update(repr(tuple(split.pixels.shape)).encode())
-            digest.update(memoryview(split.pixels.permute(0, 2, 3, 1).contiguous().numpy()))
-            digest.update(memoryview(split.labels.numpy()))
+            digest.update(split.pixels.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+            digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()
 
     @property

@@ -73,7 +73,7 @@ class Machine:
 
     def sums(self, op: ConvOp, x: np.ndarray) -> np.ndarray:
         """What the registers of a convolution hold after all products of the codes `x`; counts overflows."""
-        return self._sums(op, Padded.of(x, op.padding))[..., : op.shape[2]]
+        return self.accumulate(op, Padded.of(x, op.padding))[..., : op.shape[2]]
 
     def _step(self, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
         result: Padded = _STEPS[type(op)](self, op, pixels, values)
@@ -94,15 +94,15 @@ class Machine:
         return out
 
     def _conv(self, op: ConvOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        sums = self._sums(op, values[op.source])
+        sums = self.accumulate(op, values[op.source])
         if op.format is None:
             return Padded(op.requant.logits(sums[..., : op.shape[2]]), 0)
         out = self._output(op, len(sums))
         op.requant.codes_into(sums, values[op.skip] if op.skip else None, op.format, out)
         return out
 
-    def _sums(self, op: ConvOp, x: Padded) -> np.ndarray:
-        """Register contents [N, H, W, channels, perhaps more]; counts overflows."""
+    def accumulate(self, op: ConvOp, x: Padded) -> np.ndarray:
+        """`sums` of a tensor that has its border already; perhaps with surplus channels at the end."""
         plan, accumulator = self._plans[op.name], op.accumulator
         register = accumulator.range
         if not plan.is_limited or register is None:

@@ -20,6 +20,7 @@ from sim.accumulator import Accumulator
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
 from sim.hardware import HardwareSpec
+from sim.kernels.isa import available
 from sim.lower import lower
 from sim.machine import Machine
 from sim.network import Input, Precision
@@ -49,8 +50,9 @@ def main(rounds: Annotated[int, typer.Option(help="how often each takes its turn
     for name, hardware in (("fp32", HardwareSpec()), ("tflite_single", HardwareSpec(requant="tflite_single")),
                            ("fp32, wrap 10", HardwareSpec(Accumulator(10, "wrap"))),
                            ("fp32, saturate 10", HardwareSpec(Accumulator(10, "saturate")))):
-        machine = Machine(lower(spec, hardware))
-        cases[f"sim eval W3A3 {name}"] = lambda machine=machine: machine.run(images)
+        for isa in available():
+            machine = Machine(lower(spec, hardware), isa)
+            cases[f"sim eval W3A3 {name}, {isa}"] = lambda machine=machine: machine.run(images)
     rows = _measure(cases, rounds, batch)
     _show(rows)
     if json_file is not None:
@@ -96,7 +98,8 @@ def _measure(cases: dict[str, Callable[[], object]], rounds: int, images: int) -
             started = time.perf_counter()
             case()
             seconds[name].append(time.perf_counter() - started)
-    return [{"case": name, "images/s": images / float(np.median(times)),
+    return [{"case": name, "isa": name.rsplit(", ", 1)[1] if name.startswith("sim") else "torch",
+             "images/s": images / float(np.median(times)),
              "spread": [images / float(np.quantile(times, q)) for q in (0.75, 0.25)]} for name, times in seconds.items()]
 
 

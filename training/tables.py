@@ -99,6 +99,21 @@ def agreement_rows(records: Path) -> Iterator[dict[str, Any]]:
         }
 
 
+def speed_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """One row per case of a run of bench.speed, with its ratio to float32 in the same run."""
+    for file in sorted(records.rglob("speed*.json")):
+        run = _read(file)
+        speed = {row["case"]: row["images/s"] for row in run["rows"]}
+        for number, row in enumerate(run["rows"]):
+            base = "train float32" if row["case"].startswith("train") else "torch eval float32"
+            yield {
+                "run": file.stem, "number": number, "case": row["case"], "images/s": row["images/s"],
+                "lower quartile": row["spread"][0], "upper quartile": row["spread"][1], "ratio to": base,
+                "ratio": row["images/s"] / speed[base], "isa": row["isa"], "commit": run["commit"], "date": run["date"],
+                "hardware": _hardware(run), "command": run["command"],
+            }
+
+
 def _network(run: Mapping[str, Any]) -> str:
     training = run["training"]
     return f"{training['model']}, {training['scheme']} {'-'.join(map(str, training['path']))}, seed {training['seed']}"
@@ -144,6 +159,14 @@ def _summarize_agreement(rows: pd.DataFrame) -> str:
         "codes that differ": _share(rows["codes differing"], rows["codes compared"]),
         "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
         "command": "`" + rows["command"] + "`"}))
+
+
+def _summarize_speed(rows: pd.DataFrame) -> str:
+    return _markdown(pd.DataFrame({
+        "case": rows["case"], "kernels": rows["isa"], "images/s": rows["images/s"].map("{:.0f}".format),
+        "quartiles": [f"{a:.0f} to {b:.0f}" for a, b in zip(rows["lower quartile"], rows["upper quartile"], strict=True)],
+        "ratio": rows["ratio"].map("{:.2f} x ".format) + rows["ratio to"], "commit": rows["commit"].str[:10],
+        "date": rows["date"].str[:10], "hardware": rows["hardware"], "command": "`" + rows["command"] + "`"}))
 
 
 def _share(part: pd.Series, whole: pd.Series) -> list[str]:
@@ -198,6 +221,12 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
         "the trained width mean little): every code of every layer and every logit, on all test images, compared between "
         "the fake-quantized torch model and the integer simulator under `fp32`."),
         {"sort": ["dataset", "network", "bits"], "summary": _summarize_agreement}),
+    "speed": (speed_rows, (
+        "Speed",
+        "ResNet-20 on 32x32 images, batches of 128, random weights and pixels; medians of rounds in which every case takes "
+        "its turn, in one process. float32 is the same network in torch, channels-last. Absolute figures are those of a shared "
+        "machine: compare ratios of one run."),
+        {"sort": ["run", "number"], "summary": _summarize_speed}),
 })
 
 

@@ -224,8 +224,8 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
     "speed": (speed_rows, (
         "Speed",
         "ResNet-20 on 32x32 images, batches of 128, random weights and pixels; medians of rounds in which every case takes "
-        "its turn, in one process. float32 is the same network in torch, channels-last. Absolute figures are those of a shared "
-        "machine: compare ratios of one run."),
+        "its turn, in one process. float32 is the same network in torch, channels-last. Absolute figures are those of a "
+        "shared machine: compare ratios of one run."),
         {"sort": ["run", "number"], "summary": _summarize_speed}),
 })
 

@@ -8,6 +8,7 @@ from typing import Any
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
+from training.presets import Recipe
 from training.quantizers import QUANTIZERS
 from training.schemes import find_scheme
 
@@ -18,9 +19,9 @@ class ConfigError(ValueError):
     """An option with a value that is not allowed, and what is."""
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """One run; equal configurations give equal weights on one machine.  `epochs` counts per step of a ladder."""
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Recipe):
+    """One run: a recipe, and what it is applied to.  Equal configurations give equal weights on one machine."""
 
     scheme: str
     dataset: str
@@ -29,17 +30,6 @@ class RunConfig:
     width: int
     path: tuple[int, ...]
     preset: str
-    epochs: int
-    batch: int
-    lr: float
-    schedule: str
-    milestones: tuple[int, ...]
-    weight_decay: float
-    momentum: float
-    kd_weight: float
-    temperature: float
-    kl_reduction: str
-    boundary_bits: int
     skip_bits: int
     quantizer: str
     seed: int

@@ -6,7 +6,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.accumulator import END, Accumulator, AccumulatorOverflowError
+from sim.accumulator import END, Accumulator, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
@@ -26,7 +26,8 @@ from sim.lower import LowerError, lower
 from sim.machine import Machine
 from sim.network import FLOAT_BITS, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program
-from training.data import DataError, Images, load_dataset
+from sim.requantizers import REQUANTIZERS
+from training.data import DATASETS, DataError, Images, load_dataset
 from training.network import QuantNetwork
 from training.record import provenance
 
@@ -52,10 +53,11 @@ def main(  # noqa: PLR0913 - one parameter per option
                            ] = None,
     boundary_accumulator: Annotated[int | None, typer.Option(
         help="bits of the accumulator of the first and last layer  [default: unlimited]")] = None,
-    overflow: Annotated[str, typer.Option(help="wrap, saturate or error")] = "wrap",
+    overflow: Annotated[str, typer.Option(help=", ".join(get_args(Overflow)))] = "wrap",
     tile: Annotated[str, typer.Option(help="products summed before they reach the accumulator: 1, N or end")] = "1",
-    requant: Annotated[str, typer.Option(help="fp32 (equal to the model) or tflite_single (integers only)")] = "fp32",
-    dataset: Annotated[str | None, typer.Option(help="digits, cifar10, cifar100 or npz  [default: the checkpoint's]")
+    requant: Annotated[str, typer.Option(
+        help=f"{', '.join(REQUANTIZERS)}; fp32 equals the torch model, the others are integers only")] = "fp32",
+    dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")
                        ] = None,
     data: Annotated[Path | None, typer.Option(help="where the data are  [default: the checkpoint's]")] = None,
     limit: Annotated[int | None, typer.Option(help="evaluate the first N test images only")] = None,

@@ -17,41 +17,49 @@ from sim.checkpoint import CheckpointError
 from sim.command import new_app, run_app
 from sim.network import FLOAT_BITS, NetworkError
 from training.config import ConfigError, RunConfig, differences
-from training.data import DataError, load_dataset
+from training.data import DATASETS, DataError, load_dataset
 from training.display import RunDisplay, console, show_run
 from training.loop import DivergedError
+from training.models import MODELS
 from training.presets import PRESETS
+from training.quantizers import QUANTIZERS
 from training.record import provenance
 from training.runner import FINAL_FILE, RECORD_FILE, Runner
-from training.schemes import SchemeError, find_scheme
+from training.schemes import SCHEMES, SchemeError, find_scheme
+
+BY_PRESET = "  [default: the preset's]"
 
 app = new_app()
 
 
 @app.command()
 def main(  # noqa: PLR0913 - one parameter per option
-    scheme: Annotated[str, typer.Option(help="individual, single-level, skip-level or takd")],
-    dataset: Annotated[str, typer.Option(help="digits, cifar10, cifar100 or npz")] = "digits",
+    scheme: Annotated[str, typer.Option(help=", ".join(SCHEMES))],
+    dataset: Annotated[str, typer.Option(help=", ".join(DATASETS))] = "digits",
     data: Annotated[Path | None, typer.Option(help="where the data are: a folder, or the .npz file")] = None,
-    model: Annotated[str, typer.Option(help="resnet8, 14, 20, 32, 44 or 56")] = "resnet20",
+    model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "resnet20",
     width: Annotated[int, typer.Option(help="channels of the first stage")] = 16,
     bits: Annotated[int | None, typer.Option(help="bits of the student's weights and activations: 1 to 8, 16, 32 "
                                                   "(float)  [default: 2]")] = None,
     path: Annotated[str | None, typer.Option(help="precisions from teacher to student, for example 32,8,4,2")] = None,
-    preset: Annotated[str, typer.Option(help="recipe: quick, report (as published) or code (as its code ran)")] = "quick",
-    epochs: Annotated[int | None, typer.Option(help="epochs of each step of a ladder")] = None,
-    batch: Annotated[int | None, typer.Option(help="images in a batch")] = None,
-    lr: Annotated[float | None, typer.Option(help="first learning rate")] = None,
-    schedule: Annotated[str | None, typer.Option(help="cosine, or multistep: a tenth from each milestone on")] = None,
-    milestones: Annotated[str | None, typer.Option(help="epochs of a multistep schedule, for example 45,90")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty")] = None,
-    momentum: Annotated[float | None, typer.Option(help="momentum of SGD")] = None,
-    kd_weight: Annotated[float | None, typer.Option(help="l in (1 - l) CE + l T^2 KL")] = None,
-    temperature: Annotated[float | None, typer.Option(help="T of the distillation loss")] = None,
-    kl_reduction: Annotated[str | None, typer.Option(help="batch, or classes: the mean over classes too")] = None,
-    boundary_bits: Annotated[str | None, typer.Option(help="bits of the first and last layer, or float")] = None,
+    preset: Annotated[str, typer.Option(
+        help="recipe: quick (ours), report (as published) or code (as its code ran)")] = "quick",
+    epochs: Annotated[int | None, typer.Option(help="epochs of each step of a ladder" + BY_PRESET)] = None,
+    batch: Annotated[int | None, typer.Option(help="images in a batch" + BY_PRESET)] = None,
+    lr: Annotated[float | None, typer.Option(help="first learning rate" + BY_PRESET)] = None,
+    schedule: Annotated[str | None, typer.Option(
+        help="cosine, or multistep: a tenth from each milestone on" + BY_PRESET)] = None,
+    milestones: Annotated[str | None, typer.Option(
+        help="epochs of a multistep schedule, for example 45,90" + BY_PRESET)] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="L2 penalty" + BY_PRESET)] = None,
+    momentum: Annotated[float | None, typer.Option(help="momentum of SGD" + BY_PRESET)] = None,
+    kd_weight: Annotated[float | None, typer.Option(help="l in (1 - l) CE + l T^2 KL" + BY_PRESET)] = None,
+    temperature: Annotated[float | None, typer.Option(help="T of the distillation loss" + BY_PRESET)] = None,
+    kl_reduction: Annotated[str | None, typer.Option(
+        help="batch, or classes: the mean over classes too" + BY_PRESET)] = None,
+    boundary_bits: Annotated[str | None, typer.Option(help="bits of the first and last layer, or float" + BY_PRESET)] = None,
     skip_bits: Annotated[int, typer.Option(help="bits of the residual path")] = 8,
-    quantizer: Annotated[str, typer.Option(help="dorefa")] = "dorefa",
+    quantizer: Annotated[str, typer.Option(help=", ".join(QUANTIZERS))] = "dorefa",
     seed: Annotated[int, typer.Option(help="seed of weights, order and augmentation")] = 0,
     train_limit: Annotated[int | None, typer.Option(help="train on the first N images only")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",

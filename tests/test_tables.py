@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from training.tables import RESULTS, TableError, make_tables
+from training.tables import RESULTS, TableError, accumulator_rows, make_tables, plot_accumulators
 
 TABLES = make_tables(RESULTS / "records")
 
@@ -17,6 +18,14 @@ def test_tables__are_all_there():
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_table__is_regenerated_from_records(name):
     assert (RESULTS / name).read_text() == TABLES[name], "python -m training.tables makes the tables again"
+
+
+def test_plot__is_drawn_from_records(tmp_path):
+    rows = pd.DataFrame(list(accumulator_rows(RESULTS / "records")))
+    plot_accumulators(rows, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert text.count("<path") > 20
+    assert (RESULTS / "accumulators.svg").exists()
 
 
 def test_records__are_of_clean_commits_and_their_own_claims():

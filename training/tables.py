@@ -3,6 +3,7 @@
 Tables hold nothing that is not in a record; a test makes them again and compares.
 """
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,10 +27,14 @@ class TableError(ValueError):
 
 @app.command()
 def main(results: Annotated[Path, typer.Option(help="folder of records/ and of the tables")] = RESULTS) -> None:
-    """Write every table that the records allow."""
+    """Write every table that the records allow, and the plot of accuracy against accumulators."""
     for name, text in make_tables(results / "records").items():
         write_text_atomically(results / name, text)
         print(results / name)
+    rows = pd.DataFrame(list(accumulator_rows(results / "records")))
+    if not rows.empty:
+        plot_accumulators(rows, results / "accumulators.svg")
+        print(results / "accumulators.svg")
 
 
 def make_tables(records: Path) -> dict[str, str]:
@@ -112,6 +117,34 @@ def speed_rows(records: Path) -> Iterator[dict[str, Any]]:
                 "ratio": row["images/s"] / speed[base], "isa": row["isa"], "commit": run["commit"], "date": run["date"],
                 "hardware": _hardware(run), "command": run["command"],
             }
+
+
+def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
+    """Accuracy above, overflowed outputs below, against the width of the register, one column per network."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "bittrue"  # the same picture gives the same file
+    import matplotlib.pyplot as plt
+
+    networks = rows.groupby(["dataset", "network"], sort=True)
+    figure, axes = plt.subplots(2, len(networks), sharex=True, squeeze=False, figsize=(5 * len(networks), 5.5))
+    for (accuracy, overflows), ((dataset, network), group) in zip(axes.T, networks, strict=True):
+        for name, line in group[group["accumulator"] > 0].sort_values("accumulator").groupby("overflow"):
+            accuracy.plot(line["accumulator"], line["bit-true"], marker="o", label=name)
+            overflows.plot(line["accumulator"], line["overflowed outputs %"], marker="o", label=name)
+        unlimited = group.loc[group["accumulator"] == 0, "bit-true"]
+        accuracy.axhline(unlimited.iloc[0], color="gray", linestyle=":", label="unlimited")
+        accuracy.set(title=f"{dataset}\n{network}", ylim=(0, 100), ylabel="bit-true accuracy %")
+        overflows.set(xlabel="accumulator bits", ylabel="overflowed outputs %")
+        overflows.set_yscale("symlog", linthresh=0.01)
+        overflows.set_ylim(bottom=0)
+        accuracy.legend()
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    write_text_atomically(file, buffer.getvalue().decode())
 
 
 def _network(run: Mapping[str, Any]) -> str:

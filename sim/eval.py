@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -34,8 +35,7 @@ from training.record import provenance
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
 
 app = new_app()
-console = Console(soft_wrap=not sys.stdout.isatty())
-TABLE_WIDTH = 96
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class EvalError(ValueError):
@@ -77,14 +77,14 @@ def main(  # noqa: PLR0913 - one parameter per option
     program = lower(spec, hardware)
     if spec.precision != checkpoint.spec.precision:
         console.print(f"trained as {checkpoint.spec.precision}; its float weights are requantized to {spec.precision}, "
-                      "without further training", highlight=False)
+                      "without further training", highlight=False, soft_wrap=not console.is_terminal)
     if save_program is not None:
         program.save(save_program)
     machine = Machine(program, _isa())
     started = time.perf_counter()
     result = _evaluate(machine, spec if verify else None, images[1], batch)
     result["seconds"] = time.perf_counter() - started
-    _show(program, machine, spec, images[0], result)
+    _show(_title(checkpoint), machine, spec, images[0], result)
     if json_file is not None:
         record = _record(model, checkpoint, spec, hardware, images[0], program, machine, result)
         write_text_atomically(json_file, json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -140,10 +140,8 @@ def _test_images(checkpoint: Checkpoint, name: str | None, path: Path | None, li
 
 def _evaluate(machine: Machine, spec: NetworkSpec | None, images: Images, batch: int) -> dict[str, Any]:
     """Accuracy and speed of the machine; with a spec also the comparison with the torch model of it."""
-    model = None if spec is None else QuantNetwork.from_spec(spec)
-    differing: dict[str, int] = {op.name: 0 for op in machine.program.ops}
-    right = compared = largest = 0
-    simulating = 0.0
+    comparison = None if spec is None else _Comparison(machine, QuantNetwork.from_spec(spec))
+    right, simulating = 0, 0.0
     pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     labels = images.labels.numpy()
     machine.run(pixels[:1])  # compile before the clock starts, then forget
@@ -151,55 +149,64 @@ def _evaluate(machine: Machine, spec: NetworkSpec | None, images: Images, batch:
     with _progress() as progress:
         task = progress.add_task("images", total=len(labels), accuracy=0.0)
         for start in range(0, len(labels), batch):
-            part = pixels[start : start + batch]
-            trace: dict[str, np.ndarray] = {}
+            part, wanted = pixels[start : start + batch], labels[start : start + batch]
+            trace: dict[str, np.ndarray] | None = {} if comparison else None
             begun = time.perf_counter()
-            logits = machine.run(part, trace if model else None)
+            logits = machine.run(part, trace)
             simulating += time.perf_counter() - begun
-            right += int((logits.argmax(1) == labels[start : start + batch]).sum())
-            if model is not None:
-                wrong, count, distance = _compare(machine, model, part, trace)
-                compared, largest = compared + count, max(largest, distance)
-                for name, number in wrong.items():
-                    differing[name] += number
+            right += int((logits.argmax(1) == wanted).sum())
+            if comparison is not None and trace is not None:
+                comparison.add(part, wanted, trace)
             done = min(start + batch, len(labels))
-            progress.update(task, completed=done, accuracy=100.0 * right / done)
+            progress.update(task, completed=done, accuracy=100.0 * right / done, refresh=True)
     result: dict[str, Any] = {"images": len(labels), "accuracy": 100.0 * right / len(labels),
                               "images_per_second": len(labels) / simulating}
-    if model is not None:
-        result |= {"compared": compared, "differing": sum(differing.values()), "largest_difference": largest,
-                   "differing_by_layer": differing}
+    if comparison is not None:
+        result |= {"fq_accuracy": 100.0 * comparison.right / len(labels), "compared": comparison.compared,
+                   "differing": sum(comparison.differing.values()), "largest_difference": comparison.largest,
+                   "differing_by_layer": comparison.differing}
     return result
 
 
-def _compare(machine: Machine, model: QuantNetwork, pixels: np.ndarray, trace: dict[str, np.ndarray]
-             ) -> tuple[dict[str, int], int, int]:
-    """Differing codes by operation, codes compared, largest difference in codes.
+class _Comparison:
+    """Counts codes that differ between machine and torch model, and what the model gets right.
 
     Under `fp32` the two run side by side and everything must be equal, logits included (C4).  An integer requantizer is
     compared operation by operation on the torch model's own codes (C5), with the accumulator out of the way; the model's
     logits are measured in units of the integer ones.
     """
-    expected: dict[str, torch.Tensor] = {}
-    with torch.no_grad():
-        nchw = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-        model(nchw, expected)
-    wanted = {name: codes.permute(0, 2, 3, 1).numpy() for name, codes in expected.items()}
-    integer_only = any(op.requant.name != "fp32" for op in machine.program.convolutions)
-    if integer_only:
-        inputs = {op.name: wanted[op.name].astype(op.format.dtype) for op in machine.program.ops if op.format}
-        judge = Machine(_without_accumulators(machine.program), machine.isa)
-        trace = {op.name: judge.apply(op, pixels, inputs) for op in judge.program.ops}
+
+    def __init__(self, machine: Machine, model: QuantNetwork) -> None:
+        self.model = model
+        self.differing = {op.name: 0 for op in machine.program.ops}
+        self.compared = self.largest = self.right = 0
+        integer_only = machine.program.convolutions[0].requant.name != "fp32"
+        self.judge = Machine(_without_accumulators(machine.program), machine.isa) if integer_only else None
+
+    def add(self, pixels: np.ndarray, labels: np.ndarray, trace: Mapping[str, np.ndarray]) -> None:
+        """One batch: uint8 pixels [N, H, W, C] and the machine's results."""
+        expected: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            nchw = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+            logits = self.model(nchw, expected)
+        self.right += int((logits.argmax(1).numpy() == labels).sum())
+        wanted = {name: codes.permute(0, 2, 3, 1).numpy() for name, codes in expected.items()}
+        if self.judge is not None:
+            trace = self._judged(self.judge, pixels, wanted)
+        for name, codes in trace.items():
+            wrong = int((codes != wanted[name]).sum())
+            self.differing[name] += wrong
+            self.compared += codes.size
+            if wrong and codes.dtype.kind in "iu":
+                distance = np.abs(codes.astype(np.int64) - wanted[name].astype(np.int64)).max()
+                self.largest = max(self.largest, int(distance))
+
+    def _judged(self, judge: Machine, pixels: np.ndarray, wanted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        ops = judge.program.ops
+        inputs = {op.name: wanted[op.name].astype(op.format.dtype) for op in ops if op.format}
         last = judge.program.convolutions[-1]
         wanted[last.name] = np.rint(wanted[last.name].astype(np.float64) / last.unit)
-    wrong, compared, largest = {}, 0, 0
-    for name, codes in trace.items():
-        unequal = codes != wanted[name]
-        wrong[name] = int(unequal.sum())
-        compared += codes.size
-        if wrong[name] and codes.dtype.kind in "iu":
-            largest = max(largest, int(np.abs(codes.astype(np.int64) - wanted[name].astype(np.int64)).max()))
-    return wrong, compared, largest
+        return {op.name: judge.apply(op, pixels, inputs) for op in ops}
 
 
 def _without_accumulators(program: Program) -> Program:
@@ -208,12 +215,22 @@ def _without_accumulators(program: Program) -> Program:
 
 
 def _progress() -> Progress:
+    """Drawn between batches and not by a thread of its own, which would take turns with what is being timed."""
     return Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
                     TextColumn("{task.fields[accuracy]:.2f} %"), TimeRemainingColumn(compact=True), console=console,
-                    disable=not console.is_terminal, transient=True)
+                    disable=not console.is_terminal, transient=True, auto_refresh=False)
 
 
-def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
+def _title(checkpoint: Checkpoint) -> str:
+    """Scheme, path and model as training noted them; a checkpoint made elsewhere may not say."""
+    training = checkpoint.training
+    path = training.get("path")
+    rungs = "-".join(map(str, path)) if isinstance(path, list) else ""
+    return " ".join(str(part) for part in (training.get("scheme", "network"), rungs, training.get("model", "")) if part)
+
+
+def _show(title: str, machine: Machine, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
+    program = machine.program
     columns = ["layer", "output", "formats", "MACs", "acc.", "safe", "overflows"]
     differing = result.get("differing_by_layer")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -224,19 +241,31 @@ def _show(program: Program, machine: Machine, spec: NetworkSpec, label: str, res
         differ = [f"{differing[op.name]:,}"] if differing else []
         if isinstance(op, ConvOp) or (differing and differing[op.name]):
             table.add_row(op.name, *cells, *differ)
-    console.print(table, width=max(console.width, TABLE_WIDTH))
+    console.print(table)
     overflowed = sum(int(counts.sum()) for counts in machine.overflows.values())
-    say = partial(console.print, highlight=False)
+    say = partial(console.print, highlight=False, soft_wrap=not console.is_terminal)
     say("formats: input x weights, u unsigned, s signed; acc.: accumulator bits; safe: bits that can never overflow")
     say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
         f"{overflowed:,} overflows; program {program.digest()[:16]}")
     say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
         f"{result['images_per_second']:.0f} images/s ({machine.isa} kernels)")
     if differing:
-        say(f"{result['differing']:,} of {result['compared']:,} codes differ from the torch model"
-            + (f", by at most {result['largest_difference']}" if result["largest_difference"] else ""))
+        _show_comparison(title, spec, label, result)
         if result["differing"] and overflowed and program.convolutions[0].requant.name == "fp32":
             say("the torch model has no accumulator limit: overflows make codes differ")
+
+
+def _show_comparison(title: str, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
+    """The table that a verified evaluation ends with: one network, twice."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model"):
+        table.add_column(column, justify="right" if column.endswith("%") else "left")
+    verdict = f"{result['differing']:,} of {result['compared']:,} codes differ"
+    if result["largest_difference"]:
+        verdict += f", by at most {result['largest_difference']}"
+    width = f"W{spec.precision.inner}A{spec.precision.inner}"
+    table.add_row(title, width, label, f"{result['fq_accuracy']:.2f}", f"{result['accuracy']:.2f}", verdict)
+    console.print(table)
 
 
 def _layer_cells(op: ConvOp, machine: Machine) -> list[str]:

@@ -11,7 +11,7 @@ from sim.buffers import Padded
 from sim.kernels import isa as instruction_sets
 from sim.kernels import vnni
 from sim.kernels.codes import pixel_codes, table_codes, window_sums
-from sim.kernels.conv import conv_exact, conv_saturating, resolve_screened, wrap_sums
+from sim.kernels.conv import conv_exact, conv_saturating, count_flags, resolve_screened, wrap_sums
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp
 
 WORKING_SET = 1 << 20
@@ -110,9 +110,10 @@ class Machine:
         if accumulator.overflow == "wrap":
             # Wrapping is a ring homomorphism: one reduction of the exact sum equals wrapping after every addition (C7).
             sums = self._exact(op, plan, plan.weights, x)
-            wrong = np.empty(sums.shape, np.uint8)
-            wrap_sums(sums, register.bits, wrong)
-            self._count(op, wrong)
+            counts = np.empty((len(sums) * op.shape[0], sums.shape[3]), np.int32)
+            half = 1 << (register.bits - 1)
+            wrap_sums(sums, plan.integer(half), plan.integer(2 * half - 1), counts, plan.integer)
+            self._count(op, counts)
             return sums
         sums = np.empty((len(x.array), *op.shape), plan.integer)
         clipped = np.empty(sums.shape, np.uint8)
@@ -124,7 +125,9 @@ class Machine:
             positive, negative = (self._exact(op, plan, weights, x) for weights in plan.screens)
             resolve_screened(x.array, x.pad - op.padding, op.weights, plan.by_channel, op.stride, *common,
                              positive, negative, sums, clipped, plan.integer)
-        self._count(op, clipped)
+        counts = np.empty((len(sums) * op.shape[0], op.shape[2]), np.int32)
+        count_flags(clipped, counts)
+        self._count(op, counts)
         return sums
 
     def _exact(self, op: ConvOp, plan: "_Plan", weights: "_Weights", x: Padded) -> np.ndarray:
@@ -140,14 +143,15 @@ class Machine:
         conv_vnni(x.array, offset, weights.packed, weights.surplus, op.stride, op.operand.signed, op.shape[1], sums)
         return sums
 
-    def _count(self, op: ConvOp, wrong: np.ndarray) -> None:
-        counts = wrong[..., : op.shape[2]].sum((0, 1, 2), dtype=np.int64)
+    def _count(self, op: ConvOp, lines: np.ndarray) -> None:
+        """Add counts [lines, channels, perhaps more] of overflowed outputs; stop the run if none are allowed."""
+        counts = lines[:, : op.shape[2]].sum(0, dtype=np.int64)
         self.overflows[op.name] += counts
         if op.accumulator.overflow == "error" and counts.any():
             channel = int(np.flatnonzero(counts)[0])
             raise AccumulatorOverflowError(
                 f"{op.name}, channel {channel}: a sum does not fit the {op.accumulator.bits}-bit accumulator "
-                f"({counts[channel]} of {wrong[..., channel].size} outputs of a batch); "
+                f"({counts[channel]} of {len(lines) * op.shape[1]} outputs of a batch); "
                 f"{op.safe_bits} bits can never overflow")
 
     def _table(self, op: TableOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:

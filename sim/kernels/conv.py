@@ -157,17 +157,33 @@ def _fold(partial: np.ndarray, low: int, high: int, register: np.ndarray, clippe
 
 
 @kernel
-def wrap_sums(sums: np.ndarray, bits: int, wrong: np.ndarray) -> None:
-    """Reduce exact sums to two's complement of `bits` bits in place; `wrong` uint8 says which did not fit."""
+def wrap_sums(sums: np.ndarray, half: Any, mask: Any, counts: np.ndarray, integer: Any) -> None:
+    """Reduce exact sums to two's complement in place, `half` = 2^(bits - 1) and `mask` = 2^bits - 1 of type `integer`.
+
+    `counts` int32 [N * H, Cout] receives how many sums of a line did not fit.
+    """
     images, rows, columns, channels = sums.shape
-    half = np.int64(1) << np.int64(bits - 1)
-    mask = half + half - np.int64(1)
     for line in prange(images * rows):
         n = line // rows
         i = line % rows
+        counts[line] = np.int32(0)
         for j in range(columns):
             for o in range(channels):
-                exact = np.int64(sums[n, i, j, o])
-                wrapped = ((exact + half) & mask) - half
+                exact = sums[n, i, j, o]
+                # in int32 the sum may wrap on its way: the mask takes the same bits of it
+                wrapped = integer(integer(integer(exact + half) & mask) - half)
                 sums[n, i, j, o] = wrapped
-                wrong[n, i, j, o] = np.uint8(wrapped != exact)
+                counts[line, o] += np.int32(wrapped != exact)
+
+
+@kernel
+def count_flags(flags: np.ndarray, counts: np.ndarray) -> None:
+    """uint8 flags [N, H, W, C] -> int32 [N * H, C], how many of a line are set."""
+    images, rows, columns, channels = flags.shape
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        counts[line] = np.int32(0)
+        for j in range(columns):
+            for o in range(channels):
+                counts[line, o] += np.int32(flags[n, i, j, o])

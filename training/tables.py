@@ -64,7 +64,9 @@ def scheme_rows(records: Path) -> Iterator[dict[str, Any]]:
         yield {
             "dataset": run["dataset"], "scheme": config["scheme"], "path": "-".join(map(str, config["path"])),
             "bits": config["path"][-1], "model": config["model"], "width": config["width"], "preset": config["preset"],
-            "epochs": config["epochs"], "epochs along path": config["epochs"] * len(config["path"]), "seed": config["seed"], "best validation": last["best"]["accuracy"],
+            "epochs": config["epochs"],
+            "epochs along path": config["epochs"] * len(config["path"]), "seed": config["seed"],
+            "best validation": last["best"]["accuracy"],
             "best epoch": last["best"]["epoch"], "last validation": last["epochs"][-1]["validation_accuracy"],
             "FQ": train["test"]["accuracy"], "bit-true": run["result"]["accuracy"],
             "codes compared": run["result"]["compared"], "codes differing": run["result"]["differing"],
@@ -236,11 +238,12 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
     "schemes": (scheme_rows, (
         "Training schemes",
         "Test accuracy in percent, mean ± standard deviation over n seeds: of the fake-quantized model (FQ) and of the "
-        "integer simulator (bit-true, `fp32` requantizer, unlimited accumulator). The epoch was chosen on validation images; "
-        "the test set was used once. `epochs` is per step; `epochs along path` adds those of the student's ancestors, so that "
-        "on digits a ladder has the larger budget. On CIFAR-10 (JPEG-75) the schedule is short and of equal compute: 12 epochs "
-        "for `individual`, 3 x 4 for the ladder; these accuracies do not compare with published CIFAR-10 figures. A run that "
-        "was given a teacher counts the seconds of its own steps only. One row per seed: `schemes.csv`."),
+        "integer simulator (bit-true, `fp32` requantizer, unlimited accumulator). The epoch was chosen on validation "
+        "images; the test set was used once. `epochs` is per step; `epochs along path` adds those of the student's "
+        "ancestors, so that on digits a ladder has the larger budget. On CIFAR-10 (JPEG-75) the schedule is short and of "
+        "equal compute: 12 epochs for `individual`, 3 x 4 for the ladder; these accuracies do not compare with published "
+        "CIFAR-10 figures. A run that was given a teacher counts the seconds of its own steps only. One row per seed: "
+        "`schemes.csv`."),
         {"sort": ["dataset", "scheme", "path", "preset", "seed"], "summary": _summarize_schemes}),
     "accumulators": (accumulator_rows, (
         "Accuracy against the width of the accumulator",

@@ -1,1 +1,1 @@
-"""asv benchmarks of the simulator's kernels."""
+"""Benchmarks: benchmarks/ for asv, speed.py side by side in one run."""

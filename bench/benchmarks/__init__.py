@@ -1,0 +1,1 @@
+"""asv benchmarks: they need only numpy, numba and sim."""

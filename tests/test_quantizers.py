@@ -163,8 +163,10 @@ def test_tflite_single__equals_its_oracle_over_the_whole_domain(sums, multiplier
 
 
 @given(sums=hnp.arrays(np.int64, 20, elements=st.one_of(st.integers(-(2**40), 2**40), st.integers(-100, 100))),
-       gain=st.floats(-1e6, 1e6, width=32), offset=st.floats(-1e6, 1e6, width=32),
-       skip=st.one_of(st.none(), st.integers(0, 255)), skip_gain=st.floats(0, 16, width=32))
+       gain=st.one_of(st.floats(-1e6, 1e6, width=32), st.sampled_from([0.5, -0.5, 0.25, 1.5])),
+       offset=st.one_of(st.floats(-1e6, 1e6, width=32), st.sampled_from([0.0, 0.5, -0.25])),
+       skip=st.one_of(st.none(), st.integers(0, 255)),
+       skip_gain=st.one_of(st.floats(0, 16, width=32), st.sampled_from([0.5, 1.0])))
 def test_fp32__equals_its_oracle(sums, gain, offset, skip, skip_gain):
     requant = Fp32(*(np.array([number], np.float32) for number in (gain, offset, skip_gain)))
     form = IntFormat(8, signed=False)

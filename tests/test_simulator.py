@@ -137,6 +137,19 @@ def test_wrap__does_not_count_excursions_that_cancel():
     assert machine.overflows["logits"].tolist() == [0]
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("products", "register", "overflowed"), [
+    ([100, 27, -10], 117, 0), ([100, 28, -10], 117, 1), ([-10, 100, 28], 118, 0),
+    ([-100, -28, 10], -118, 0), ([-100, -29, 10], -118, 1), ([10, -100, -29], -119, 0),
+])
+def test_saturation__at_the_very_edge_of_the_register(isa, products, register, overflowed):
+    """The screen looks at sums of either sign, the register at prefixes: both must be right to the last unit."""
+    program = single(np.array(products), IntFormat(8, signed=False), Accumulator(8, "saturate", 1))
+    machine = Machine(program, isa)
+    assert machine.run(np.ones((1, 1, 1, 3), np.uint8)).tolist() == [[register]]
+    assert machine.overflows["logits"].tolist() == [overflowed]
+
+
 def test_error__names_layer_channel_and_safe_width():
     program = single(np.array([100, 100, -100]), IntFormat(8, signed=False), Accumulator(8, "error", 1))
     with pytest.raises(AccumulatorOverflowError, match=r"logits, channel 0: .* 8-bit .* 17 bits can never overflow"):

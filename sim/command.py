@@ -24,6 +24,8 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
     except Exception as error:
         if not isinstance(error, (*expected, OSError, MemoryError)):
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            fail(f"{error.filename}: {error.strerror}")
         fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
         fail("interrupted; a training run goes on with --resume", 130)

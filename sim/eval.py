@@ -25,7 +25,7 @@ from sim.hardware import HardwareSpec
 from sim.kernels.isa import choose
 from sim.lower import LowerError, lower
 from sim.machine import Machine
-from sim.network import FLOAT_BITS, Conv, NetworkError, NetworkSpec, Precision
+from sim.network import FLOAT_BITS, QUANTIZED_BITS, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program
 from sim.requantizers import REQUANTIZERS
 from training.data import DATASETS, DataError, Images, load_dataset
@@ -85,6 +85,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     result = _evaluate(machine, spec if verify else None, images[1], batch)
     result["seconds"] = time.perf_counter() - started
     _show(_title(checkpoint), machine, spec, images[0], result)
+    if spec.precision != checkpoint.spec.precision:
+        console.print(f"(not retrained: the checkpoint was trained as {checkpoint.spec.precision})", highlight=False)
     if json_file is not None:
         record = _record(model, checkpoint, spec, hardware, images[0], program, machine, result)
         write_text_atomically(json_file, json.dumps(record, indent=1, allow_nan=False) + "\n")
@@ -113,8 +115,9 @@ def _hardware(accumulator: int | None, boundary: int | None, overflow: str, tile
 def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Precision:
     """The widths to run at: as trained, except where told otherwise."""
     inner = trained.inner if bits is None else bits
-    if inner == FLOAT_BITS:
-        raise EvalError("bits: a float network needs --bits, choose 1 to 8 or 16")
+    if inner not in QUANTIZED_BITS:
+        given = "this network is float" if bits is None else f"{bits} is not allowed"
+        raise EvalError(f"bits: {given}, choose --bits 1 to 8 or 16")
     if boundary is None:
         boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
     if boundary == FLOAT_BITS:
@@ -244,7 +247,8 @@ def _show(title: str, machine: Machine, spec: NetworkSpec, label: str, result: d
     console.print(table)
     overflowed = sum(int(counts.sum()) for counts in machine.overflows.values())
     say = partial(console.print, highlight=False, soft_wrap=not console.is_terminal)
-    say("formats: input x weights, u unsigned, s signed; acc.: accumulator bits; safe: bits that can never overflow")
+    say("formats: input x weights, u unsigned, s signed (odd weights of k bits need an operand of k + 1)")
+    say("acc.: accumulator bits; safe: bits that can never overflow")
     say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
         f"{overflowed:,} overflows; program {program.digest()[:16]}")
     say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "

@@ -159,13 +159,13 @@ def _summarize_schemes(rows: pd.DataFrame) -> str:
     keys = ["dataset", "bits", "scheme", "path", "model", "preset", "epochs", "epochs along path"]
     groups = rows.groupby(keys, sort=False)
     table = groups.agg(
-        n=("seed", "count"), fq=("FQ", "mean"), fq_sd=("FQ", "std"), bit_true=("bit-true", "mean"),
+        n=("seed", "count"), seeds=("seed", lambda seeds: ", ".join(map(str, sorted(seeds)))), fq=("FQ", "mean"), fq_sd=("FQ", "std"), bit_true=("bit-true", "mean"),
         bit_true_sd=("bit-true", "std"), differing=("codes differing", "sum"), compared=("codes compared", "sum"),
         seconds=("seconds", "mean"), commits=("commit", _short_commits), hardware=("hardware", "first"),
         date=("date", lambda dates: max(dates)[:10]), command=("command", "first")).reset_index()
     table = table.sort_values(["dataset", "bits", "scheme", "path"], ascending=[True, False, True, True])
     shown = pd.DataFrame({
-        **{key: table[key] for key in keys}, "n": table["n"],
+        **{key: table[key] for key in keys}, "n": table["n"], "seeds": table["seeds"],
         "FQ %": _with_deviation(table["fq"], table["fq_sd"]),
         "bit-true %": _with_deviation(table["bit_true"], table["bit_true_sd"]),
         "codes that differ": _share(table["differing"], table["compared"]),
@@ -180,8 +180,8 @@ def _summarize_accumulators(rows: pd.DataFrame) -> str:
         "accumulator": [f"{bits} bit" if bits else "unlimited" for bits in rows["accumulator"]],
         "overflow": rows["overflow"], "tile": rows["tile"], "images": rows["images"],
         "bit-true %": rows["bit-true"].map("{:.2f}".format),
-        "overflowed outputs %": rows["overflowed outputs %"].map("{:.4f}".format),
-        "worst layer %": rows["worst layer %"].map("{:.3f}".format), "worst layer": rows["worst layer"],
+        "overflowed outputs %": rows["overflowed outputs %"].map("{:.3g}".format),
+        "worst layer %": rows["worst layer %"].map("{:.3g}".format), "worst layer": rows["worst layer"],
         "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
         "command": "`" + rows["command"] + "`"})
     return _markdown(shown)

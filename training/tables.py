@@ -159,7 +159,8 @@ def _summarize_schemes(rows: pd.DataFrame) -> str:
     keys = ["dataset", "bits", "scheme", "path", "model", "preset", "epochs", "epochs along path"]
     groups = rows.groupby(keys, sort=False)
     table = groups.agg(
-        n=("seed", "count"), seeds=("seed", lambda seeds: ", ".join(map(str, sorted(seeds)))), fq=("FQ", "mean"), fq_sd=("FQ", "std"), bit_true=("bit-true", "mean"),
+        n=("seed", "count"), seeds=("seed", lambda seeds: ", ".join(map(str, sorted(seeds)))),
+        fq=("FQ", "mean"), fq_sd=("FQ", "std"), bit_true=("bit-true", "mean"),
         bit_true_sd=("bit-true", "std"), differing=("codes differing", "sum"), compared=("codes compared", "sum"),
         seconds=("seconds", "mean"), commits=("commit", _short_commits), hardware=("hardware", "first"),
         date=("date", lambda dates: max(dates)[:10]), command=("command", "first")).reset_index()

@@ -42,11 +42,6 @@ class Accumulator:
         """The values of the register; None if unlimited."""
         return None if self.bits is None else IntFormat(self.bits, signed=True)
 
-    def __str__(self) -> str:
-        if self.bits is None:
-            return "unlimited"
-        return f"{self.bits} bit {self.overflow}, tile {self.tile or 'end'}"
-
 
 def prefix_bounds(weights: np.ndarray, operand: IntFormat) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest partial sum that any input, in any order of products, can reach (contract C7).

@@ -8,7 +8,7 @@ import numpy as np
 from sim.accumulator import prefix_bounds
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
-from sim.network import Activation, AvgPool, Conv, Graph, Input, NetworkSpec, Requantize, Row, Shortcut
+from sim.network import Activation, AvgPool, Conv, Input, NetworkSpec, Requantize, Row, Shortcut
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ProgramError, ShortcutOp, TableOp
 from sim.quantizers import QUANTIZERS, Quantizer
 from sim.requantizers import REQUANTIZERS, Affine
@@ -50,7 +50,7 @@ class _Lowering:
         self.spec, self.hardware = spec, hardware
         self.quantizer: Quantizer = QUANTIZERS[spec.quantizer]
         self.requantizer = REQUANTIZERS[hardware.requant]
-        self.shapes = Graph.shapes(spec.graph)
+        self.shapes = spec.graph.shapes()
         self.ops: dict[str, Op] = {}
         self.scales: dict[str, float] = {}
 

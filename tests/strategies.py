@@ -135,7 +135,7 @@ def graphs(draw):
     mean = tuple(draw(st.floats(0.0, 1.0)) for _ in range(channels))
     std = tuple(draw(st.floats(0.01, 1.0)) for _ in range(channels))
     rows: list[Row] = [Input("image", "", draw(st.integers(1, 7)), draw(st.integers(1, 7)), channels, mean, std)]
-    rows.append(_conv(draw, "stem", rows, rows[0].name, Graph.shapes, role="boundary"))
+    rows.append(_conv(draw, "stem", rows, rows[0].name, role="boundary"))
     for index in range(draw(st.integers(0, 5))):
         shapes = _shapes(rows)
         source = draw(st.sampled_from([row.name for row in rows[1:]]))
@@ -143,7 +143,7 @@ def graphs(draw):
         name = f"row{index}"
         match draw(st.sampled_from(["conv", "conv", "requantize", "shortcut", "avgpool"])):
             case "conv":
-                rows.append(_conv(draw, name, rows, source, Graph.shapes))
+                rows.append(_conv(draw, name, rows, source))
             case "requantize":
                 rows.append(Requantize(name, source, _activation(draw)))
             case "shortcut":
@@ -169,7 +169,7 @@ def _activation(draw):
     return Activation(draw(st.sampled_from(["inner", "boundary", "skip"])), draw(st.sampled_from([0.37, 1.0, 4.0])))
 
 
-def _conv(draw, name, rows, source, _, role=None):
+def _conv(draw, name, rows, source, role=None):
     shapes = _shapes(rows)
     height, width, depth = shapes[source]
     padding = draw(st.integers(0, 2))

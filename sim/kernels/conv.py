@@ -170,7 +170,7 @@ def wrap_sums(sums: np.ndarray, half: Any, mask: Any, counts: np.ndarray, intege
         for j in range(columns):
             for o in range(channels):
                 exact = sums[n, i, j, o]
-                # in int32 the sum may wrap on its way: the mask takes the same bits of it
+                # exact + half fits `integer`: a limited register is narrower than what the sums can reach
                 wrapped = integer(integer(integer(exact + half) & mask) - half)
                 sums[n, i, j, o] = wrapped
                 counts[line, o] += np.int32(wrapped != exact)

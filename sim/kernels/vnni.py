@@ -23,8 +23,6 @@ LANES = 16
 QUAD = 4
 """Products that one instruction sums."""
 PLANE_SHIFT = 7
-PIXELS = {1: 16, 2: 8, 4: 4}
-"""Pixels of a tile by its blocks: 16 accumulators and the registers that feed them."""
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_I32, LANES)

@@ -37,6 +37,11 @@ class Padded:
         return Padded(self.array[:images], self.pad)
 
     @property
+    def unsigned(self) -> np.ndarray:
+        """The same memory as unsigned integers: kernels are compiled for those only."""
+        return self.array.view(np.dtype(f"u{self.array.itemsize}"))
+
+    @property
     def interior(self) -> np.ndarray:
         """[N, H, W, C] without the border, sharing memory."""
         _, rows, columns, _ = self.array.shape

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from sim import reference
 from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, prefix_bounds
 from sim.formats import IntFormat
-from sim.kernels.isa import PORTABLE, available
+from sim.kernels.isa import PLAIN, available
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program, output_side
 from sim.requantizers.fp32 import Fp32
-from tests.conftest import INTERPRETED
-from tests.strategies import codes, conv_ops, programs
+from tests.strategies import accumulators, codes, conv_ops, programs, requantizers
 
-ISAS = (PORTABLE,) if INTERPRETED else available()
+ISAS = available()
+ONE = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
 
 
 def assert_same(program: Program, pixels: np.ndarray, isa: str) -> None:
@@ -56,26 +56,59 @@ def test_convolution__equals_plain_integers_for_every_accumulator(isa, data):
     assert_same(program, image_codes(program, data), isa)
 
 
-@pytest.mark.skipif(len(ISAS) == 1, reason="one instruction set only")
+@pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
 @given(data=st.data())
-def test_wide_convolutions__are_equal_on_every_instruction_set(data):
-    """Rows and channels beyond a register tile, where the plain integers would be too slow."""
+def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data):
+    """Rows, channels and groups beyond a register tile, where the plain integers would be too slow."""
     form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
-    shape = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 40)), data.draw(st.integers(1, 70))
-    table = codes(data.draw, (shape[2], 256), form).astype(form.dtype)
-    channels, side = data.draw(st.integers(1, 200)), min(data.draw(st.integers(1, 3)), *shape[:2])
+    groups = data.draw(st.sampled_from([1, 1, 2, 5, "depthwise"]))
+    depth, channels = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 150))
+    if groups == "depthwise":
+        groups = depth = channels
+    elif groups > 1:
+        depth, channels = groups * -(-depth // groups), groups * -(-channels // groups)
+    shape = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 40)), depth
+    table = codes(data.draw, (depth, 256), form).astype(form.dtype)
+    side = min(data.draw(st.integers(1, 3)), *shape[:2])
     stride, padding = data.draw(st.integers(1, 2)), data.draw(st.integers(0, 2))
     weight_format = IntFormat(data.draw(st.sampled_from([2, 3, 8, 9, 13, 15])), signed=True)
-    weights = codes(data.draw, (side, side, shape[2], channels), weight_format).astype(np.int32)
+    weights = codes(data.draw, (side, side, depth // groups, channels), weight_format).astype(np.int32)
     out = (*(output_side(length, side, stride, padding) for length in shape[:2]), channels)
-    one = Fp32(np.ones(channels, np.float32), np.zeros(channels, np.float32), np.zeros(1, np.float32))
+    reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (form.max + 1)
     program = Program((InputOp("image", "", shape, form, table), ConvOp(
-        "logits", "image", out, None, skip="", weights=weights, stride=stride, padding=padding, groups=1, operand=form,
-        weight_format=weight_format, weight_bits=8, accumulator=Accumulator(), requant=one)))
-    pixels = image_codes(program, data)
-    portable, *others = (Machine(program, isa).run(pixels) for isa in ISAS)
-    for logits in others:
-        np.testing.assert_array_equal(logits, portable)
+        "conv", "image", out, IntFormat(8, signed=False), skip="", weights=weights, stride=stride, padding=padding,
+        groups=groups, operand=form, weight_format=weight_format, weight_bits=8, accumulator=data.draw(accumulators()),
+        requant=data.draw(requantizers(channels, reach))), ConvOp(
+        "logits", "conv", (1, 1, 1), None, skip="", weights=np.ones((*out[:2], channels, 1), np.int32), stride=1, padding=0,
+        groups=1, operand=IntFormat(8, signed=False), weight_format=IntFormat(2, signed=True), weight_bits=1,
+        accumulator=Accumulator(), requant=ONE)))
+    pixels = image_codes(program, data, 3)
+    plain, *others = (Machine(program, isa) for isa in (PLAIN, *ISAS))
+    expected: dict[str, np.ndarray] = {}
+    plain.run(pixels, expected)
+    for machine in others:
+        trace: dict[str, np.ndarray] = {}
+        machine.run(pixels, trace)
+        np.testing.assert_array_equal(trace["conv"], expected["conv"], err_msg=machine.isa)
+        np.testing.assert_array_equal(trace["logits"], expected["logits"], err_msg=machine.isa)
+        np.testing.assert_array_equal(machine.overflows["conv"], plain.overflows["conv"], err_msg=machine.isa)
+
+
+@pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
+@pytest.mark.parametrize("weight", [-128, 127, -255, 255])
+@pytest.mark.parametrize("shape", [(9, 3, 1), (20, 64, 1), (7, 48, 48), (33, 130, 1)])
+def test_extremes__of_every_code_are_exact_on_every_instruction_set(weight, shape):
+    """255 x -128 everywhere: what vpmaddubsw and float32 sums beyond 2^24 would get wrong."""
+    side, channels, groups = shape
+    form = IntFormat(8, signed=False)
+    weights = np.full((3, 3, channels // groups, channels), weight, np.int32)
+    program = Program((InputOp("image", "", (side, side, channels), form, np.full((channels, 256), 255, np.uint8)), ConvOp(
+        "logits", "image", (1, 1, channels), None, skip="", weights=weights, stride=side, padding=0, groups=groups,
+        operand=form, weight_format=IntFormat(9, signed=True), weight_bits=8, accumulator=Accumulator(),
+        requant=Fp32(np.ones(channels, np.float32), np.zeros(channels, np.float32), np.zeros(1, np.float32)))))
+    for isa in ISAS:
+        sums = Machine(program, isa).sums(program.convolutions[0], np.full((2, side, side, channels), 255, np.uint8))
+        assert (sums == 255 * weight * 9 * channels // groups).all()
 
 
 def single(weights: np.ndarray, form: IntFormat, accumulator: Accumulator) -> Program:

@@ -33,6 +33,25 @@ def table_codes(x: np.ndarray, x_offset: int, table: np.ndarray, offset: int, ou
 
 
 @kernel
+def threshold_codes(x: np.ndarray, x_offset: int, first: int, thresholds: np.ndarray, offset: int, out: np.ndarray) -> None:
+    """Codes -> `first` plus the number of thresholds below them: ascending tables of few steps, without looking up."""
+    images, rows, columns, channels = x.shape
+    rows -= 2 * x_offset
+    columns -= 2 * x_offset
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        source = x[n, i + x_offset].reshape(-1)[x_offset * channels : (x_offset + columns) * channels]
+        target = out[n, i + offset].reshape(-1)[offset * channels : (offset + columns) * channels]
+        for k in range(columns * channels):
+            target[k] = first
+        for t in range(len(thresholds)):
+            threshold = thresholds[t]
+            for k in range(columns * channels):
+                target[k] += np.uint8(source[k] > threshold)
+
+
+@kernel
 def window_sums(x: np.ndarray, offset: int, size: int, stride: int, sums: np.ndarray) -> None:
     """Codes -> int64 sums [N, H', W', C] over size x size windows, the first of which begins at `offset`."""
     images, rows, columns, channels = sums.shape

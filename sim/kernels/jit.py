@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,14 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled: Callable[..., Any] = numba.njit(
         fastmath=False, error_model="numpy", nogil=True, cache=_CACHE)(function)
     return compiled
+
+
+def specialize(template: Callable[..., Any], name: str, decorate: Callable[..., Any] = kernel, **callees: Any) -> Any:
+    """The loop `template`, compiled with each name in `callees` standing for that compiled function.
+
+    numba's cache never finds a closure over compiled functions again; a function of its own name and globals it does.
+    """
+    function = types.FunctionType(template.__code__, {**template.__globals__, **callees}, name)
+    function.__qualname__ = name
+    function.__module__ = template.__module__
+    return decorate(function)

@@ -1,14 +1,12 @@
 """`fp32`: two float32 operations per channel, each rounded on its own (contract C3).  Equal to the torch model."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numba import prange
 
-from sim.buffers import Padded
 from sim.formats import IntFormat
-from sim.kernels.jit import kernel
+from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
 
 LARGEST = 1e37
@@ -35,14 +33,10 @@ class Fp32(Requantizer):
         """Logits are real numbers, unit 1."""
         return cls.build(affine, IntFormat(32, signed=True)), 1.0
 
-    def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
-        """float32(float32(float32(sum) * gain) + offset) (+ float32(skip * skip_gain)), half to even, clamped."""
-        low, high = np.float32(target.min), np.float32(target.max)
-        if skip is None:
-            _affine_codes(sums, self.gain, self.offset, low, high, out.array, out.pad)
-        else:
-            _residual_codes(sums, self.gain, self.offset, skip.array, skip.pad, self.skip_gain, low, high,
-                            out.array, out.pad)
+    def line_arguments(self, target: IntFormat, repeat: int) -> tuple[Any, ...]:
+        """Gains and offsets for so many pixels in a row, and the limits."""
+        return (np.tile(self.gain, repeat), np.tile(self.offset, repeat), self.skip_gain[0],
+                np.float32(target.min), np.float32(target.max))
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """The same without rounding to codes."""
@@ -65,32 +59,33 @@ def _check_range(gain: np.ndarray, offset: np.ndarray, reach: int) -> None:
         raise RequantizeError("the folded batch norm can leave the range of float32")
 
 
-@kernel
-def _affine_codes(sums: np.ndarray, gain: np.ndarray, offset: np.ndarray, low: np.float32, high: np.float32,
-                  out: np.ndarray, pad: int) -> None:
-    images, rows, columns, _ = sums.shape
-    for line in prange(images * rows):
-        n = line // rows
-        i = line % rows
-        for j in range(columns):
-            for c in range(out.shape[3]):
-                product = np.float32(np.float32(sums[n, i, j, c]) * gain[c])
+@inline
+def fp32_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int,
+        skip: np.ndarray, n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
+    """float32(float32(float32(sum) * gain) + offset) (+ float32(skip * skip_gain)), half to even, clamped."""
+    gain, offset, skip_gain, low, high = constants
+    has_skip, sign = residual
+    channels, span = out.shape[3], repeat * count
+    out_row, skip_row = out[n, i + pad].reshape(-1), skip[n * has_skip, (i + skip_pad) * has_skip].reshape(-1)
+    gain, offset = gain[first : first + span], offset[first : first + span]
+    for j in range(0, columns, repeat):
+        start = (pad + j) * channels + first
+        codes, line = out_row[start : start + span], sums[j * width : j * width + span]
+        if has_skip:
+            start = (skip_pad + j) * channels + first
+            residue = skip_row[start : start + span]
+            for c in range(span):
+                product = np.float32(np.float32(line[c]) * gain[c])
                 steps = np.float32(product + offset[c])
-                out[n, i + pad, j + pad, c] = np.int32(min(max(np.rint(steps), low), high))
+                more = np.float32(np.int32(np.int32(residue[c]) ^ sign) - sign)
+                steps = np.float32(steps + np.float32(more * skip_gain))
+                codes[c] = np.int32(min(max(np.rint(steps), low), high))
+        else:
+            for c in range(span):
+                product = np.float32(np.float32(line[c]) * gain[c])
+                steps = np.float32(product + offset[c])
+                codes[c] = np.int32(min(max(np.rint(steps), low), high))
 
 
-@kernel
-def _residual_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        sums: np.ndarray, gain: np.ndarray, offset: np.ndarray, skip: np.ndarray, skip_pad: int, skip_gain: np.ndarray,
-        low: np.float32, high: np.float32, out: np.ndarray, pad: int) -> None:
-    images, rows, columns, _ = sums.shape
-    for line in prange(images * rows):
-        n = line // rows
-        i = line % rows
-        for j in range(columns):
-            for c in range(out.shape[3]):
-                product = np.float32(np.float32(sums[n, i, j, c]) * gain[c])
-                steps = np.float32(product + offset[c])
-                residual = np.float32(np.float32(skip[n, i + skip_pad, j + skip_pad, c]) * skip_gain[0])
-                steps = np.float32(steps + residual)
-                out[n, i + pad, j + pad, c] = np.int32(min(max(np.rint(steps), low), high))
+Fp32.line = staticmethod(fp32_codes)

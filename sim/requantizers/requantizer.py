@@ -1,13 +1,15 @@
 """What every requantizer is: an affine per channel, made of numbers that its hardware has."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sim.buffers import Padded
 from sim.formats import IntFormat
+from sim.kernels.lines import driver, requantize
 
 
 class RequantizeError(ValueError):
@@ -35,9 +37,16 @@ class Affine:
 
 @dataclass(frozen=True)
 class Requantizer:
-    """Numbers of one layer.  Fields are arrays, saved with the program as they are."""
+    """Numbers of one layer.  Fields are arrays, saved with the program as they are.
+
+    `line` is compiled code that turns a line of sums into codes:
+    line(constants, sums, width, columns, repeat, first, count, skip, n, i, skip_pad, residual, out, pad)
+    for `columns` pixels of `width` sums in a row, of which `count` are channels from `first` on, to row i of image n;
+    `residual` is (whether there is one, 128 or 32768 where its codes are signed).  Tensors of codes are unsigned views.
+    """
 
     name: ClassVar[str]
+    line: ClassVar[Callable[..., None]]
 
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "Requantizer":
@@ -56,7 +65,14 @@ class Requantizer:
         return out.array
 
     def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
-        """The same into a tensor with a border; `sums` may have surplus channels behind those of `out`."""
+        """The same into a tensor with a border."""
+        columns, channels = sums.shape[2:]
+        repeat = repeat_of(columns, channels)
+        driver(requantize, codes=self.line)(
+            sums, self.line_arguments(target, repeat), repeat, *residual_arguments(skip), out.unsigned, out.pad)
+
+    def line_arguments(self, target: IntFormat, repeat: int) -> tuple[Any, ...]:
+        """The constants that `line` wants, those per channel repeated for so many neighboring pixels."""
         raise NotImplementedError
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
@@ -76,3 +92,21 @@ def check_array(name: str, array: np.ndarray, dtype: str, shape: tuple[int, ...]
     """Raise RequantizeError unless the array has this type and shape."""
     if array.dtype != np.dtype(dtype) or array.shape != shape:
         raise RequantizeError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
+
+
+LONGEST_LINE = 1024
+"""Constants of a line that are read together, so that they stay in the innermost cache."""
+_NOTHING = np.zeros((1, 1, 1, 1), np.uint8)
+
+
+def repeat_of(columns: int, channels: int) -> int:
+    """How many neighboring pixels are best treated as one, so that the innermost loop is long: a divisor of `columns`."""
+    return max((r for r in range(1, columns + 1) if columns % r == 0 and r * channels <= LONGEST_LINE), default=1)
+
+
+def residual_arguments(skip: Padded | None) -> tuple[np.ndarray, int, tuple[bool, np.int32]]:
+    """Codes of the residual, their border, and `residual` as `line` wants it."""
+    if skip is None:
+        return _NOTHING, 0, (False, np.int32(0))
+    sign = 1 << (8 * skip.array.itemsize - 1) if skip.array.dtype.kind == "i" else 0
+    return skip.unsigned, skip.pad, (True, np.int32(sign))

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import prange
 
-from sim.buffers import Padded
 from sim.formats import IntFormat
-from sim.kernels.jit import inline, kernel
+from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
 
 INT32_MAX = 2**31 - 1
@@ -57,11 +55,11 @@ class TfliteSingle(Requantizer):
         unit = max(2.0 * float(np.abs(affine.gain).max()), largest / (LOGIT_FORMAT.max // 2)) or 1.0
         return cls.build(Affine(affine.gain / unit, affine.offset / unit, None, affine.bounds), LOGIT_FORMAT), unit
 
-    def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
-        """Equation 9."""
-        residual = Padded(np.zeros((1, 1, 1, 1), np.uint8), 0) if skip is None else skip
-        _requantize(sums, self.pre_shift, self.bias, self.multiplier, self.shift, residual.array, residual.pad,
-                    skip is not None, self.skip_multiplier, self.skip_shift, target.min, target.max, out.array, out.pad)
+    def line_arguments(self, target: IntFormat, repeat: int) -> tuple[Any, ...]:
+        """Constants for so many pixels in a row, and the limits."""
+        per_channel = (self.pre_shift, self.bias, self.multiplier, self.shift)
+        return (*(np.tile(array, repeat) for array in per_channel), self.skip_multiplier[0], self.skip_shift[0],
+                np.int64(target.min), np.int64(target.max))
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """Integer logits (int32)."""
@@ -126,24 +124,33 @@ def _rescale(x: Any, multiplier: Any, shift: Any) -> Any:
     return (np.int64(x) * np.int64(multiplier) + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
 
 
-@kernel
-def _requantize(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        sums: np.ndarray, pre_shift: np.ndarray, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
-        skip: np.ndarray, skip_pad: int, has_skip: bool, skip_multiplier: np.ndarray, skip_shift: np.ndarray,
-        low: int, high: int, out: np.ndarray, pad: int) -> None:
-    images, rows, columns, _ = sums.shape
-    for line in prange(images * rows):
-        n = line // rows
-        i = line % rows
-        for j in range(columns):
-            for c in range(out.shape[3]):
-                x = np.int64(sums[n, i, j, c])
-                if pre_shift[c] > 0:
-                    x = x << pre_shift[c]
-                elif pre_shift[c] < 0:
-                    x = (x + (np.int64(1) << (-pre_shift[c] - 1))) >> -pre_shift[c]
-                x = min(max(x + bias[c], np.int64(-INT32_MAX - 1)), np.int64(INT32_MAX))
-                code = _rescale(x, multiplier[c], shift[c])
-                if has_skip:
-                    code += _rescale(np.int64(skip[n, i + skip_pad, j + skip_pad, c]), skip_multiplier[0], skip_shift[0])
-                out[n, i + pad, j + pad, c] = min(max(code, low), high)
+@inline
+def tflite_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int,
+        skip: np.ndarray, n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
+    """Equation 9."""
+    pre_shift, bias, multiplier, shift, skip_multiplier, skip_shift, low, high = constants
+    has_skip, sign = residual
+    channels, span = out.shape[3], repeat * count
+    out_row, skip_row = out[n, i + pad].reshape(-1), skip[n * has_skip, (i + skip_pad) * has_skip].reshape(-1)
+    pre_shift, bias = pre_shift[first : first + span], bias[first : first + span]
+    multiplier, shift = multiplier[first : first + span], shift[first : first + span]
+    for j in range(0, columns, repeat):
+        start = (pad + j) * channels + first
+        codes, line = out_row[start : start + span], sums[j * width : j * width + span]
+        start = (skip_pad + j) * channels + first
+        residue = skip_row[start : start + span]
+        for c in range(span):
+            x = np.int64(line[c])
+            if pre_shift[c] > 0:
+                x = x << pre_shift[c]
+            elif pre_shift[c] < 0:
+                x = (x + (np.int64(1) << (-pre_shift[c] - 1))) >> -pre_shift[c]
+            x = min(max(x + bias[c], np.int64(-INT32_MAX - 1)), np.int64(INT32_MAX))
+            code = _rescale(x, multiplier[c], shift[c])
+            if has_skip:
+                code += _rescale((np.int64(residue[c]) ^ np.int64(sign)) - np.int64(sign), skip_multiplier, skip_shift)
+            codes[c] = min(max(code, low), high)
+
+
+TfliteSingle.line = staticmethod(tflite_codes)

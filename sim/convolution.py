@@ -1,0 +1,247 @@
+"""A convolution made ready: which kernel path runs it, its weights as that path wants them, and what its register does.
+
+A path is a way to compute exact sums of bytes, a row of `_PATHS`: it says whether it can do a convolution, packs the weights
+into `operands`, and names the compiled function that computes a line of sums from them.  What no path takes (codes wider
+than a byte, sums beyond int32, interpreted kernels) goes through the plain int64 loops of kernels/conv.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.accumulator import END, prefix_bounds
+from sim.buffers import Padded
+from sim.kernels import blocks, depthwise, replay, vnni
+from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
+from sim.kernels.ir import aligned
+from sim.kernels.isa import AVX_VNNI, PLAIN, PORTABLE, VNNI
+from sim.kernels.layout import Layout, divide
+from sim.kernels.lines import CLIP, REPLAY, SCREEN, TOGETHER, conv_codes, conv_saturating_sums, conv_sums, driver
+from sim.requantizers.requantizer import repeat_of, residual_arguments
+
+if TYPE_CHECKING:
+    from sim.program import ConvOp
+
+WRAP_SPAN = 64
+"""Overflow counters of a line, for as many neighboring pixels as fit."""
+
+
+@dataclass(frozen=True)
+class _Path:
+    """`layout(op)` is None where this path cannot run the operation."""
+
+    layout: Callable[["ConvOp"], Layout | None]
+    operands: Callable[["ConvOp", np.ndarray, Layout], tuple[Any, ...]]
+    line: Callable[[], Callable[..., None]]
+
+
+class Convolution:
+    """One convolution of a program on one instruction set."""
+
+    def __init__(self, op: "ConvOp", isa: str) -> None:
+        self.op = op
+        register = op.accumulator.range
+        is_limited = register is not None and register.bits < op.safe_bits
+        self.register = register if is_limited else None
+        self._path, self._layout = None, None
+        if op.operand.bits <= 8 and 2 * max(map(abs, op.bounds)) < 2**31:  # contract C9
+            for path in _PATHS[isa]:
+                if (layout := path.layout(op)) is not None:
+                    self._path, self._layout = path, layout
+                    break
+        if self._path is None or self._layout is None:
+            return
+        self._operands = self._path.operands(op, op.weights, self._layout)
+        self._saturation = None
+        if self.register is not None and op.accumulator.overflow != "wrap":
+            self._saturation = _Saturation.of(op, self._path, self._layout)
+            if self._saturation is None:
+                self._path = None
+
+    def registers(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
+        """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
+        if self._path is None or self._layout is None:
+            return self._plain(x)
+        op, layout = self.op, self._layout
+        sums = np.empty((len(x.array), *op.shape), np.int32)
+        common = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands)
+        if self._saturation is not None and self.register is not None:
+            counts = np.empty((self._items(sums), layout.width), np.int32)
+            driver(conv_saturating_sums, line=self._path.line())(
+                *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), counts, sums)
+        else:
+            counts = self._counters(sums)
+            driver(conv_sums, line=self._path.line())(*common, self._wrap, counts, sums)
+        return sums, self._totals(counts)
+
+    def codes_into(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
+        """Requantized codes; returns how many sums of each channel overflowed, or None."""
+        op, layout = self.op, self._layout
+        assert op.format is not None
+        is_bytes = all(tensor is None or tensor.array.itemsize == 1 for tensor in (skip, out))
+        if self._path is None or layout is None or self._saturation is not None or not is_bytes:
+            sums, overflows = self.registers(x)
+            op.requant.codes_into(sums, skip, op.format, out)
+            return overflows
+        is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
+        repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
+        counts = self._counters(out.array)
+        driver(conv_codes, line=self._path.line(), codes=op.requant.line)(
+            x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands, self._wrap, counts,
+            op.requant.line_arguments(op.format, repeat), repeat, *residual_arguments(skip), out.unsigned, out.pad)
+        return self._totals(counts)
+
+    @property
+    def _wrap(self) -> tuple[np.int32, np.int32]:
+        """Half of the register's range and its mask; zeros where nothing can overflow."""
+        if self.register is None:
+            return np.int32(0), np.int32(0)
+        return np.int32(-self.register.min), np.int32(2 * self.register.max + 1)
+
+    def _items(self, result: np.ndarray) -> int:
+        assert self._layout is not None
+        return len(self._layout.parts) * -(-len(result) * self.op.shape[0] // TOGETHER)
+
+    def _counters(self, result: np.ndarray) -> np.ndarray:
+        """Room for the counts of some lines, of several pixels side by side."""
+        assert self._layout is not None
+        if self.register is None:
+            return np.empty((0, 0), np.int32)
+        together = max(1, WRAP_SPAN // self._layout.width)
+        together = together if self.op.shape[1] % together == 0 else 1
+        return np.empty((self._items(result), together * self._layout.width), np.int32)
+
+    def _totals(self, counts: np.ndarray) -> np.ndarray | None:
+        """Counts per channel of all lines."""
+        if not len(counts):
+            return None
+        assert self._layout is not None
+        parts, width = self._layout.parts, self._layout.width
+        by_line = counts.reshape(len(parts), -1, counts.shape[1]).sum(1, dtype=np.int64)
+        by_part = by_line.reshape(len(parts), -1, width).sum(1)
+        totals = np.zeros(self.op.shape[2], np.int64)
+        for (_, first, count), row in zip(parts, by_part, strict=True):
+            totals[first : first + count] = row[:count]
+        return totals
+
+    def _plain(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
+        op = self.op
+        sums = np.empty((len(x.array), *op.shape), np.int64)
+        common = (x.array, x.pad - op.padding, op.weights, op.stride, op.groups)
+        if self.register is None:
+            conv_exact(*common, sums)
+            return sums, None
+        counts = np.empty((len(sums) * op.shape[0], op.shape[2]), np.int32)
+        if op.accumulator.overflow == "wrap":
+            conv_exact(*common, sums)
+            wrap_sums(sums, -self.register.min, 2 * self.register.max + 1, counts)
+        else:
+            clipped = np.empty(sums.shape, np.uint8)
+            conv_saturating(*common, op.accumulator.tile, self.register.min, self.register.max, sums, clipped)
+            count_flags(clipped, counts)
+        return sums, counts.sum(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Saturation:
+    """What conv_saturating_sums needs to know: operands of either sign, risks, mode, and weights in order."""
+
+    arguments: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, op: "ConvOp", path: _Path, layout: Layout) -> "_Saturation | None":
+        """None where registers and products do not fit 32-bit lanes, or groups stand between the products."""
+        register, tile = op.accumulator.range, op.accumulator.tile
+        assert register is not None
+        low, high = prefix_bounds(op.weights, op.operand)
+        leaves = (low < register.min) | (high > register.max)
+        risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
+        products = int(op.weights[..., 0].size)
+        largest = max(-op.operand.min, op.operand.max) * int(np.abs(op.weights.astype(np.int64)).max(initial=0))
+        reach = -register.min + largest * (products if tile == END else min(tile, products))
+        if tile == END or tile >= products:
+            mode, narrow = CLIP, True
+        elif op.groups > 1 or reach >= 2**31:
+            return None
+        else:
+            mode, narrow = REPLAY if op.operand.signed else SCREEN, reach < 2**15
+        screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
+        ordered = replay.pack(op.weights, layout, narrow) if mode != CLIP else np.zeros((0,) * 5, np.int16)
+        sign = 128 if op.operand.signed else 0
+        replays = (aligned(ordered), op.weights.shape[0], layout.run, narrow, tile, sign)
+        return cls((*screens, risky, mode, replays))
+
+
+def _blocks_layout(op: "ConvOp") -> Layout | None:
+    layout = divide(op.weights, op.groups, 64)
+    exact = max(map(abs, op.bounds)) <= blocks.EXACT
+    return layout if exact or _exact_run(op) >= blocks.LEAST_RUN else None
+
+
+def _exact_run(op: "ConvOp") -> int:
+    """So many products can never pass 2^24."""
+    largest = max(-op.operand.min, op.operand.max) * int(np.abs(op.weights.astype(np.int64)).max(initial=0))
+    return blocks.EXACT // max(largest, 1)
+
+
+def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    rows, columns = op.weights.shape[:2]
+    exact = (rows, layout.run) if max(map(abs, op.bounds)) <= blocks.EXACT else (0, min(layout.run, _exact_run(op)))
+    sign = 128 if op.operand.signed else 0
+    return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, sign
+
+
+def _blocks_line() -> Callable[..., None]:
+    return blocks.blocks_line
+
+
+def _depthwise_layout(op: "ConvOp") -> Layout | None:
+    channels = op.shape[2]
+    if op.weights.shape[2] != 1 or op.groups != channels or channels == 1 or np.abs(op.weights).max(initial=0) >= 2**15:
+        return None
+    width = min(depthwise.WIDTH, -(-channels // 16) * 16)
+    parts = [(first, first, min(width, channels - first)) for first in range(0, channels, width)]
+    return Layout(np.array(parts, np.int64), width, 1, 1)
+
+
+def _depthwise_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    return aligned(depthwise.pack(weights)), layout.parts[:, 2].copy(), op.operand.signed
+
+
+def _depthwise_line() -> Callable[..., None]:
+    return depthwise.depthwise_line
+
+
+def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
+    def layout(op: "ConvOp") -> Layout | None:
+        return divide(op.weights, op.groups, 64 if isa == VNNI else 32) if vnni.fits(op.weights) else None
+
+    return layout
+
+
+def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    packed = aligned(vnni.pack(weights, layout))
+    _, planes, rows, quads = packed.shape[:4]
+    shape = (planes, rows // layout.segments, layout.segments, quads)
+    return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, op.operand.signed
+
+
+def _vnni_line(isa: str) -> Callable[[], Callable[..., None]]:
+    def line() -> Callable[..., None]:
+        from sim.kernels import vnni_lines  # compiles only where the processor has it
+
+        return vnni_lines.LINES[isa]
+
+    return line
+
+
+_DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, _depthwise_line)
+_BLOCKS = _Path(_blocks_layout, _blocks_operands, _blocks_line)
+_PATHS: Mapping[str, tuple[_Path, ...]] = {
+    PLAIN: (),
+    PORTABLE: (_DEPTHWISE, _BLOCKS),
+    **{isa: (_DEPTHWISE, _Path(_vnni_layout(isa), _vnni_operands, _vnni_line(isa)), _BLOCKS) for isa in (AVX_VNNI, VNNI)},
+}
+"""For each instruction set its paths, the first that can run a convolution does."""

@@ -1,0 +1,103 @@
+"""Exact sums of products in blocks of float32, on any processor with vectors.
+
+Integers below 2^24 are exact in float32, whatever the order of additions and whether they are fused: codes become
+float32 once per line, and after as many products as cannot pass 2^24 the sums are added to int32.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from sim.kernels.ir import F32, I32, call, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.jit import inline
+from sim.kernels.layout import LANES, Layout, arrange
+
+EXACT = 2**24
+PIXELS = 4
+LEAST_RUN = 32
+"""Fewer products between two conversions are not worth it."""
+
+
+def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
+    """int [KH, KW, C / groups, Cout] -> float32 [parts, blocks, KH * segments, run, 16]."""
+    run = arrange(weights, layout, 1)
+    parts, rows, products, width = run.shape
+    blocks = run.reshape(parts, rows, products, width // LANES, LANES).transpose(0, 3, 1, 2, 4)
+    return blocks.astype(np.float32)
+
+
+def _make_tile(pixels: int) -> Any:
+    """tile((x, pixel_stride, row_stride, w, rows, products, out, out_stride)) adds to int32 `out`.
+
+    `x` and `w` point to float32: products of a row in order, weights [rows, products, 16]; strides in bytes.
+    """
+    floats, integers = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+    size = 4 * LANES
+
+    def emit(builder: Any, arguments: Sequence[Any]) -> None:
+        x, pixel_stride, row_stride, w, rows, products, out, out_stride = arguments
+        sums = registers(builder, floats, pixels)
+        position = registers(builder, ir.IntType(64))
+        builder.store(w, position)
+        with loop(builder, rows) as row:
+            x_row = offset(builder, x, row.index, row_stride)
+            with loop(builder, products) as product:
+                weights = load(builder, builder.load(position), floats, size)
+                builder.store(offset(builder, builder.load(position), 1, size), position)
+                x_product = offset(builder, x_row, product.index, 4)
+                for p, register in enumerate(sums):
+                    code = splat(builder, load(builder, offset(builder, x_product, p, pixel_stride), F32, 4), LANES)
+                    total = call(builder, f"llvm.fmuladd.v{LANES}f32", floats, [code, weights, builder.load(register)])
+                    builder.store(total, register)
+        for p, register in enumerate(sums):
+            address = offset(builder, out, p, out_stride)
+            more = builder.fptosi(builder.load(register), integers)
+            store(builder, builder.add(load(builder, address, integers, 4), more), address, 4)
+
+    return machine_code(8, emit)
+
+
+_full, _rest = _make_tile(PIXELS), _make_tile(1)
+
+
+@inline
+def blocks_line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,
+                sums: np.ndarray) -> None:
+    """`sums` int32 [columns, width] of a line whose first window begins at x[n, top, left]."""
+    w, rows, kernel_columns, segments, run, exact_rows, exact_run, sign = operands
+    columns, width = sums.shape
+    depth = x.shape[3]
+    floats = np.empty((rows, ((columns - 1) * stride + kernel_columns) * depth), np.float32)
+    line_bytes, row_bytes = x.shape[2] * depth, floats.shape[1]
+    flat = x.reshape(-1)
+    for a in range(rows):
+        start = (n * x.shape[1] + top + a) * line_bytes + left * depth
+        for k in range(row_bytes):
+            floats[a, k] = np.float32((np.int32(flat[start + k]) ^ np.int32(sign)) - np.int32(sign))
+    sums[:] = 0
+    source = floats.ctypes.data + 4 * channel
+    weights = w.ctypes.data + part * w.strides[0]
+    pixel, row = 4 * stride * depth, 4 * row_bytes
+    for block in range(width // LANES):
+        out = sums.ctypes.data + block * 4 * LANES
+        block_weights = weights + block * w.strides[1]
+        if exact_rows == rows and segments == 1:
+            _add(source, pixel, row, block_weights, rows, run, out, columns, width)
+        else:
+            for a in range(rows):
+                for segment in range(segments):
+                    for first in range(0, run, exact_run):
+                        _add(source + a * row + 4 * (segment * depth + first), pixel, row,
+                             block_weights + 4 * LANES * ((a * segments + segment) * run + first),
+                             1, min(exact_run, run - first), out, columns, width)
+
+
+@inline
+def _add(x: int, pixel: int, row: int, w: int, rows: int, products: int, out: int, columns: int, width: int) -> None:
+    """All pixels of a line; where they do not divide into tiles the rest comes one by one, since tiles add."""
+    for j in range(0, columns - PIXELS + 1, PIXELS):
+        _full((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))
+    for j in range(columns - columns % PIXELS, columns):
+        _rest((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))

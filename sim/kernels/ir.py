@@ -1,0 +1,95 @@
+"""LLVM IR that register tiles are made of.
+
+Vectors may have any length: LLVM splits them into the registers that the processor has.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+Emit = Callable[[Any, Sequence[Any]], None]
+
+
+def machine_code(count: int, emit: Emit) -> Callable[..., None]:
+    """A function of one tuple of `count` addresses and integers; `emit(builder, values)` writes its body."""
+
+    @intrinsic
+    def code(context: Any, arguments: Any) -> Any:
+        if len(arguments) != count:
+            raise TypeError(f"{count} integers expected, not {arguments}")
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            emit(builder, [context.cast(builder, builder.extract_value(values[0], index), kind, types.int64)
+                           for index, kind in enumerate(arguments)])
+            return context.get_dummy_value()
+
+        return types.void(arguments), generate
+
+    return code
+
+
+def constant(value: int) -> Any:
+    """An address or a stride."""
+    return ir.Constant(I64, value)
+
+
+def splat(builder: Any, value: Any, lanes: int) -> Any:
+    """The same value in every lane."""
+    kind = ir.VectorType(value.type, lanes)
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, value, ir.Constant(I32, 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
+def load(builder: Any, address: Any, kind: Any, alignment: int) -> Any:
+    """Whatever lies at an address."""
+    value = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    value.align = alignment
+    return value
+
+
+def store(builder: Any, value: Any, address: Any, alignment: int) -> None:
+    """Write to an address."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = alignment
+
+
+def registers(builder: Any, kind: Any, *shape: int) -> Any:
+    """Nested lists of zeroed variables, which LLVM keeps in registers."""
+    if shape:
+        return [registers(builder, kind, *shape[1:]) for _ in range(shape[0])]
+    variable = cgutils.alloca_once(builder, kind)
+    builder.store(ir.Constant(kind, None), variable)
+    return variable
+
+
+def call(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
+    """An LLVM intrinsic whose arguments and result are of one type."""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * len(arguments)), name)
+    return builder.call(function, arguments)
+
+
+def loop(builder: Any, count: Any) -> Any:
+    """`with loop(...) as l:` repeats the block with l.index = 0 .. count - 1."""
+    return cgutils.for_range(builder, count, intp=I64)
+
+
+def offset(builder: Any, base: Any, index: Any, stride: Any) -> Any:
+    """base + index * stride; plain integers are welcome."""
+    index, stride = (constant(v) if isinstance(v, int) else v for v in (index, stride))
+    return builder.add(base, builder.mul(index, stride))
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins at a multiple of 64 bytes."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -1,0 +1,173 @@
+"""Loops over the lines of convolutions: sums, then what the register does with them, then codes, while they are in cache.
+
+A line is one row of an image's outputs, for the channels of one part (layout.py).  `_line` and `_codes` stand for a
+kernel path's sums and a requantizer's codes; `specialize` puts the real functions in their place.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from sim.kernels.jit import inline, specialize
+from sim.kernels.layout import LANES
+from sim.kernels.replay import PIXELS, replay_block
+
+_line = _codes = replay_block
+_drivers: dict[str, Any] = {}
+
+TOGETHER = 8
+"""Lines that share their memory and counters."""
+CLIP, SCREEN, REPLAY = 0, 1, 2
+"""Saturation: clip the whole sum once; replay what a screen flags; replay every output."""
+
+
+def driver(template: Any, **callees: Any) -> Any:
+    """The compiled loop `template` with these functions in it, made once."""
+    name = "_".join([template.__name__.strip("_"), *(callee.__name__.strip("_") for callee in callees.values())])
+    if name not in _drivers:
+        _drivers[name] = specialize(template, name, **{f"_{key}": callee for key, callee in callees.items()})
+    return _drivers[name]
+
+
+def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, register: Any,
+        counts: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
+        pad: int) -> None:
+    """Codes -> codes.  `register` (half, mask) is that of `_wrap`, (0, 0) if nothing can overflow."""
+    images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
+    lines = images * rows
+    items = (lines + TOGETHER - 1) // TOGETHER
+    for item in prange(len(parts) * items):
+        part, first = item // items, item % items * TOGETHER
+        sums = np.empty((columns, width), np.int32)
+        if register[0] > 0:
+            counts[item] = np.int32(0)
+        for line in range(first, min(first + TOGETHER, lines)):
+            n, i = line // rows, line % rows
+            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, sums)
+            if register[0] > 0:
+                _wrap(sums.reshape(-1), register[0], register[1], counts[item])
+            _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
+                   skip, n, i, skip_pad, residual, out, pad)
+
+
+def conv_sums(
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, register: Any,
+        counts: np.ndarray, out: np.ndarray) -> None:
+    """Codes -> int32 contents of registers [N, H, W, C] that are wide enough or wrap."""
+    images, rows, columns, _ = out.shape
+    lines = images * rows
+    items = (lines + TOGETHER - 1) // TOGETHER
+    for item in prange(len(parts) * items):
+        part, first = item // items, item % items * TOGETHER
+        sums = np.empty((columns, width), np.int32)
+        if register[0] > 0:
+            counts[item] = np.int32(0)
+        for line in range(first, min(first + TOGETHER, lines)):
+            n, i = line // rows, line % rows
+            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, sums)
+            if register[0] > 0:
+                _wrap(sums.reshape(-1), register[0], register[1], counts[item])
+            _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
+
+
+def conv_saturating_sums(  # noqa: PLR0913
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, positive: Any, negative: Any,
+        risky: np.ndarray, mode: int, replays: Any, low: Any, high: Any, counts: np.ndarray, out: np.ndarray) -> None:
+    """Codes -> int32 contents of registers that clip to low .. high; `counts` int32 [items, width] says how many did.
+
+    `risky` tells for each part whether any of its channels can leave the register at all (contract C7).  `positive` and
+    `negative` are the operands of the weights of either sign: where the sums of both lie in low .. high no order of
+    additions can leave it.
+    """
+    images, rows, columns, _ = out.shape
+    lines = images * rows
+    items = (lines + TOGETHER - 1) // TOGETHER
+    row, step = x.strides[1], stride * x.strides[2]
+    for item in prange(len(parts) * items):
+        part, start = item // items, item % items * TOGETHER
+        sums, below = np.empty((columns, width), np.int32), np.empty((columns, width), np.int32)
+        pixels, addresses = np.empty(columns, np.int64), np.empty(columns + PIXELS, np.int64)
+        scratch = np.empty((2, PIXELS, LANES), np.int32)
+        counts[item] = np.int32(0)
+        for line in range(start, min(start + TOGETHER, lines)):
+            n, i = line // rows, line % rows
+            top = i * stride + corner
+            if mode == CLIP or risky[part] == 0:
+                _line(x, n, top, corner, stride, parts[part, 0], part, operands, sums)
+                if risky[part]:
+                    _clip(sums, low, high, counts[item])
+            else:
+                if mode == SCREEN:
+                    _line(x, n, top, corner, stride, parts[part, 0], part, positive, sums)
+                    _line(x, n, top, corner, stride, parts[part, 0], part, negative, below)
+                first = x.ctypes.data + n * x.strides[0] + top * row + corner * x.strides[2]
+                for block in range(width // LANES):
+                    flagged = 0
+                    for j in range(columns):
+                        if mode == REPLAY or _leaves(sums[j], below[j], block * LANES, low, high):
+                            pixels[flagged] = j
+                            addresses[flagged] = first + j * step
+                            flagged += 1
+                    if flagged > 0:
+                        replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums, counts[item],
+                                     scratch)
+            _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
+
+
+@inline
+def _copy(sums: np.ndarray, out: np.ndarray, first: int, count: int) -> None:
+    """The first `count` columns of sums to those of `out` from `first` on."""
+    for j in range(len(sums)):
+        source, target = sums[j], out[j][first : first + count]
+        for c in range(count):
+            target[c] = source[c]
+
+
+@inline
+def _leaves(above: np.ndarray, below: np.ndarray, first: int, low: Any, high: Any) -> bool:
+    """Whether any of 16 registers of a pixel may leave low .. high; adds the two sums."""
+    outside = np.int32(0)
+    positive, negative = above[first : first + LANES], below[first : first + LANES]
+    for c in range(LANES):
+        outside |= np.int32((positive[c] > high) | (negative[c] < low))
+        positive[c] = np.int32(positive[c] + negative[c])
+    return outside != 0
+
+
+@inline
+def _clip(sums: np.ndarray, low: Any, high: Any, counts: np.ndarray) -> None:
+    for j in range(len(sums)):
+        for c in range(len(counts)):
+            bounded = min(max(sums[j, c], low), high)
+            counts[c] += np.int32(bounded != sums[j, c])
+            sums[j, c] = bounded
+
+
+@inline
+def _wrap(sums: np.ndarray, half: Any, mask: Any, counts: np.ndarray) -> None:
+    """Reduce exact sums to two's complement in place, `half` = 2^(bits - 1) and `mask` = 2^bits - 1, int32.
+
+    Wrapping is a ring homomorphism: one reduction of the exact sum equals wrapping after every addition (contract C7).
+    `counts` int32 [a whole number of pixels] counts what did not fit.
+    """
+    span = len(counts)
+    for start in range(0, len(sums), span):
+        line = sums[start : start + span]
+        for c in range(span):
+            exact = line[c]
+            # exact + half fits int32: a limited register is narrower than what the sums can reach
+            wrapped = np.int32(np.int32(np.int32(exact + half) & mask) - half)
+            line[c] = wrapped
+            counts[c] += np.int32(wrapped != exact)
+
+
+def requantize(sums: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any,
+               out: np.ndarray, pad: int) -> None:
+    """int sums [N, H, W, C] -> codes inside a border."""
+    images, rows, columns, channels = sums.shape
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        _codes(requant, sums[n, i].reshape(-1), channels, columns, repeat, 0, channels, skip, n, i, skip_pad, residual,
+               out, pad)

@@ -6,8 +6,8 @@ import numpy as np
 
 from sim.network import Shape
 
-SLACK = 64
-"""Bytes behind the last pixel that a kernel which loads whole registers may read."""
+SLACK_BYTES, SLACK_PIXELS = 64, 3
+"""Behind the last pixel: what a kernel which loads whole registers may read."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Padded:
         """All zero, with slack behind it."""
         full = (images, shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
         size = int(np.prod(full)) * np.dtype(dtype).itemsize
-        memory = np.zeros(size + SLACK, np.uint8)
+        slack = SLACK_BYTES + SLACK_PIXELS * shape[2] * np.dtype(dtype).itemsize
+        memory = np.zeros(size + slack, np.uint8)
         return cls(memory[:size].view(dtype).reshape(full), pad)
 
     @classmethod

@@ -13,11 +13,11 @@ import numpy as np
 
 from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
-from sim.kernels import blocks, depthwise, replay, vnni
+from sim.kernels import blocks, depthwise, depthwise_vnni, replay, vnni
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AVX_VNNI, PLAIN, PORTABLE, VNNI
-from sim.kernels.layout import Layout, divide
+from sim.kernels.layout import LANES, Layout, divide
 from sim.kernels.lines import CLIP, REPLAY, SCREEN, TOGETHER, conv_codes, conv_saturating_sums, conv_sums, driver
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 
@@ -214,6 +214,26 @@ def _depthwise_line() -> Callable[..., None]:
     return depthwise.depthwise_line
 
 
+def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
+    is_narrow = op.weights.min(initial=0) >= -128 and op.weights.max(initial=0) <= 127
+    # two outputs share registers, so that a line of one pixel has none to share with
+    is_possible = op.shape[1] > 1 or not depthwise_vnni.is_shared(op.weights.shape[1], op.stride)
+    return _depthwise_layout(op) if is_narrow and is_possible else None
+
+
+def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    packed = aligned(depthwise_vnni.pack(weights, op.stride))
+    extra = np.zeros(len(packed) * LANES, np.int64)
+    if op.operand.signed:
+        extra[: op.shape[2]] = 128 * weights.astype(np.int64).sum((0, 1, 2))
+    shared = depthwise_vnni.is_shared(op.weights.shape[1], op.stride)
+    return packed, extra.astype(np.int32), shared, layout.parts[:, 2].copy(), op.operand.signed
+
+
+def _depthwise_vnni_line() -> Callable[..., None]:
+    return depthwise_vnni.depthwise_vnni_line
+
+
 def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
     def layout(op: "ConvOp") -> Layout | None:
         return divide(op.weights, op.groups, 64 if isa == VNNI else 32) if vnni.fits(op.weights) else None
@@ -238,10 +258,12 @@ def _vnni_line(isa: str) -> Callable[[], Callable[..., None]]:
 
 
 _DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, _depthwise_line)
+_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, _depthwise_vnni_line)
 _BLOCKS = _Path(_blocks_layout, _blocks_operands, _blocks_line)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
-    **{isa: (_DEPTHWISE, _Path(_vnni_layout(isa), _vnni_operands, _vnni_line(isa)), _BLOCKS) for isa in (AVX_VNNI, VNNI)},
+    AVX_VNNI: (_DEPTHWISE, _Path(_vnni_layout(AVX_VNNI), _vnni_operands, _vnni_line(AVX_VNNI)), _BLOCKS),
+    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _Path(_vnni_layout(VNNI), _vnni_operands, _vnni_line(VNNI)), _BLOCKS),
 }
 """For each instruction set its paths, the first that can run a convolution does."""

@@ -59,7 +59,7 @@ def _make_tile(pixels: int) -> Any:
     return machine_code(8, emit)
 
 
-_full, _rest = _make_tile(PIXELS), _make_tile(1)
+_full, _pair, _single = _make_tile(PIXELS), _make_tile(2), _make_tile(1)
 
 
 @inline
@@ -74,8 +74,9 @@ def blocks_line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel
     flat = x.reshape(-1)
     for a in range(rows):
         start = (n * x.shape[1] + top + a) * line_bytes + left * depth
+        codes, target = flat[start : start + row_bytes], floats[a]
         for k in range(row_bytes):
-            floats[a, k] = np.float32((np.int32(flat[start + k]) ^ np.int32(sign)) - np.int32(sign))
+            target[k] = np.float32(np.int32(np.int32(codes[k]) ^ np.int32(sign)) - np.int32(sign))
     sums[:] = 0
     source = floats.ctypes.data + 4 * channel
     weights = w.ctypes.data + part * w.strides[0]
@@ -96,8 +97,13 @@ def blocks_line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel
 
 @inline
 def _add(x: int, pixel: int, row: int, w: int, rows: int, products: int, out: int, columns: int, width: int) -> None:
-    """All pixels of a line; where they do not divide into tiles the rest comes one by one, since tiles add."""
-    for j in range(0, columns - PIXELS + 1, PIXELS):
+    """All pixels of a line, none twice, since tiles add."""
+    j = 0
+    while j + PIXELS <= columns:
         _full((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))
-    for j in range(columns - columns % PIXELS, columns):
-        _rest((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))
+        j += PIXELS
+    while j + 2 <= columns:
+        _pair((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))
+        j += 2
+    if j < columns:
+        _single((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))

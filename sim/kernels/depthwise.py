@@ -11,7 +11,7 @@ from sim.kernels.jit import inline
 from sim.kernels.layout import LANES
 
 PIXELS = 4
-WIDTH = 64
+WIDTH = 192
 
 
 def pack(weights: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ def call(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
 
 def loop(builder: Any, count: Any) -> Any:
     """`with loop(...) as l:` repeats the block with l.index = 0 .. count - 1."""
-    return cgutils.for_range(builder, count, intp=I64)
+    return cgutils.for_range(builder, constant(count) if isinstance(count, int) else count, intp=I64)
 
 
 def offset(builder: Any, base: Any, index: Any, stride: Any) -> Any:

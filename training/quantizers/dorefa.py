@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 TANH_DOUBLINGS = 5
 MEAN_FRACTION_BITS = 40
@@ -94,12 +95,17 @@ class _SignCodes(torch.autograd.Function):
 
 
 class _ActivationCodes(torch.autograd.Function):
+    """Few passes over the tensor: they are most of what quantization costs a training step."""
+
     @staticmethod
     def forward(ctx: Any, steps: Tensor, levels: int) -> Tensor:
-        ctx.save_for_backward((steps >= 0) & (steps <= levels))
-        return steps.round().clamp_(0.0, float(levels))
+        ctx.save_for_backward(steps)
+        ctx.levels = levels
+        return F.hardtanh(steps, 0.0, float(levels)).round_()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None
+        (steps,) = ctx.saved_tensors
+        # the clip passes gradients at its limits, hardtanh_backward does not: its limits are the next floats outside
+        low, high = torch.nextafter(torch.tensor([0.0, ctx.levels]), torch.tensor([-1.0, torch.inf])).tolist()
+        return torch.ops.aten.hardtanh_backward(gradients[0], steps, low, high), None

@@ -108,4 +108,7 @@ class _ActivationCodes(torch.autograd.Function):
         (steps,) = ctx.saved_tensors
         # the clip passes gradients at its limits, hardtanh_backward does not: its limits are the next floats outside
         low, high = torch.nextafter(torch.tensor([0.0, ctx.levels]), torch.tensor([-1.0, torch.inf])).tolist()
-        return torch.ops.aten.hardtanh_backward(gradients[0], steps, low, high), None
+        # in the layout of `steps`: the gradient of a pool comes in another one, which would slow down all layers before it
+        result = torch.empty_like(steps)
+        torch.ops.aten.hardtanh_backward(gradients[0], steps, low, high, grad_input=result)
+        return result, None

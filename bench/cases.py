@@ -110,7 +110,7 @@ KINDS: Mapping[str, type[Case]] = MappingProxyType({kind.kind: kind for kind in 
 def case_from_json(values: Mapping[str, Any]) -> Case:
     """The inverse of `Case.to_json`."""
     fields = {name: value for name, value in values.items() if name != "kind"}
-    return KINDS[values["kind"]](**fields)
+    return KINDS[values["kind"]](**fields | {"impls": tuple(fields["impls"])})
 
 
 def resnet20() -> Graph:
@@ -137,10 +137,12 @@ def _initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.
 
 @dataclass(frozen=True)
 class Work:
-    """What an implementation does in its turn: one call, and how much that is (GMAC, images)."""
+    """What an implementation does in its turn: `call`, and how much one call is (GMAC, images)."""
 
     call: Callable[[], Any]
     amount: float = 1.0
+    repetitions: int = 0
+    """Calls of a turn; 0: as many as fill it."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -179,7 +181,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
 })
 
 
-def _conv(network: str, images: int, side: int, depth: int, channels: int,  # noqa: PLR0913 - a row of a table
+def _conv(network: str, images: int, side: int, depth: int, channels: int,
           kernel: int = 3, stride: int = 1, groups: int = 1, quick: bool = False) -> ConvCase:
     kind = f"{kernel}x{kernel}" + (" depthwise" if groups > 1 else "") + (f" stride {stride}" if stride > 1 else "")
     name = f"{network}: {images} x {side}x{side}x{depth}, {kind}, {channels}"
@@ -204,7 +206,7 @@ RESNET18 = tuple(
         (14, 256, 256, 3, 1), (14, 256, 512, 3, 2), (14, 256, 512, 1, 2),
         (7, 512, 512, 3, 1)))
 MOBILENET_V2 = tuple(
-    _conv("MobileNetV2", 8, side, channels, channels, 3, stride, channels, quick=(side, channels) == (28, 192))
+    _conv("MobileNetV2", 8, side, channels, channels, 3, stride, channels, quick=(side, channels, stride) == (28, 192, 1))
     for side, channels, stride in (
         (112, 32, 1), (112, 96, 2), (56, 144, 1), (56, 144, 2), (28, 192, 1), (28, 192, 2), (14, 384, 1), (14, 576, 1),
         (14, 576, 2), (7, 960, 1)))
@@ -220,6 +222,6 @@ CASES: Mapping[str, tuple[Case, ...]] = MappingProxyType({
                     impls=("bittrue W3A3, fp32", TORCH, "Brevitas W3A3"))),
     "train_step": (NetworkCase("ResNet-20, batch of 128 of 32x32x3", quick=True),),
     "startup": (Case("second start", quick=True, rounds=5),),
-    "memory": (NetworkCase("sim.eval on 1,000 images of 32x32x3", rounds=3, quick=True, images=1_000, batch=100),
-               NetworkCase("sim.eval on 10,000 images of 32x32x3", rounds=3, quick=True, images=10_000, batch=100)),
+    "memory": (NetworkCase("sim.eval on 1,000 images of 32x32x3", rounds=3, images=1_000, batch=100),
+               NetworkCase("sim.eval on 10,000 images of 32x32x3", rounds=3, images=10_000, batch=100)),
 })

@@ -46,7 +46,7 @@ def main(
     json_file: Annotated[Path, typer.Option("--json", help="file of all rows; tables and a plot are written with it")],
     quick: Annotated[bool, typer.Option("--quick", help="few cases and two rounds, under a minute")] = False,
     only: Annotated[str, typer.Option(help=f"measures to take, of {','.join(CASES)}  [default: all]")] = "",
-    rounds: Annotated[int, typer.Option(help=f"turns of each implementation  [default: {ROUNDS}, quick {QUICK_ROUNDS}]")] = 0,
+    rounds: Annotated[int, typer.Option(help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]")] = 0,
 ) -> None:
     """Measure this project and its peers side by side."""
     measures = only.split(",") if only else list(CASES)

@@ -23,7 +23,7 @@ class Worker:
 
     def __init__(self, family: str, isa: str) -> None:
         environment = {**os.environ, **thread_settings(), **({"BITTRUE_ISA": isa} if isa else {})}
-        self._complaints = tempfile.TemporaryFile()
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", family], cwd=ROOT, env=environment, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self._complaints, text=True)

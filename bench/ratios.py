@@ -57,7 +57,8 @@ def _mean_ratio(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple
 def _against(what: str, ours: str, theirs: str, isa: str = "", case: str = "") -> "Summary":
     """Ours on `isa` (the fastest by default) against another implementation."""
     def summary(figures: Figures) -> tuple[float | None, int]:
-        return _mean_ratio(figures.by_case(what, ours, isa or figures.fastest, case), figures.by_case(what, theirs, case=case))
+        return _mean_ratio(figures.by_case(what, ours, isa or figures.fastest, case),
+                           figures.by_case(what, theirs, case=case))
 
     return summary
 

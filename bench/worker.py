@@ -37,10 +37,7 @@ class Session:
         module = importlib.import_module(f"bench.impls.{self.family}")
         work = module.BUILD[impl][what](case_from_json(case))
         work.call()
-        started = time.perf_counter()
-        work.call()
-        repetitions = int(np.clip(TURN / (time.perf_counter() - started), 1, 1000))
-        self.works[impl] = work, repetitions
+        self.works[impl] = work, work.repetitions or _repetitions(work)
         return {"isa": module.isa(), "extra": dict(work.extra)}
 
     def turn(self, impl: str, what: str) -> dict[str, Any]:
@@ -63,6 +60,12 @@ COMMANDS: Mapping[str, Callable[..., dict[str, Any]]] = MappingProxyType(
     {"prepare": Session.prepare, "turn": Session.turn, "release": Session.release})
 
 
+def _repetitions(work: Work) -> int:
+    started = time.perf_counter()
+    work.call()
+    return int(np.clip(TURN / (time.perf_counter() - started), 1, 1000))
+
+
 def _timed(work: Work, value: Callable[[Work, float, Any], float]) -> float:
     started = time.perf_counter()
     result = work.call()
@@ -80,8 +83,8 @@ def _no_collection() -> Any:
 
 def describe(error: Exception) -> str:
     """One line on why an implementation cannot be measured, without a path of this machine."""
-    if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").split(".")[0]
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.split(".")[0]
         return f"{package} is not installed: pip install -c constraints.txt -e '.[peers]'"
     text = (str(error).strip() or "no message").splitlines()[0]
     for folder in (str(ROOT), sys.prefix, str(Path.home())):

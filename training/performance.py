@@ -7,11 +7,12 @@ import pandas as pd
 
 TITLE = "Performance"
 NOTE = (
-    "This project and others on the same things, on all cores of one machine. Each implementation runs in a process of its own "
-    "and takes its turn in every round; values are medians over rounds, with quartiles. Weights, codes and pixels are random. "
-    "Convolutions of `bittrue`, oneDNN (torch's quantized convolution) and QLinearConv (channels-last) go from 8-bit codes "
-    "to 8-bit codes; ConvInteger stops at sums, torch float32 at real numbers. `accumulator` is W3A3, a register after every "
-    "product. Absolute figures are those of one machine: compare ratios of one run.")
+    "This project and others on the same things, on all cores of one machine. Each implementation runs in a process of "
+    "its own and takes its turn in every round; values are medians over rounds, with quartiles. Weights, codes and pixels "
+    "are random. Convolutions of `bittrue`, oneDNN (torch's quantized convolution) and QLinearConv (channels-last) go from "
+    "codes to codes; ConvInteger stops at sums, torch float32 at real numbers. GMAC/s count products with padding, too, "
+    "which some implementations skip. `accumulator` is W3A3, a register after every product. Absolute figures are those of "
+    "one machine: compare ratios of one run.")
 SUMMARY = "summary"
 """What the rows that hold ratios over many cases measure."""
 
@@ -51,9 +52,9 @@ def performance_table(rows: pd.DataFrame) -> str:
     shown = pd.DataFrame({
         "what": rows["what"], "case": rows["case"], "implementation": rows["impl"], "kernels": rows["isa"],
         "value": rows["value"].map(_number) + " " + rows["unit"],
-        "quartiles": [f"{_number(low)} to {_number(high)}" if low == low and low is not None else ""
+        "quartiles": ["" if pd.isna(low) else f"{_number(low)} to {_number(high)}"
                       for low, high in zip(rows["lower quartile"], rows["upper quartile"], strict=True)],
-        "ratio": [f"{ratio:.2f} x {base}" if ratio == ratio and ratio is not None else ""
+        "ratio": ["" if pd.isna(ratio) else f"{ratio:.2f} x {base}"
                   for ratio, base in zip(rows["ratio"], rows["ratio to"], strict=True)],
         "note": rows["note"], **origin})[~is_summary]
     tables = [table.to_markdown(index=False, disable_numparse=True) for table in (summary, shown)]
@@ -61,4 +62,6 @@ def performance_table(rows: pd.DataFrame) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None or value != value else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,6 +1,7 @@
 """Plots of the tables: the same rows give the same file."""
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,16 @@ def plot_performance(rows: pd.DataFrame, file: Path) -> None:
     """One panel per measure with a rate: a bar per implementation, the geometric mean over cases, ours in another color."""
     plt = _pyplot()
     rates = rows[rows["unit"].isin(["GMAC/s", "images/s"]) & rows["value"].notna()]
-    panels = list(rates.groupby("what", sort=False))
+    panels = list(rates.groupby("what", sort=False)) or [("nothing was measured", rows)]
     counts = [_means(group) for _, group in panels]
-    figure, axes = plt.subplots(len(panels), 1, squeeze=False, layout=None,
+    figure, axes = plt.subplots(len(panels), 1, squeeze=False,
                                 figsize=(9, sum(0.8 + 0.28 * len(means) for means in counts)),
                                 height_ratios=[1 + len(means) for means in counts])
     for axis, (what, group), means in zip(axes[:, 0], panels, counts, strict=True):
         colors = ["tab:orange" if name.startswith(OURS) else "tab:blue" for name in means.index]
         bars = axis.barh(means.index, means, color=colors)
         axis.bar_label(bars, labels=[f"{value:.3g}" for value in means], padding=3, fontsize=8)
-        axis.set_xscale("log")
+        axis.set_xscale("log" if len(means) else "linear")
         axis.margins(x=0.1)
         axis.tick_params(labelsize=8)
         axis.set_title(f"{what}, {group['unit'].iloc[0]}", fontsize=9, loc="left")
@@ -51,12 +52,14 @@ def plot_performance(rows: pd.DataFrame, file: Path) -> None:
 
 
 def _means(group: pd.DataFrame) -> "pd.Series[float]":
-    """Geometric mean over the cases that all implementations of a measure were given, fastest last."""
+    """Geometric mean of each implementation over the cases that at least half of them did, fastest last."""
     names = group["impl"].where(~group["impl"].str.startswith(OURS), group["impl"] + " [" + group["isa"] + "]")
-    table = group.assign(name=names).pivot_table(index="name", columns="case", values="value", sort=False)
-    common = table.dropna(axis="columns")
-    shared = table if common.empty else common
-    means: pd.Series[float] = shared.apply(lambda values: values.dropna().prod() ** (1.0 / values.count()), axis="columns")
+    table = group.assign(name=names).pivot_table(index="name", columns="case", values="value")
+    table = table.loc[:, 2 * table.count() >= len(table)].dropna(how="all")
+    counts = table.count(axis="columns")
+    means = table.map(math.log).mean(axis="columns").map(math.exp)
+    means.index = pd.Index([name if count == table.shape[1] else f"{name} ({count} of {table.shape[1]} cases)"
+                            for name, count in counts.items()])
     return means.sort_values()
 
 

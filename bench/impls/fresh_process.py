@@ -23,7 +23,7 @@ TRAINING_IMAGES = 20
 
 def startup(case: Case, arguments: tuple[str, ...]) -> Work:
     """Seconds until done; the call that warms up has compiled what is compiled."""
-    return Work(partial(_peak_bytes, arguments))
+    return Work(partial(_peak_bytes, arguments), repetitions=1)
 
 
 def memory(case: NetworkCase) -> Work:
@@ -39,7 +39,7 @@ def memory(case: NetworkCase) -> Work:
     def run(folder: tempfile.TemporaryDirectory = folder) -> float:  # holds the folder as long as the work lives
         return (_peak_bytes((*EVAL, str(model), "--batch", str(case.batch))) - size) / MIB
 
-    return Work(run)
+    return Work(run, repetitions=1)
 
 
 def _peak_bytes(arguments: tuple[str, ...]) -> int:

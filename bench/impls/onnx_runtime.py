@@ -46,7 +46,7 @@ def _attributes(case: ConvCase) -> dict[str, Any]:
             "group": case.groups}
 
 
-def _work(case: ConvCase, node: onnx.NodeProto, constants: dict[str, Any], x: np.ndarray,  # noqa: PLR0913 - ONNX's parts
+def _work(case: ConvCase, node: onnx.NodeProto, constants: dict[str, Any], x: np.ndarray,
           result: int, shape: list[int]) -> Work:
     graph = helper.make_graph(
         [node], "conv", [helper.make_tensor_value_info("x", TensorProto.UINT8, x.shape)],

@@ -111,7 +111,7 @@ def network(case: NetworkCase) -> Work:
         helper.make_opsetid("", 13), helper.make_opsetid(DOMAIN, 1)])
     wrapper = ModelWrapper(model).transform(InferShapes())
     pixels = np.ascontiguousarray(case.pixels()[:IMAGES].transpose(0, 3, 1, 2).astype(np.float32))
-    return Work(partial(execute_onnx, wrapper, {"pixels": pixels}), IMAGES, {"images a call": IMAGES})
+    return Work(partial(execute_onnx, wrapper, {"pixels": pixels}), IMAGES, 1, {"images a call": IMAGES})
 
 
 BUILD = {"QONNX W3A3": {"network": network}}

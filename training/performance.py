@@ -32,7 +32,7 @@ def performance_rows(run: Mapping[str, Any], hardware: str) -> Iterator[dict[str
         yield {"number": number, "what": SUMMARY, "case": ratio["measure"], "impl": "bittrue", "isa": ratio["isa"],
                "value": ratio["value"], "unit": ratio["target"].split()[-1], "lower quartile": None,
                "upper quartile": None, "ratio": None, "ratio to": None, "target": ratio["target"],
-               "note": f"{ratio['cases']} cases", **origin}
+               "note": f"{ratio['cases']} case" + "s" * (ratio["cases"] != 1), **origin}
         number += 1
 
 

@@ -43,7 +43,8 @@ def plot_performance(rows: pd.DataFrame, file: Path) -> None:
     for axis, (what, group), means in zip(axes[:, 0], panels, counts, strict=True):
         colors = ["tab:orange" if name.startswith(OURS) else "tab:blue" for name in means.index]
         bars = axis.barh(means.index, means, color=colors)
-        axis.bar_label(bars, labels=[f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in means], padding=3, fontsize=8)
+        labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in means]
+        axis.bar_label(bars, labels=labels, padding=3, fontsize=8)
         axis.margins(x=0.12)
         axis.tick_params(labelsize=8)
         axis.set_title(f"{what}, {group['unit'].iloc[0]}", fontsize=9, loc="left")

@@ -78,12 +78,12 @@ class Contest:
 
 def select(measures: Iterable[str], everyone: Sequence[Peer], quick: bool) -> list[Contest]:
     """Contests of the short or the long run."""
-    return [Contest(what, case, tuple(peer for peer in everyone if _takes_part(peer, what, case)))
+    return [Contest(what, case, tuple(peer for peer in everyone if _takes_part(peer, what, case, quick)))
             for what in measures for case in CASES[what] if case.quick or not quick]
 
 
-def _takes_part(peer: Peer, what: str, case: Case) -> bool:
-    return (what in peer.what and (case.quick or not peer.quick_cases_only)
+def _takes_part(peer: Peer, what: str, case: Case, quick: bool) -> bool:
+    return (what in peer.what and peer.when(case, quick)
             and (not case.impls or (peer.impl in case.impls and peer.isa in ("", available()[-1]))))
 
 
@@ -96,7 +96,7 @@ def measure(contests: Sequence[Contest], rounds: int) -> list[Row]:
         for contest in contests:
             progress.update(task, description=f"{contest.what}: {contest.case.name}", refresh=True)
             rows += _hold(contest, _rounds(contest, rounds), pool, lambda: progress.update(task, advance=1, refresh=True))
-            pool.release()
+            pool.release(contest.peers)
     return rows
 
 

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,22 @@ class Worker:
         line = self._process.stdout.readline()
         return dict(json.loads(line)) if line else {"missing": self._last_words()}
 
-    def close(self) -> None:
-        """End the process."""
+    def dismiss(self) -> None:
+        """Tell it that nothing more will come."""
+        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.communicate(timeout=30)
-        self._process.wait()
-        self._complaints.close()
+            self._process.stdin.close()
 
     def kill(self) -> None:
         """End it now."""
         self._process.kill()
+
+    def wait(self) -> None:
+        """Until it has ended."""
         self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._complaints.close()
 
     def _last_words(self) -> str:
         status = self._process.wait()
@@ -71,7 +77,9 @@ class Pool:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for worker in self._workers.values():
-            (worker.close if kind is None else worker.kill)()
+            (worker.dismiss if kind is None else worker.kill)()
+        for worker in self._workers.values():
+            worker.wait()
 
     def of(self, peer: Peer) -> Worker:
         """The worker of a peer's family."""
@@ -80,7 +88,7 @@ class Pool:
             self._workers[key] = Worker(*key)
         return self._workers[key]
 
-    def release(self) -> None:
-        """Let every worker forget what it prepared."""
-        for worker in self._workers.values():
+    def release(self, peers: Iterable[Peer]) -> None:
+        """Let the workers of these peers forget what they prepared."""
+        for worker in {self.of(peer) for peer in peers}:
             worker.ask(do="release")

@@ -12,7 +12,9 @@ from bench.cases import NetworkCase, Work
 from bench.resnet import BOUNDARY, ResNet20, evaluation, training_step
 
 WARM_UP = 2
-"""Steps in which its activations collect statistics (300 by default, several times slower than all later ones)."""
+"""Steps in which its activations collect statistics, slower ones than all later steps."""
+DEFAULT_WARM_UP = 300
+"""As long as a user who leaves it alone waits for the later steps."""
 
 
 def isa() -> str:
@@ -20,10 +22,11 @@ def isa() -> str:
     return torch.backends.cpu.get_cpu_capability()
 
 
-def _model(bits: int, case: NetworkCase) -> ResNet20:
-    """After its warm-up."""
+def _model(bits: int, case: NetworkCase, warm_up: int = WARM_UP) -> ResNet20:
+    """After the shorter warm-up."""
     torch.manual_seed(0)
-    model = ResNet20(_conv, _activation, _activation, _linear, bits).to(memory_format=torch.channels_last)
+    activation = partial(_activation, warm_up=warm_up)
+    model = ResNet20(_conv, activation, activation, _linear, bits).to(memory_format=torch.channels_last)
     model.train()
     pixels = torch.from_numpy(case.pixels()[: case.batch]).permute(0, 3, 1, 2).float()
     with torch.no_grad():
@@ -37,8 +40,8 @@ def _conv(depth: int, channels: int, stride: int, bits: int) -> nn.Module:
                            weight_quant=Int8WeightPerTensorFloat, weight_bit_width=bits)
 
 
-def _activation(bits: int) -> nn.Module:
-    return qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, bit_width=bits, collect_stats_steps=WARM_UP)
+def _activation(bits: int, warm_up: int) -> nn.Module:
+    return qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, bit_width=bits, collect_stats_steps=warm_up)
 
 
 def _linear(depth: int, channels: int) -> nn.Module:
@@ -60,13 +63,14 @@ def inference_network(case: NetworkCase) -> Work:
     return evaluation(model, case)
 
 
-def step(case: NetworkCase, bits: int) -> Work:
+def step(case: NetworkCase, bits: int, warm_up: int = WARM_UP) -> Work:
     """A quantization-aware training step of cross-entropy alone."""
-    return training_step(_model(bits, case), case)
+    return training_step(_model(bits, case, warm_up), case)
 
 
 BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "Brevitas W3A3": {"network": network},
     "Brevitas W3A3, quant_inference_mode": {"network": inference_network},
     "Brevitas W2A2": {"train_step": partial(step, bits=2)},
+    "Brevitas W2A2, first 300 steps": {"train_step": partial(step, bits=2, warm_up=DEFAULT_WARM_UP)},
 }

@@ -44,7 +44,7 @@ class PeersError(ValueError):
 @app.command()
 def main(
     json_file: Annotated[Path, typer.Option("--json", help="file of all rows; tables and a plot are written with it")],
-    quick: Annotated[bool, typer.Option("--quick", help="few cases and two rounds, under a minute")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="few cases and two rounds, about a minute")] = False,
     only: Annotated[str, typer.Option(help=f"measures to take, of {','.join(CASES)}  [default: all]")] = "",
     rounds: Annotated[int, typer.Option(help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]")] = 0,
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.impls import Peer
 from bench.threads import thread_settings
+from bench.worker import without_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 900.0
@@ -63,7 +64,7 @@ class Worker:
         status = self._process.wait()
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return f"its process ended with status {status}: {lines[-1] if lines else 'no message'}".replace(str(ROOT), "...")
+        return without_paths(f"its process ended with status {status}: {lines[-1] if lines else 'no message'}")
 
 
 class Pool:

@@ -82,14 +82,18 @@ def _no_collection() -> Any:
 
 
 def describe(error: Exception) -> str:
-    """One line on why an implementation cannot be measured, without a path of this machine."""
+    """One line on why an implementation cannot be measured."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.split(".")[0]
         return f"{package} is not installed: pip install -c constraints.txt -e '.[peers]'"
-    text = (str(error).strip() or "no message").splitlines()[0]
-    for folder in (str(ROOT), sys.prefix, str(Path.home())):
+    return without_paths(f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}")
+
+
+def without_paths(text: str) -> str:
+    """Records are published: they do not say where things are on this machine."""
+    for folder in (sys.prefix, str(ROOT), str(Path.home())):
         text = text.replace(folder, "...")
-    return f"{type(error).__name__}: {text}"
+    return text
 
 
 def main() -> None:

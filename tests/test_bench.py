@@ -10,6 +10,7 @@ import pytest
 from bench.cases import CASES, MEASURES, ConvCase, NetworkCase, case_from_json, resnet20_spec
 from bench.impls import CONVOLUTIONS, Peer, peers
 from bench.impls import bittrue as ours
+from bench.impls.fresh_process import _peak_bytes
 from bench.impls.numpy_matmul import BUILD as NUMPY
 from bench.peers import Contest, measure, select
 from bench.ratios import SUMMARIES, Figures, add_ratios, geometric_mean, summarize
@@ -248,3 +249,12 @@ def test_tables__of_a_run_in_which_nothing_was_measured(tmp_path):
 ])
 def test_command__wrong_option_is_one_line(tmp_path, options, words):
     assert_one_line(run("bench.peers", *options), *words)
+
+
+def test_peak_bytes__are_those_of_the_child_alone():
+    ballast = np.ones(300 * 2**20, np.uint8)  # what this process holds must not count
+    small, large = (_peak_bytes(("-c", f"x = b'x' * {size}")) for size in (1, 200 * 2**20))
+    assert small < 100 * 2**20 < ballast.nbytes
+    assert large - small == pytest.approx(200 * 2**20, rel=0.05)
+    with pytest.raises(RuntimeError, match="exit status"):
+        _peak_bytes(("-c", "raise SystemExit(3)"))

@@ -1,6 +1,5 @@
 """Whole commands in processes of their own: how long they take and how much memory they need."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,13 +16,20 @@ isa = choose
 ROOT = Path(__file__).resolve().parent.parent.parent
 EVAL = ("-m", "sim.eval", "--model")
 MIB = 2.0**20
+LAUNCHER = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(peak if sys.platform == "darwin" else 1024 * peak)
+"""
+"""A small process starts the one that is measured: Linux counts the size of the parent at the fork as the child's own."""
 TRAINING_IMAGES = 20
 """A file of data needs some; nobody reads them here."""
 
 
 def startup(case: Case, arguments: tuple[str, ...]) -> Work:
     """Seconds until done; the call that warms up has compiled what is compiled."""
-    return Work(partial(_peak_bytes, arguments), repetitions=1)
+    return Work(partial(_run, arguments), repetitions=1)
 
 
 def memory(case: NetworkCase) -> Work:
@@ -42,17 +48,21 @@ def memory(case: NetworkCase) -> Work:
     return Work(run, repetitions=1)
 
 
+def _run(arguments: tuple[str, ...]) -> None:
+    """Python in the project, its output thrown away; raises RuntimeError with its last words."""
+    _output(sys.executable, *arguments)
+
+
 def _peak_bytes(arguments: tuple[str, ...]) -> int:
     """Run Python in the project; its largest resident size."""
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               text=True)
-    assert process.stderr is not None
-    complaint = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    return int(_output(sys.executable, "-c", LAUNCHER, sys.executable, *arguments))
+
+
+def _output(*command: str) -> str:
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if process.returncode:
-        raise RuntimeError(f"exit status {process.returncode}: {complaint.strip().splitlines()[-1:]}")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        raise RuntimeError(f"exit status {process.returncode}: {' '.join(process.stderr.strip().splitlines()[-1:])}")
+    return process.stdout
 
 
 BUILD = {

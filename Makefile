@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-python test-interpreted test-bounds lint bench clean
+.PHONY: demo test test-python test-interpreted test-bounds lint bench peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m training.run --scheme takd --out $(RUN) --resume
@@ -33,6 +33,10 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run --quick
 
+# Beside other implementations: results/performance.*
+peers: $(VENV)/.installed-peers
+	$(BIN)/python -m bench.peers --json results/records/performance.json
+
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +52,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	touch $@
+
+$(VENV)/.installed-peers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peers]'
 	touch $@
 
 clean:

@@ -1,1 +1,1 @@
-"""Benchmarks: benchmarks/ for asv, speed.py side by side in one run."""
+"""Benchmarks: benchmarks/ for asv, peers.py for other implementations beside ours in one run."""

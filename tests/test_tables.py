@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from training.tables import RESULTS, TableError, accumulator_rows, make_tables, plot_accumulators
+from training.tables import PLOTS, RESULTS, TableError, make_tables
 
 TABLES = make_tables(RESULTS / "records")
 
@@ -20,12 +20,12 @@ def test_table__is_regenerated_from_records(name):
     assert (RESULTS / name).read_text() == TABLES[name], "python -m training.tables makes the tables again"
 
 
-def test_plot__is_drawn_from_records(tmp_path):
-    rows = pd.DataFrame(list(accumulator_rows(RESULTS / "records")))
-    plot_accumulators(rows, tmp_path / "plot.svg")
-    text = (tmp_path / "plot.svg").read_text()
-    assert text.count("<path") > 20
-    assert (RESULTS / "accumulators.svg").exists()
+@pytest.mark.parametrize("name", sorted(PLOTS))
+def test_plot__is_drawn_from_records(tmp_path, name):
+    rows_of, plot = PLOTS[name]
+    plot(pd.DataFrame(list(rows_of(RESULTS / "records"))), tmp_path / name)
+    assert (tmp_path / name).read_text().count("<path") > 20
+    assert (RESULTS / name).exists()
 
 
 def test_records__are_of_clean_commits_and_their_own_claims():

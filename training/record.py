@@ -38,7 +38,7 @@ def commit() -> str:
             return subprocess.run(["git", "-C", str(ROOT), *args], check=True, capture_output=True, text=True,
                                   timeout=20).stdout.strip()
 
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "sim", "training")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "sim", "training", "bench")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -3,7 +3,6 @@
 Tables hold nothing that is not in a record; a test makes them again and compares.
 """
 
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,8 @@ import typer
 
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
+from training.performance import NOTE, TITLE, performance_rows, performance_table
+from training.plots import plot_accumulators, plot_performance
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -27,14 +28,15 @@ class TableError(ValueError):
 
 @app.command()
 def main(results: Annotated[Path, typer.Option(help="folder of records/ and of the tables")] = RESULTS) -> None:
-    """Write every table that the records allow, and the plot of accuracy against accumulators."""
+    """Write every table that the records allow, and the plots."""
     for name, text in make_tables(results / "records").items():
         write_text_atomically(results / name, text)
         print(results / name)
-    rows = pd.DataFrame(list(accumulator_rows(results / "records")))
-    if not rows.empty:
-        plot_accumulators(rows, results / "accumulators.svg")
-        print(results / "accumulators.svg")
+    for name, (rows_of, plot) in PLOTS.items():
+        rows = pd.DataFrame(list(rows_of(results / "records")))
+        if not rows.empty:
+            plot(rows, results / name)
+            print(results / name)
 
 
 def make_tables(records: Path) -> dict[str, str]:
@@ -42,14 +44,19 @@ def make_tables(records: Path) -> dict[str, str]:
     if not records.is_dir():
         raise TableError(f"{records}: no such folder; python -m training.sweep makes records")
     files: dict[str, str] = {}
-    for name, (rows_of, note, columns) in TABLES.items():
+    for name, (rows_of, _, _) in TABLES.items():
         rows = pd.DataFrame(list(rows_of(records)))
-        if rows.empty:
-            continue
-        rows = rows.sort_values(columns["sort"]).reset_index(drop=True)
-        files[f"{name}.csv"] = rows.to_csv(index=False, float_format="%.4f")
-        files[f"{name}.md"] = f"# {note[0]}\n\n{note[1]}\n\n" + columns["summary"](rows)
+        if not rows.empty:
+            files[f"{name}.csv"], files[f"{name}.md"] = _texts(name, rows)
     return files
+
+
+def _texts(name: str, rows: pd.DataFrame) -> tuple[str, str]:
+    """The table as CSV, and its summary as Markdown."""
+    _, note, columns = TABLES[name]
+    rows = rows.sort_values(columns["sort"]).reset_index(drop=True)
+    return (rows.to_csv(index=False, float_format="%.4f"),
+            f"# {note[0]}\n\n{note[1]}\n\n" + columns["summary"](rows))
 
 
 def scheme_rows(records: Path) -> Iterator[dict[str, Any]]:
@@ -106,47 +113,24 @@ def agreement_rows(records: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def speed_rows(records: Path) -> Iterator[dict[str, Any]]:
-    """One row per case of a run of bench.speed, with its ratio to float32 in the same run."""
-    for file in sorted(records.rglob("speed*.json")):
+def run_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """The rows of the one run of bench.peers that is kept."""
+    file = records / "performance.json"
+    if file.exists():
         run = _read(file)
-        speed = {row["case"]: row["images/s"] for row in run["rows"]}
-        for number, row in enumerate(run["rows"]):
-            base = "train float32" if row["case"].startswith("train") else "torch eval float32"
-            yield {
-                "run": file.stem, "number": number, "case": row["case"], "images/s": row["images/s"],
-                "lower quartile": row["spread"][0], "upper quartile": row["spread"][1], "ratio to": base,
-                "ratio": row["images/s"] / speed[base], "isa": row["isa"], "commit": run["commit"], "date": run["date"],
-                "hardware": _hardware(run), "command": run["command"],
-            }
+        yield from performance_rows(run, _hardware(run))
 
 
-def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
-    """Accuracy above, overflowed outputs below, against the width of the register, one column per network."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "bittrue"  # the same picture gives the same file
-    import matplotlib.pyplot as plt
-
-    networks = rows.groupby(["dataset", "network"], sort=True)
-    figure, axes = plt.subplots(2, len(networks), sharex=True, squeeze=False, figsize=(5 * len(networks), 5.5))
-    for (accuracy, overflows), ((dataset, network), group) in zip(axes.T, networks, strict=True):
-        for name, line in group[group["accumulator"] > 0].sort_values("accumulator").groupby("overflow"):
-            accuracy.plot(line["accumulator"], line["bit-true"], marker="o", label=name)
-            overflows.plot(line["accumulator"], line["overflowed outputs %"], marker="o", label=name)
-        unlimited = group.loc[group["accumulator"] == 0, "bit-true"]
-        accuracy.axhline(unlimited.iloc[0], color="gray", linestyle=":", label="unlimited")
-        accuracy.set(title=f"{dataset}\n{network}", ylim=(0, 100), ylabel="bit-true accuracy %")
-        overflows.set(xlabel="accumulator bits", ylabel="overflowed outputs %")
-        overflows.set_yscale("symlog", linthresh=0.01)
-        overflows.set_ylim(bottom=0)
-        accuracy.legend()
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    write_text_atomically(file, buffer.getvalue().decode())
+def write_performance(record: Path) -> list[Path]:
+    """Tables and plot of a run of bench.peers, beside its record or, from results/records, in results; the files."""
+    run = _read(record)
+    rows = pd.DataFrame(list(performance_rows(run, _hardware(run))))
+    folder = record.parent.parent if record.parent.name == "records" else record.parent
+    files = [folder / name for name in (f"{record.stem}.csv", f"{record.stem}.md", f"{record.stem}.svg")]
+    for file, text in zip(files[:2], _texts("performance", rows), strict=True):
+        write_text_atomically(file, text)
+    plot_performance(rows, files[2])
+    return files
 
 
 def _network(run: Mapping[str, Any]) -> str:
@@ -195,14 +179,6 @@ def _summarize_agreement(rows: pd.DataFrame) -> str:
         "codes that differ": _share(rows["codes differing"], rows["codes compared"]),
         "commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
         "command": "`" + rows["command"] + "`"}))
-
-
-def _summarize_speed(rows: pd.DataFrame) -> str:
-    return _markdown(pd.DataFrame({
-        "case": rows["case"], "kernels": rows["isa"], "images/s": rows["images/s"].map("{:.0f}".format),
-        "quartiles": [f"{a:.0f} to {b:.0f}" for a, b in zip(rows["lower quartile"], rows["upper quartile"], strict=True)],
-        "ratio": rows["ratio"].map("{:.2f} x ".format) + rows["ratio to"], "commit": rows["commit"].str[:10],
-        "date": rows["date"].str[:10], "hardware": rows["hardware"], "command": "`" + rows["command"] + "`"}))
 
 
 def _share(part: pd.Series, whole: pd.Series) -> list[str]:
@@ -258,13 +234,10 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
         "the trained width mean little): every code of every layer and every logit, on all test images, compared between "
         "the fake-quantized torch model and the integer simulator under `fp32`."),
         {"sort": ["dataset", "network", "bits"], "summary": _summarize_agreement}),
-    "speed": (speed_rows, (
-        "Speed",
-        "ResNet-20 on 32x32 images, batches of 128, random weights and pixels; medians of rounds in which every case takes "
-        "its turn, in one process. float32 is the same network in torch, channels-last. Absolute figures are those of a "
-        "shared machine: compare ratios of one run."),
-        {"sort": ["run", "number"], "summary": _summarize_speed}),
+    "performance": (run_rows, (TITLE, NOTE), {"sort": ["number"], "summary": performance_table}),
 })
+PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({
+    "accumulators.svg": (accumulator_rows, plot_accumulators), "performance.svg": (run_rows, plot_performance)})
 
 
 if __name__ == "__main__":

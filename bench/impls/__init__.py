@@ -1,0 +1,84 @@
+"""Who is measured.  A new peer is a file beside this and a row here.
+
+A file is a family: it runs in one process and has `BUILD`, which maps implementation and measure to a function from a case
+to its `Work`, and `isa()`, which says what instructions run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.cases import Case
+from sim.kernels.isa import available
+
+CONVOLUTIONS = ("conv", "depthwise")
+
+When = Callable[[Case, bool], bool]
+"""(case, whether the run is a short one) -> whether an implementation takes part"""
+
+
+def always(case: Case, quick: bool) -> bool:
+    """The default."""
+    return True
+
+
+def few_cases(case: Case, quick: bool) -> bool:
+    """For the slow: only the cases of the short run, even in the long one."""
+    return case.quick
+
+
+def long_run(case: Case, quick: bool) -> bool:
+    """For variants without which a short run still tells the story."""
+    return not quick
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An implementation, its family (a module here) and the measures it takes part in."""
+
+    impl: str
+    family: str
+    what: tuple[str, ...]
+    isa: str = ""
+    """The value of BITTRUE_ISA in its process."""
+    when: When = always
+
+
+def peers() -> tuple[Peer, ...]:
+    """All of them; ours once per instruction set of this processor."""
+    ours = tuple(Peer(impl, "bittrue", what, isa, when) for impl, what, when in OURS for isa in available())
+    return PEAK + ours + OTHERS
+
+
+PEAK = (Peer("vpdpbusd", "peak", ("peak",), "vnni"),)
+OURS = (
+    ("bittrue W8A8", CONVOLUTIONS, always),
+    ("bittrue W3A3", CONVOLUTIONS, always),
+    ("bittrue W3A3, unlimited", ("accumulator",), always),
+    ("bittrue W3A3, wrap 12", ("accumulator",), always),
+    ("bittrue W3A3, saturate, under 1 % flagged", ("accumulator",), always),
+    ("bittrue W3A3, saturate, under 1 % overflow", ("accumulator",), always),
+    ("bittrue W3A3, saturate, all flagged", ("accumulator",), always),
+    ("bittrue W3A3, fp32", ("network",), always),
+    ("bittrue W3A3, tflite_single", ("network",), long_run),
+    ("bittrue W3A3, fp32, wrap 10", ("network",), always),
+    ("bittrue W3A3, fp32, saturate 10", ("network",), long_run),
+)
+OTHERS = (
+    Peer("torch float32", "torch_float", (*CONVOLUTIONS, "network")),
+    Peer("torch float32 channels-last", "torch_float", (*CONVOLUTIONS, "network")),
+    Peer("oneDNN int8", "onednn", CONVOLUTIONS),
+    Peer("onnxruntime QLinearConv", "onnx_runtime", CONVOLUTIONS),
+    Peer("onnxruntime ConvInteger", "onnx_runtime", CONVOLUTIONS),
+    Peer("numpy float32 matmul", "numpy_matmul", ("conv",), when=few_cases),
+    Peer("torch FQ W3A3", "torch_quantized", ("network",)),
+    *(Peer(f"bittrue {bits}", "torch_quantized", ("train_step",)) for bits in ("float32", "W2A2")),
+    *(Peer(f"bittrue {bits}", "torch_quantized", ("train_step",), when=long_run) for bits in ("W8A8", "W4A4", "W1A1")),
+    Peer("Brevitas W3A3", "brevitas_qat", ("network",)),
+    Peer("Brevitas W3A3, quant_inference_mode", "brevitas_qat", ("network",), when=long_run),
+    Peer("Brevitas W2A2", "brevitas_qat", ("train_step",)),
+    Peer("Brevitas W2A2, first 300 steps", "brevitas_qat", ("train_step",), when=long_run),
+    Peer("QONNX W3A3", "qonnx_executor", ("network",)),
+    Peer("import torch", "fresh_process", ("startup",)),
+    Peer("bittrue sim.eval on digits", "fresh_process", ("startup",)),
+    Peer("bittrue sim.eval", "fresh_process", ("memory",)),
+)

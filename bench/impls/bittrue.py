@@ -1,0 +1,147 @@
+"""This project's machine: convolutions from codes to codes, accumulators, whole networks."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from bench.cases import ConvCase, NetworkCase, Work, resnet20_spec
+from sim.accumulator import Accumulator
+from sim.buffers import Padded
+from sim.formats import IntFormat
+from sim.hardware import HardwareSpec
+from sim.kernels.isa import choose
+from sim.lower import lower
+from sim.machine import Machine
+from sim.program import ConvOp, InputOp, Program
+from sim.requantizers.fp32 import Fp32
+
+isa = choose
+FEW = 0.01
+"""The part of outputs below which "few" of them overflow or are flagged."""
+
+
+def run_conv(machine: Machine, op: ConvOp, x: Padded, out: Padded) -> np.ndarray:
+    """Codes with their border -> codes with theirs: what the machine does for an inner layer."""
+    assert op.format is not None
+    op.requant.codes_into(machine.accumulate(op, x), None, op.format, out)
+    return out.interior
+
+
+def program_of(case: ConvCase, bits: int, accumulator: Accumulator) -> Program:
+    """One inner convolution, between an input and the smallest last layer that there is."""
+    codes = IntFormat(bits, signed=False)
+    channels, side = case.channels, case.out_side
+    weights = case.weights(bits).astype(np.int32)
+    signed = IntFormat(int(np.abs(weights).max()).bit_length() + 1, signed=True)
+    table = np.zeros((case.depth, 256), codes.dtype)
+    conv = ConvOp("conv", "image", (side, side, channels), codes, skip="", weights=weights, stride=case.stride,
+                  padding=case.padding, groups=case.groups, operand=codes, weight_format=signed, weight_bits=bits,
+                  accumulator=accumulator, requant=_scale(channels, case.gain(bits)))
+    last = ConvOp("last", "conv", (side, side, 1), None, skip="", weights=np.ones((1, 1, channels, 1), np.int32), stride=1,
+                  padding=0, groups=1, operand=codes, weight_format=IntFormat(2, signed=True), weight_bits=2,
+                  accumulator=Accumulator(), requant=_scale(1, np.float32(1.0)))
+    return Program((InputOp("image", "", (case.side, case.side, case.depth), codes, table), conv, last))
+
+
+def _scale(channels: int, gain: np.float32) -> Fp32:
+    return Fp32(np.full(channels, gain, np.float32), np.zeros(channels, np.float32), np.zeros(1, np.float32))
+
+
+def convolution(case: ConvCase, bits: int) -> Work:
+    """With an unlimited accumulator."""
+    return _convolution(case, bits, Accumulator())
+
+
+def _convolution(case: ConvCase, bits: int, accumulator: Accumulator) -> Work:
+    machine = Machine(program_of(case, bits, accumulator))
+    op = machine.program.convolutions[0]
+    x = Padded.of(case.codes(bits), op.padding)
+    assert op.format is not None
+    out = Padded.zeros(case.images, op.shape, op.format.dtype, 1)  # with the border that a next 3x3 layer reads
+    return Work(lambda: run_conv(machine, op, x, out), case.gmacs)
+
+
+def limited(case: ConvCase, bits: int, choose_bits: Callable[[ConvCase, int], int], overflow: str) -> Work:
+    """With a register of some width after every product; says how many outputs it got wrong or had to look at."""
+    width = choose_bits(case, bits)
+    accumulator = Accumulator(width, overflow)  # type: ignore[arg-type]
+    work = _convolution(case, bits, accumulator)
+    shares = {"flagged": flagged_share(case, bits, width)} if overflow == "saturate" else {}
+    return replace(work, extra={"accumulator": f"{overflow} {width}, tile 1",
+                                "overflowed": overflowed_share(case, bits, accumulator), **shares})
+
+
+def _fixed(case: ConvCase, bits: int, width: int) -> int:
+    return width
+
+
+def narrowest(case: ConvCase, bits: int, share: Callable[[ConvCase, int, int], float]) -> int:
+    """The narrowest register with which under 1 % of the outputs count for `share`, found from the safe width down."""
+    width: int = program_of(case, bits, Accumulator()).convolutions[0].safe_bits - 1
+    while share(case, bits, width - 1) < FEW:
+        width -= 1
+    return width
+
+
+def overflowed_share(case: ConvCase, bits: int, accumulator: Accumulator) -> float:
+    """The part of outputs that a register gets wrong (wrap) or clips at least once (saturate)."""
+    machine = Machine(program_of(case, bits, accumulator))
+    op = machine.program.convolutions[0]
+    machine.sums(op, case.codes(bits))
+    return float(machine.overflows["conv"].sum()) / (case.images * op.shape[0] * op.shape[1] * op.shape[2])
+
+
+def _clipped_share(case: ConvCase, bits: int, width: int) -> float:
+    return overflowed_share(case, bits, Accumulator(width, "saturate"))
+
+
+def flagged_share(case: ConvCase, bits: int, width: int) -> float:
+    """The part of outputs whose products of one sign alone leave the register, so that order matters (contract C7)."""
+    register = IntFormat(width, signed=True)
+    program = program_of(case, bits, Accumulator())
+    above, below = (_sums(program, sign, case.codes(bits)) for sign in (np.maximum, np.minimum))
+    return float(((above > register.max) | (below < register.min)).mean())
+
+
+def _sums(program: Program, part: np.ufunc, codes: np.ndarray) -> np.ndarray:
+    first, conv, last = program.ops
+    assert isinstance(conv, ConvOp)
+    machine = Machine(Program((first, replace(conv, weights=part(conv.weights, 0)), last)))
+    return machine.sums(machine.program.convolutions[0], codes)
+
+
+def network(case: NetworkCase, hardware: HardwareSpec) -> Work:
+    """ResNet-20 W3A3 from pixels to logits, in batches as sim.eval runs it."""
+    machine = Machine(lower(resnet20_spec(3), hardware))
+    pixels = case.pixels()
+
+    def run() -> None:
+        for start in case.starts():
+            machine.run(pixels[start : start + case.batch])
+
+    return Work(run, case.images)
+
+
+def _convolutions(bits: int) -> dict[str, Callable[[ConvCase], Work]]:
+    return dict.fromkeys(("conv", "depthwise"), partial(convolution, bits=bits))
+
+
+def _limited(choose_bits: Callable[[ConvCase, int], int], overflow: str = "saturate") -> dict[str, Callable[..., Work]]:
+    return {"accumulator": partial(limited, bits=3, choose_bits=choose_bits, overflow=overflow)}
+
+
+BUILD: dict[str, dict[str, Callable[..., Work]]] = {
+    "bittrue W8A8": _convolutions(8),
+    "bittrue W3A3": _convolutions(3),
+    "bittrue W3A3, unlimited": {"accumulator": partial(convolution, bits=3)},
+    "bittrue W3A3, wrap 12": _limited(partial(_fixed, width=12), "wrap"),
+    "bittrue W3A3, saturate, under 1 % flagged": _limited(partial(narrowest, share=flagged_share)),
+    "bittrue W3A3, saturate, under 1 % overflow": _limited(partial(narrowest, share=_clipped_share)),
+    "bittrue W3A3, saturate, all flagged": _limited(partial(_fixed, width=6)),
+    "bittrue W3A3, fp32": {"network": partial(network, hardware=HardwareSpec())},
+    "bittrue W3A3, tflite_single": {"network": partial(network, hardware=HardwareSpec(requant="tflite_single"))},
+    "bittrue W3A3, fp32, wrap 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "wrap")))},
+    "bittrue W3A3, fp32, saturate 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "saturate")))},
+}

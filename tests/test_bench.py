@@ -1,0 +1,260 @@
+"""Benchmarks against peers: everyone does the same job, a missing peer is a row, ratios are what they say."""
+
+import importlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.cases import CASES, MEASURES, ConvCase, NetworkCase, case_from_json, resnet20_spec
+from bench.impls import CONVOLUTIONS, Peer, peers
+from bench.impls import bittrue as ours
+from bench.impls.fresh_process import _peak_bytes
+from bench.impls.numpy_matmul import BUILD as NUMPY
+from bench.peers import Contest, measure, select
+from bench.ratios import SUMMARIES, Figures, add_ratios, geometric_mean, summarize
+from bench.worker import Session, describe
+from sim.accumulator import Accumulator
+from sim.network import Conv
+from tests.test_commands import assert_one_line, run
+from training.plots import _means
+from training.tables import write_performance
+
+TINY = ConvCase("tiny", images=2, side=5, depth=4, channels=6, kernel=3, stride=2)
+PEERS = (Peer("bittrue W8A8", "bittrue", ("conv",), "portable"), Peer("numpy float32 matmul", "numpy_matmul", ("conv",)))
+
+
+def row(what, case, impl, value, isa=""):
+    return {"what": what, "case": case, "impl": impl, "isa": isa, "value": value, "unit": MEASURES[what].unit}
+
+
+@pytest.fixture
+def break_package(tmp_path, monkeypatch):
+    """Put a package in front of an installed one, in the workers only."""
+    def shadow(name, code):
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return shadow
+
+
+def test_measure__gives_a_row_to_each_in_its_own_process():
+    rows = measure([Contest("conv", TINY, PEERS)], 2)
+    assert [(r["what"], r["case"], r["impl"], r["unit"]) for r in rows] == [
+        ("conv", "tiny", peer.impl, "GMAC/s") for peer in PEERS]
+    assert rows[0]["isa"] == "portable"
+    for r in rows:
+        assert 0.0 < r["spread"][0] <= r["value"] <= r["spread"][1]
+        assert r["rounds"] == 2
+    json.dumps(rows, allow_nan=False)
+
+
+def test_measure__a_peer_that_is_not_installed_is_a_row_that_says_so(break_package):
+    break_package("onnx", "raise ModuleNotFoundError(\"No module named 'onnx'\", name='onnx')")
+    missing, present = measure([Contest("conv", TINY, (Peer("onnxruntime QLinearConv", "onnx_runtime", ("conv",)),
+                                                       PEERS[1]))], 1)
+    assert missing["value"] is None
+    assert missing["spread"] is None
+    assert missing["missing"] == "onnx is not installed: pip install -c constraints.txt -e '.[peers]'"
+    assert present["value"] > 0.0
+
+
+def test_measure__a_peer_that_crashes_is_a_row_that_says_so(break_package):
+    break_package("onnx", "import os, sys; print('out of luck', file=sys.stderr, flush=True); os._exit(3)")
+    (missing,) = measure([Contest("conv", TINY, (Peer("onnxruntime QLinearConv", "onnx_runtime", ("conv",)),))], 2)
+    assert missing["missing"] == "its process ended with status 3: out of luck"
+
+
+def test_describe__is_one_line():
+    assert describe(ValueError("one\ntwo")) == "ValueError: one"
+    assert describe(KeyError()) == "KeyError: no message"
+
+
+@pytest.mark.parametrize("case", [TINY, ConvCase("1x1", False, 0, (), 1, 4, 3, 5, kernel=1)])
+def test_convolutions__of_numpy_and_ours_give_the_same_codes(case):
+    expected = NUMPY["numpy float32 matmul"]["conv"](case).call()
+    assert (ours.BUILD["bittrue W8A8"]["conv"](case).call() == expected).all()
+    assert 0 < np.count_nonzero(expected) < expected.size  # the scale is one at which codes differ
+
+
+@pytest.mark.parametrize(("module", "impl"), [("onednn", "oneDNN int8"), ("onnx_runtime", "onnxruntime QLinearConv")])
+def test_convolutions__of_peers_do_the_same_job(module, impl):
+    pytest.importorskip({"onednn": "torch", "onnx_runtime": "onnxruntime"}[module])
+    expected = NUMPY["numpy float32 matmul"]["conv"](TINY).call().astype(int)
+    result = importlib.import_module(f"bench.impls.{module}").BUILD[impl]["conv"](TINY).call()
+    codes = result.int_repr().permute(0, 2, 3, 1).numpy() if module == "onednn" else result
+    assert codes.shape == expected.shape
+    assert np.abs(codes - expected).max() <= 1  # their own rounding of the scale
+
+
+def test_peers__every_family_is_a_file_that_builds_what_its_rows_promise():
+    pytest.importorskip("brevitas")
+    pytest.importorskip("qonnx")
+    for peer in peers():
+        module = importlib.import_module(f"bench.impls.{peer.family}")
+        assert set(peer.what) <= module.BUILD[peer.impl].keys(), peer
+        assert isinstance(module.isa(), str)
+
+
+def test_cases__survive_the_way_to_a_worker():
+    for what, cases in CASES.items():
+        assert len({case.name for case in cases}) == len(cases)
+        assert any(case.quick for case in cases) or what == "memory"
+        for case in cases:
+            assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+def test_gmacs__by_hand():
+    assert TINY.out_side == 3
+    assert TINY.gmacs == pytest.approx(2 * 3 * 3 * 6 * 9 * 4 / 1e9)
+    depthwise = ConvCase("", images=1, side=4, depth=8, channels=8, groups=8)
+    assert depthwise.gmacs == pytest.approx(4 * 4 * 8 * 9 / 1e9)
+    assert depthwise.weights(3).shape == (3, 3, 1, 8)
+    assert set(np.unique(depthwise.weights(3))) <= {-7, -5, -3, -1, 1, 3, 5, 7}
+
+
+def test_spec__is_a_network_that_can_be_lowered():
+    spec = resnet20_spec(3)
+    weights = [spec.array(r, "weight") for r in spec.graph.rows if isinstance(r, Conv)]
+    assert sum(w.size for w in weights) == 268_336  # as many as the paper's 0.27 M
+
+
+def test_narrowest__is_the_last_width_with_few_outputs():
+    for share in (ours.flagged_share, ours._clipped_share):
+        width = ours.narrowest(TINY, 3, share)
+        assert share(TINY, 3, width) < 0.01 <= share(TINY, 3, width - 1)
+    assert ours.flagged_share(TINY, 3, 8) >= ours._clipped_share(TINY, 3, 8)  # the screen never misses one
+
+
+def test_limited__says_its_register_and_shares():
+    extra = ours.BUILD["bittrue W3A3, saturate, all flagged"]["accumulator"](TINY).extra
+    assert extra["accumulator"] == "saturate 6, tile 1"
+    assert extra["overflowed"] == ours.overflowed_share(TINY, 3, Accumulator(6, "saturate"))
+    assert extra["overflowed"] <= extra["flagged"] <= 1.0
+
+
+def test_session__a_turn_of_a_fixed_number_of_calls():
+    session = Session("numpy_matmul")
+    session.prepare("numpy float32 matmul", "conv", TINY.to_json())
+    assert session.turn("numpy float32 matmul", "conv")["value"] > 0.0
+    session.release()
+    assert not session.works
+
+
+def test_select__short_run_and_long_run():
+    quick, full = (select(MEASURES, peers(), flag) for flag in (True, False))
+    assert len(quick) < 10 < len(full)
+    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory"}
+    assert len([contest for contest in full if contest.what == "conv"]) == 18
+    assert len([contest for contest in full if contest.what == "depthwise"]) == 10
+    many = next(contest for contest in full if "10,000" in contest.case.name and contest.what == "network")
+    assert [peer.impl for peer in many.peers] == [
+        "bittrue W3A3, fp32", "torch float32 channels-last", "Brevitas W3A3"]
+    for contest in full:
+        assert contest.peers
+        if contest.what in CONVOLUTIONS:
+            assert "oneDNN int8" in {peer.impl for peer in contest.peers}
+
+
+def test_geometric_mean():
+    assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
+    assert geometric_mean([3.0]) == pytest.approx(3.0)
+    assert geometric_mean([]) is None
+
+
+def test_add_ratios__refer_to_the_base_of_the_same_case_and_of_ours_on_the_same_kernels():
+    torch = "torch float32 channels-last"
+    rows = [row("conv", "a", torch, 50.0), row("conv", "a", "x", 100.0), row("conv", "b", "x", 7.0),
+            row("accumulator", "a", "bittrue W3A3, unlimited", 10.0, "portable"),
+            row("accumulator", "a", "bittrue W3A3, unlimited", 200.0, "vnni"),
+            row("accumulator", "a", "bittrue W3A3, wrap 12", 100.0, "vnni"), row("conv", "a", "broken", None)]
+    add_ratios(rows)
+    assert [r.get("ratio") for r in rows] == [1.0, 2.0, None, 1.0, 1.0, 0.5, None]
+    assert rows[1]["ratio to"] == torch
+
+
+def test_summarize__by_hand():
+    rows = [
+        row("peak", "registers only", "vpdpbusd", 500.0, "vnni"),
+        *(row("conv", case, "bittrue W8A8", value, isa) for case, value, isa in (
+            ("a", 100.0, "vnni"), ("b", 400.0, "vnni"), ("c", 900.0, "vnni"), ("a", 10.0, "portable"),
+            ("b", 10.0, "portable"))),
+        row("conv", "a", "oneDNN int8", 200.0), row("conv", "b", "oneDNN int8", 200.0),
+        row("conv", "c", "oneDNN int8", None),
+        row("conv", "a", "torch float32 channels-last", 20.0), row("conv", "b", "torch float32 channels-last", 5.0),
+        row("train_step", "a", "bittrue W2A2", 90.0), row("train_step", "a", "bittrue float32", 100.0),
+        row("startup", "second start", "import torch", 1.5),
+        row("startup", "second start", "bittrue sim.eval on digits", 4.0),
+        row("memory", "sim.eval on 1,000 images of 32x32x3", "bittrue sim.eval", 300.0),
+        row("memory", "sim.eval on 10,000 images of 32x32x3", "bittrue sim.eval", 330.0),
+    ]
+    found = {index: (entry["value"], entry["cases"]) for index, entry in enumerate(summarize(rows, "vnni"))
+             if entry["value"] is not None}
+    names = [measure for measure, _, _ in SUMMARIES]
+    index = {text: next(i for i, name in enumerate(names) if text in name) for text in (
+        "oneDNN", "BITTRUE_ISA=vnni", "BITTRUE_ISA=portable", "float step", "second start", "memory")}
+    assert found.pop(index["oneDNN"]) == (pytest.approx(1.0), 2)  # sqrt(0.5 * 2)
+    assert found.pop(index["oneDNN"] + 1) == (pytest.approx(20.0), 2)  # sqrt(5 * 80)
+    assert found.pop(index["BITTRUE_ISA=vnni"]) == (pytest.approx((0.2 * 0.8 * 1.8) ** (1 / 3)), 3)
+    assert found.pop(index["BITTRUE_ISA=portable"]) == (pytest.approx(1.0), 2)  # sqrt(0.5 * 2)
+    assert found.pop(index["float step"]) == (pytest.approx(0.9), 1)
+    assert found.pop(index["second start"]) == (pytest.approx(2.5), 1)
+    assert found.pop(index["memory"]) == (pytest.approx(1.1), 1)
+    assert not found
+
+
+def test_plot__draws_means_over_the_cases_that_most_have():
+    rows = pd.DataFrame([row("conv", case, impl, value, "vnni") for case, impl, value in (
+        ("a", "bittrue", 2.0), ("b", "bittrue", 8.0), ("a", "x", 1.0), ("b", "x", 9.0), ("a", "slow", 0.5),
+        ("c", "x", 1e6))])
+    assert _means(rows).round(9).to_dict() == {"slow (1 of 2 cases)": 0.5, "x": 3.0, "bittrue [vnni]": 4.0}
+
+
+def test_figures__without_a_case_there_is_none():
+    assert Figures([], "vnni").one("conv", "anyone") is None
+
+
+def test_network_case__covers_all_images():
+    assert list(NetworkCase("", images=250, batch=100).starts()) == [0, 100, 200]
+
+
+def test_command__writes_rows_tables_and_a_plot(tmp_path):
+    file = tmp_path / "records" / "p.json"
+    result = run("bench.peers", "--only", "peak", "--rounds", 1, "--json", file)
+    assert result.returncode == 0, result.stderr
+    record = json.loads(file.read_text())
+    assert {"command", "commit", "date", "versions", "hardware", "ratios"} <= record.keys()
+    (found,) = record["rows"]
+    assert (found["what"], found["unit"]) == ("peak", "GMAC/s")
+    assert (found["value"] is None) == ("missing" in found)
+    assert found["missing"] in (tmp_path / "p.md").read_text() if "missing" in found else (tmp_path / "p.svg").exists()
+    assert "vpdpbusd" in (tmp_path / "p.csv").read_text()
+    assert str(tmp_path) not in (tmp_path / "p.csv").read_text().replace(record["command"], "")
+
+
+def test_tables__of_a_run_in_which_nothing_was_measured(tmp_path):
+    file = tmp_path / "p.json"
+    origin = {"command": "c", "commit": "0" * 40, "date": "2026-01-01", "hardware": {"cpu": "x", "threads": 1, "cores": 1}}
+    missing = {**row("conv", "a", "x", None), "spread": None, "missing": "x is not installed"}
+    file.write_text(json.dumps({"rows": [missing], "ratios": summarize([missing], "vnni"), **origin}))
+    assert {path.suffix for path in write_performance(file)} == {".csv", ".md", ".svg"}
+    assert "x is not installed" in (tmp_path / "p.md").read_text()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--json", "x.json", "--only", "conf"], ["'conf'", "depthwise"]),
+    (["--json", "x.json", "--rounds", "-1"], ["rounds: -1"]),
+    ([], ["--json"]),
+])
+def test_command__wrong_option_is_one_line(tmp_path, options, words):
+    assert_one_line(run("bench.peers", *options), *words)
+
+
+def test_peak_bytes__are_those_of_the_child_alone():
+    ballast = np.ones(300 * 2**20, np.uint8)  # what this process holds must not count
+    small, large = (_peak_bytes(("-c", f"x = b'x' * {size}")) for size in (1, 200 * 2**20))
+    assert small < 100 * 2**20 < ballast.nbytes
+    assert large - small == pytest.approx(200 * 2**20, rel=0.05)
+    with pytest.raises(RuntimeError, match="exit status"):
+        _peak_bytes(("-c", "raise SystemExit(3)"))

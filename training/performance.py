@@ -1,0 +1,67 @@
+"""Tables of a run of bench.peers: every row with its provenance, the summary first."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+TITLE = "Performance"
+NOTE = (
+    "This project and others on the same things, on all cores of one machine. Each implementation runs in a process of "
+    "its own and takes its turn in every round; values are medians over rounds, with quartiles. Weights, codes and pixels "
+    "are random. Convolutions of `bittrue`, oneDNN (torch's quantized convolution) and QLinearConv (channels-last) go from "
+    "codes to codes; ConvInteger stops at sums, torch float32 at real numbers. GMAC/s count products with padding, too, "
+    "which some implementations skip. `accumulator` is W3A3, a register after every product. Absolute figures are those of "
+    "one machine: compare ratios of one run.")
+SUMMARY = "summary"
+"""What the rows that hold ratios over many cases measure."""
+
+
+def performance_rows(run: Mapping[str, Any], hardware: str) -> Iterator[dict[str, Any]]:
+    """The rows of a record, then its summary."""
+    origin = {"commit": run["commit"], "date": run["date"], "hardware": hardware, "command": run["command"]}
+    number = 0
+    for row in run["rows"]:
+        low, high = row["spread"] or (None, None)
+        yield {"number": number, "what": row["what"], "case": row["case"], "impl": row["impl"], "isa": row["isa"],
+               "value": row["value"], "unit": row["unit"], "lower quartile": low, "upper quartile": high,
+               "ratio": row.get("ratio"), "ratio to": row.get("ratio to"), "target": None,
+               "note": row.get("missing") or _details(row), **origin}
+        number += 1
+    for ratio in run["ratios"]:
+        yield {"number": number, "what": SUMMARY, "case": ratio["measure"], "impl": "bittrue", "isa": ratio["isa"],
+               "value": ratio["value"], "unit": ratio["target"].split()[-1], "lower quartile": None,
+               "upper quartile": None, "ratio": None, "ratio to": None, "target": ratio["target"],
+               "note": f"{ratio['cases']} case" + "s" * (ratio["cases"] != 1), **origin}
+        number += 1
+
+
+def _details(row: Mapping[str, Any]) -> str:
+    """The register of an accumulator case, and how often it was too small."""
+    shares = [f"{100.0 * row[name]:.3g} % {name}" for name in ("overflowed", "flagged") if name in row]
+    return "; ".join([row["accumulator"], *shares]) if "accumulator" in row else ""
+
+
+def performance_table(rows: pd.DataFrame) -> str:
+    """Summary and rows as Markdown, provenance in each."""
+    origin = {"commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
+              "command": "`" + rows["command"] + "`"}
+    is_summary = rows["what"] == SUMMARY
+    summary = pd.DataFrame({"measure": rows["case"], "target": rows["target"], "reached": rows["value"].map(_number),
+                            "over": rows["note"], **origin})[is_summary]
+    shown = pd.DataFrame({
+        "what": rows["what"], "case": rows["case"], "implementation": rows["impl"], "kernels": rows["isa"],
+        "value": rows["value"].map(_number) + " " + rows["unit"],
+        "quartiles": ["" if pd.isna(low) else f"{_number(low)} to {_number(high)}"
+                      for low, high in zip(rows["lower quartile"], rows["upper quartile"], strict=True)],
+        "ratio": ["" if pd.isna(ratio) else f"{ratio:.2f} x {base}"
+                  for ratio, base in zip(rows["ratio"], rows["ratio to"], strict=True)],
+        "note": rows["note"], **origin})[~is_summary]
+    tables = [table.to_markdown(index=False, disable_numparse=True) for table in (summary, shown)]
+    return "\n\n".join(tables) + "\n"
+
+
+def _number(value: float | None) -> str:
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

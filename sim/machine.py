@@ -99,9 +99,13 @@ class Machine:
         if op.format is None:
             return Padded(op.requant.logits(self.accumulate(op, x)), 0)
         out = self._output(op, len(x.array))
-        overflows = self._convolutions[op.name].codes_into(x, values[op.skip] if op.skip else None, out)
-        self._count(op, overflows, len(x.array))
+        self.convolve(op, x, values[op.skip] if op.skip else None, out)
         return out
+
+    def convolve(self, op: ConvOp, x: Padded, skip: Padded | None, out: Padded) -> None:
+        """Codes with their border, and those of the residual, -> requantized codes inside theirs; counts overflows."""
+        overflows = self._convolutions[op.name].codes_into(x, skip, out)
+        self._count(op, overflows, len(x.array))
 
     def accumulate(self, op: ConvOp, x: Padded) -> np.ndarray:
         """`sums` of a tensor that has its border already."""

@@ -22,13 +22,6 @@ FEW = 0.01
 """The part of outputs below which "few" of them overflow or are flagged."""
 
 
-def run_conv(machine: Machine, op: ConvOp, x: Padded, out: Padded) -> np.ndarray:
-    """Codes with their border -> codes with theirs: what the machine does for an inner layer."""
-    assert op.format is not None
-    op.requant.codes_into(machine.accumulate(op, x), None, op.format, out)
-    return out.interior
-
-
 def program_of(case: ConvCase, bits: int, accumulator: Accumulator) -> Program:
     """One inner convolution, between an input and the smallest last layer that there is."""
     codes = IntFormat(bits, signed=False)
@@ -60,7 +53,12 @@ def _convolution(case: ConvCase, bits: int, accumulator: Accumulator) -> Work:
     x = Padded.of(case.codes(bits), op.padding)
     assert op.format is not None
     out = Padded.zeros(case.images, op.shape, op.format.dtype, 1)  # with the border that a next 3x3 layer reads
-    return Work(lambda: run_conv(machine, op, x, out), case.gmacs)
+
+    def run() -> np.ndarray:
+        machine.convolve(op, x, None, out)
+        return out.interior
+
+    return Work(run, case.gmacs)
 
 
 def limited(case: ConvCase, bits: int, choose_bits: Callable[[ConvCase, int], int], overflow: str) -> Work:

@@ -1,12 +1,14 @@
 """Checkpoints and programs: what is written is read back, what is damaged or hostile is refused in one line."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
 import zipfile
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from sim.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from sim.files import write_atomically
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
+from sim.kernels.isa import PLAIN, available
 from sim.lower import lower
 from sim.machine import Machine
 from sim.network import Graph, NetworkError, Precision
@@ -278,8 +281,6 @@ def test_write_atomically__leaves_the_old_file_when_writing_fails(tmp_path):
 @given(st.data())
 @settings(max_examples=10)
 def test_machine__gives_the_same_for_any_batch_and_thread_count(data):
-    import numba
-
     program = data.draw(programs())
     spec_pixels = np.random.default_rng(0).integers(0, 256, (5, *program.ops[0].shape)).astype(np.uint8)
     whole = Machine(program).run(spec_pixels)
@@ -290,6 +291,24 @@ def test_machine__gives_the_same_for_any_batch_and_thread_count(data):
     finally:
         numba.set_num_threads(threads)
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+
+@pytest.mark.parametrize("hardware", [
+    HardwareSpec(), HardwareSpec(requant="tflite_single"), HardwareSpec(Accumulator(8, "wrap")),
+    HardwareSpec(Accumulator(8, "saturate"))])
+def test_trained_network__has_one_digest_on_every_instruction_set_and_thread_count(hardware):
+    program = lower(load_checkpoint(CHECKPOINT).spec, hardware)
+    pixels = load_dataset("digits", None).test.pixels[:40].permute(0, 2, 3, 1).contiguous().numpy()
+    digests = set()
+    for isa in (PLAIN, *available()):
+        for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+            numba.set_num_threads(threads)
+            machine = Machine(program, isa)
+            logits = machine.run(pixels)
+            counts = b"".join(count.tobytes() for count in machine.overflows.values())
+            digests.add(hashlib.sha256(logits.tobytes() + counts).hexdigest())
+    assert len(digests) == 1
 
 
 if __name__ == "__main__":

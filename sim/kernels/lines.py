@@ -31,29 +31,29 @@ def driver(template: Any, **callees: Any) -> Any:
 
 
 def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, register: Any,
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, spare: Any,
         counts: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
         pad: int) -> None:
-    """Codes -> codes.  `register` (half, mask) is that of `_wrap`, (0, 0) if nothing can overflow."""
+    """Codes -> codes.  `spare` is that of `_wrap`, 0 if nothing can overflow."""
     images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
         sums = np.empty((columns, width), np.int32)
-        if register[0] > 0:
+        if spare > 0:
             counts[item] = np.int32(0)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, sums)
-            if register[0] > 0:
-                _wrap(sums.reshape(-1), register[0], register[1], counts[item])
+            if spare > 0:
+                _wrap(sums.reshape(-1), spare, counts[item])
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
                    skip, n, i, skip_pad, residual, out, pad)
 
 
 def conv_sums(
-        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, register: Any,
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, spare: Any,
         counts: np.ndarray, out: np.ndarray) -> None:
     """Codes -> int32 contents of registers [N, H, W, C] that are wide enough or wrap."""
     images, rows, columns, _ = out.shape
@@ -62,13 +62,13 @@ def conv_sums(
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
         sums = np.empty((columns, width), np.int32)
-        if register[0] > 0:
+        if spare > 0:
             counts[item] = np.int32(0)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, sums)
-            if register[0] > 0:
-                _wrap(sums.reshape(-1), register[0], register[1], counts[item])
+            if spare > 0:
+                _wrap(sums.reshape(-1), spare, counts[item])
             _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
 
 
@@ -146,21 +146,25 @@ def _clip(sums: np.ndarray, low: Any, high: Any, counts: np.ndarray) -> None:
 
 
 @inline
-def _wrap(sums: np.ndarray, half: Any, mask: Any, counts: np.ndarray) -> None:
-    """Reduce exact sums to two's complement in place, `half` = 2^(bits - 1) and `mask` = 2^bits - 1, int32.
+def _wrap(sums: np.ndarray, spare: Any, counts: np.ndarray) -> None:
+    """Reduce exact sums to the two's complement of a register that has `spare` bits less than int32, in place.
 
     Wrapping is a ring homomorphism: one reduction of the exact sum equals wrapping after every addition (contract C7).
-    `counts` int32 [a whole number of pixels] counts what did not fit.
+    `counts` int32 [a whole number of pixels] counts what did not fit; lines in which all fits, most of them, are only read.
     """
+    half = np.int32(1) << np.int32(31 - spare)
+    outside = np.int32(0)
+    for k in range(len(sums)):
+        outside |= np.int32(sums[k] + half)  # fits int32: a limited register is narrower than what sums can reach
+    if outside >> np.int32(32 - spare) == 0:
+        return
     span = len(counts)
     for start in range(0, len(sums), span):
         line = sums[start : start + span]
         for c in range(span):
-            exact = line[c]
-            # exact + half fits int32: a limited register is narrower than what the sums can reach
-            wrapped = np.int32(np.int32(np.int32(exact + half) & mask) - half)
+            wrapped = np.int32(np.int32(line[c] << spare) >> spare)
+            counts[c] += np.int32(wrapped != line[c])
             line[c] = wrapped
-            counts[c] += np.int32(wrapped != exact)
 
 
 def requantize(sums: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any,

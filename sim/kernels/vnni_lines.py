@@ -10,8 +10,8 @@ import numpy as np
 from sim.kernels.jit import inline, specialize
 from sim.kernels.vnni import make_tile
 
-_full_16 = _full_32 = _full_64 = _rest_16 = _rest_32 = _rest_64 = make_tile(16, 1, 1, False)
-_at_once_16, _at_once_32, _at_once_64 = 1, 1, 1
+_full_16 = _full_32 = _full_64 = _sevens = _rest_16 = _rest_32 = _rest_64 = make_tile(16, 1, 1, False)
+_at_once_16, _at_once_32, _at_once_64, _has_sevens = 1, 1, 1, False
 _unsigned: Any = _full_16
 _signed: Any = _full_16
 """`specialize` puts the real tiles and functions in place of these names: machine code cannot be looked up in a table."""
@@ -23,6 +23,8 @@ def _tiles(x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra
     columns, width = sums.shape
     out, step = sums.ctypes.data, 4 * width
     at_once = _at_once_16 if width == 16 else _at_once_32 if width == 32 else _at_once_64
+    if _has_sevens and width == 32 and columns % 7 == 0:
+        at_once = 7
     if columns < at_once:
         for j in range(columns):
             arguments = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra, out + j * step, step)
@@ -37,6 +39,8 @@ def _tiles(x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra
         arguments = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra, out + j * step, step)
         if width == 16:
             _full_16(arguments)
+        elif width == 32 and at_once == 7:
+            _sevens(arguments)
         elif width == 32:
             _full_32(arguments)
         else:
@@ -68,6 +72,8 @@ def _specialize(name: str, lanes: int, sizes: dict[int, int]) -> Any:
             tiles[f"_full_{width}"] = make_tile(lanes, sizes[channels], channels // lanes, signed)
             tiles[f"_rest_{width}"] = make_tile(lanes, 1, channels // lanes, signed)
             tiles[f"_at_once_{width}"] = sizes[channels]
+        has_sevens = lanes == 16  # which leaves registers enough
+        tiles |= {"_has_sevens": has_sevens, "_sevens": make_tile(lanes, 7 if has_sevens else 1, 32 // lanes, signed)}
         variants["_signed" if signed else "_unsigned"] = specialize(_tiles, f"{name}_{signed}", inline, **tiles)
     return specialize(_line, name, inline, **variants)
 

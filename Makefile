@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 
-.PHONY: demo test test-python test-interpreted test-bounds lint bench peers clean
+.PHONY: demo test test-python test-interpreted test-bounds lint bench bench-quick peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m training.run --scheme takd --out $(RUN) --resume
@@ -36,6 +36,12 @@ bench: $(VENV)/.installed-bench
 # Beside other implementations: results/performance.*
 peers: $(VENV)/.installed-peers
 	$(BIN)/python -m bench.peers --json results/records/performance.json
+
+# A short look at every benchmark's machinery, as CI takes it: nothing is recorded
+bench-quick: $(VENV)/.installed-bench
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run --quick --dry-run --environment existing:$(BIN)/python --bench 'StartUp|Memory|TrainingStep'
+	$(BIN)/python -m bench.peers --quick --only conv,network --json build/performance.json
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.12")'

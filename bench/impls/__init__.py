@@ -55,6 +55,7 @@ OURS = (
     ("bittrue W3A3", CONVOLUTIONS, always),
     ("bittrue W3A3, unlimited", ("accumulator",), always),
     ("bittrue W3A3, wrap 12", ("accumulator",), always),
+    ("bittrue W3A3, wrap 8", ("accumulator",), always),
     ("bittrue W3A3, saturate, under 1 % flagged", ("accumulator",), always),
     ("bittrue W3A3, saturate, under 1 % overflow", ("accumulator",), always),
     ("bittrue W3A3, saturate, all flagged", ("accumulator",), always),

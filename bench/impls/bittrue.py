@@ -135,6 +135,7 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3": _convolutions(3),
     "bittrue W3A3, unlimited": {"accumulator": partial(convolution, bits=3)},
     "bittrue W3A3, wrap 12": _limited(partial(_fixed, width=12), "wrap"),
+    "bittrue W3A3, wrap 8": _limited(partial(_fixed, width=8), "wrap"),
     "bittrue W3A3, saturate, under 1 % flagged": _limited(partial(narrowest, share=flagged_share)),
     "bittrue W3A3, saturate, under 1 % overflow": _limited(partial(narrowest, share=_clipped_share)),
     "bittrue W3A3, saturate, all flagged": _limited(partial(_fixed, width=6)),

@@ -10,7 +10,7 @@ from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
 from sim.network import Activation, AvgPool, Conv, Input, NetworkSpec, Requantize, Row, Shortcut
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ProgramError, ShortcutOp, TableOp
-from sim.quantizers import QUANTIZERS, Quantizer
+from sim.quantizers import QUANTIZERS, Quantizer, QuantizerError
 from sim.requantizers import REQUANTIZERS, Affine
 from sim.requantizers.requantizer import RequantizeError
 
@@ -31,7 +31,7 @@ def lower(spec: NetworkSpec, hardware: HardwareSpec) -> Program:
     for row in spec.graph.rows:
         try:
             lowering.add(row)
-        except (RequantizeError, ProgramError) as error:
+        except (RequantizeError, ProgramError, QuantizerError) as error:
             raise LowerError(f"{row.name}: {error}") from None
     return Program(tuple(lowering.ops.values()))
 
@@ -58,10 +58,12 @@ class _Lowering:
         """Lower one row."""
         self.ops[row.name], self.scales[row.name] = _LOWERINGS[type(row)](self, row)
 
-    def activation(self, activation: Activation) -> tuple[IntFormat, float]:
+    def activation(self, row: Row, activation: Activation) -> tuple[IntFormat, float]:
         """Format and scale of a row's output."""
         bits = self.spec.precision.bits(activation.role)
-        return IntFormat(bits, signed=False), self.quantizer.activation_scale(bits, activation.limit)
+        learned = self.spec.learned(row, self.quantizer.activation_parameters(), "activate.")
+        self.quantizer.check(bits)
+        return IntFormat(bits, signed=False), self.quantizer.activation_scale(bits, activation.limit, learned)
 
     def format_of(self, name: str) -> IntFormat:
         """Format of an earlier operation's codes."""
@@ -85,10 +87,12 @@ class _Lowering:
     def conv(self, row: Conv) -> tuple[Op, float]:
         """Equation 6: scales, batch norm and bias fold into one affine per channel, in float64."""
         bits = self.spec.precision.bits(row.role)
-        codes, weight_scale = self.quantizer.weight_codes(self.spec.array(row, "weight"), bits)
+        self.quantizer.check(bits)
+        learned = self.spec.learned(row, self.quantizer.weight_parameters(row.channels))
+        codes, weight_scale = self.quantizer.weight_codes(self.spec.array(row, "weight"), bits, learned)
         weights = np.ascontiguousarray(codes.transpose(2, 3, 1, 0))
         operand = self.format_of(row.source)
-        form, step = (None, 1.0) if row.activation is None else self.activation(row.activation)
+        form, step = (None, 1.0) if row.activation is None else self.activation(row, row.activation)
         gain, offset = self._folded(row, self.scales[row.source] * weight_scale, step)
         skip_gain = self.scales[row.skip] / step if row.skip else None
         low, high = prefix_bounds(weights, operand)
@@ -103,10 +107,10 @@ class _Lowering:
             padding=row.padding, groups=row.groups, operand=operand, weight_format=self.quantizer.weight_format(bits),
             weight_bits=bits, accumulator=self.hardware.accumulator_of(row.role), requant=requant, unit=unit), step
 
-    def _folded(self, row: Conv, scale: float, step: float) -> tuple[np.ndarray, np.ndarray]:
+    def _folded(self, row: Conv, scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
         if not row.norm:
             bias = self.spec.array(row, "bias").astype(np.float64) if row.bias else np.zeros(row.channels)
-            return np.full(row.channels, scale / step), bias / step
+            return np.full(row.channels, 1.0) * (scale / step), bias / step
         gamma, beta, mean, var = (self.spec.array(row, f"norm.{name}").astype(np.float64)
                                   for name in ("weight", "bias", "running_mean", "running_var"))
         inverse = gamma / np.sqrt(var + BATCH_NORM_EPS)
@@ -115,7 +119,7 @@ class _Lowering:
     def requantize(self, row: Requantize) -> tuple[Op, float]:
         """Equation 7, for every code of the input."""
         source = self.format_of(row.source)
-        form, step = self.activation(row.activation)
+        form, step = self.activation(row, row.activation)
         affine = Affine(np.array([self.scales[row.source] / step]), np.zeros(1), None, (0, source.max))
         every = np.arange(source.max + 1, dtype=np.int64).reshape(1, 1, -1, 1)
         table = self.requantizer.build(affine, form).codes(every, None, form).ravel()
@@ -129,7 +133,7 @@ class _Lowering:
     def avgpool(self, row: AvgPool) -> tuple[Op, float]:
         """Equation 7 with the window's size as divisor."""
         channels = self.shapes[row.name][2]
-        form, step = self.activation(row.activation)
+        form, step = self.activation(row, row.activation)
         gain = self.scales[row.source] / (row.kernel**2 * step)
         affine = Affine(np.full(channels, gain), np.zeros(channels), None,
                         (0, row.kernel**2 * self.format_of(row.source).max))

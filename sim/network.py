@@ -14,6 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sim.quantizers import QUANTIZERS, Parameters, Quantizer, QuantizerError
+
+__all__ = ["Parameters", "QuantizerError"]  # what training needs of the quantizers' twins
+
 FLOAT_BITS = 32
 """The width that stands for float32, no quantization."""
 
@@ -331,7 +335,7 @@ class NetworkSpec:
     quantizer: str
 
     def __post_init__(self) -> None:
-        expected = expected_arrays(self.graph)
+        expected = expected_arrays(self.graph, self.quantizer)
         if missing := sorted(expected.keys() - self.arrays.keys()):
             raise NetworkError(f"array {missing[0]} is missing")
         if extra := sorted(self.arrays.keys() - expected.keys()):
@@ -353,12 +357,26 @@ class NetworkSpec:
         """One array of one row."""
         return self.arrays[f"{row.name}.{name}"]
 
+    def learned(self, row: Row, names: Parameters, prefix: str = "") -> dict[str, np.ndarray]:
+        """What the quantizer learned about a row."""
+        return {name: self.array(row, prefix + name) for name in names}
 
-def expected_arrays(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Every array a network of this graph has, and its shape."""
+
+def expected_arrays(graph: Graph, quantizer: str = "dorefa") -> Parameters:
+    """Every array a network of this graph and quantizer has, and its shape.
+
+    What the quantizer learned about weights is called "row.name", about an activation "row.activate.name".
+    """
     shapes = graph.shapes()
-    return {f"{row.name}.{key}": shape for row in graph.rows if isinstance(row, Conv)
-            for key, shape in row.array_shapes(shapes[row.source][2]).items()}
+    arrays: Parameters = {}
+    learns = QUANTIZERS.get(quantizer, Quantizer())  # an unknown one is an error of whoever runs the network
+    for row in graph.rows:
+        if isinstance(row, Conv):
+            own = row.array_shapes(shapes[row.source][2]) | learns.weight_parameters(row.channels)
+            arrays |= {f"{row.name}.{key}": shape for key, shape in own.items()}
+        if getattr(row, "activation", None) is not None:
+            arrays |= {f"{row.name}.activate.{key}": shape for key, shape in learns.activation_parameters().items()}
+    return arrays
 
 
 def _check_role(role: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sim.checkpoint import CheckpointError, load_payload, save_payload
 
-FORMAT = "bittrue-resume-1"
+FORMAT = "bittrue-resume-2"
 
 
 @dataclass
@@ -19,6 +19,8 @@ class ResumeState:
     optimizer: dict[str, Any]
     best: dict[str, Any]
     history: list[dict[str, Any]]
+    partner: dict[str, Any]
+    """Weights of the network that learns beside the student, and its best; empty if there is none."""
 
     def save(self, path: Path) -> None:
         """Write atomically."""

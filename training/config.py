@@ -9,8 +9,8 @@ from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
 from training.presets import Recipe
-from training.quantizers import QUANTIZERS
-from training.schemes import find_scheme
+from training.quantizers import CALIBRATIONS, QUANTIZERS
+from training.schemes import SchemeOptions, Step, find_scheme
 
 SCHEDULES = ("cosine", "multistep")
 
@@ -20,8 +20,8 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Recipe):
-    """One run: a recipe, and what it is applied to.  Equal configurations give equal weights on one machine."""
+class RunConfig(Recipe, SchemeOptions):
+    """One run: a recipe, what it is applied to, what its scheme is told.  Equal ones give equal weights on one machine."""
 
     scheme: str
     dataset: str
@@ -35,20 +35,26 @@ class RunConfig(Recipe):
     seed: int
     train_limit: int | None = None
     teacher: str = ""
+    init_from: str = ""
+    calibration: str = "minmax"
 
     def __post_init__(self) -> None:
         for bits in self.path:
             self.check_bits(bits)
-        find_scheme(self.scheme).plan(self.path)
         for bits in self.path:
             self.precision(bits)
+        self.plan()
         for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
-                           ("kl_reduction", KL_REDUCTIONS)):
+                           ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS)):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
+        if self.teacher_model not in ("", *MODELS):
+            raise ConfigError(f"teacher-model: {self.teacher_model!r} is unknown, choose one of {', '.join(MODELS)}")
+        for bits in self.path:
+            self._check_quantizer(bits)
         for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
-                               ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("kd_weight", 0.0, 1.0),
+                               ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("kd_weight", 0.0, 100.0),
                                ("temperature", 1e-3, 1e3), ("seed", 0, 2**31 - 1)):
             value = getattr(self, key)
             if not low <= value <= high:
@@ -66,6 +72,15 @@ class RunConfig(Recipe):
     def bits(self) -> int:
         """Bits of the student."""
         return self.path[-1]
+
+    def plan(self) -> list[Step]:
+        """The steps of this run.  Raises SchemeError for options that make no sense together."""
+        return find_scheme(self.scheme).plan(self.path, self)
+
+    def _check_quantizer(self, bits: int) -> None:
+        precision = self.precision(bits)
+        for width in {precision.inner, precision.boundary} - {FLOAT_BITS}:
+            QUANTIZERS[self.quantizer].check(width)
 
     def precision(self, bits: int) -> Precision:
         """The precision of the step of that width."""

@@ -6,13 +6,15 @@ computes in float64 (contract C2).  In eval() the arithmetic is, operation by op
 requantizer (C3), and every code agrees with it (C4).
 """
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sim.network import FLOAT_BITS, Activation, AvgPool, Conv, Input, Precision, Requantize, Row, Shortcut
+from sim.network import FLOAT_BITS, Activation, AvgPool, Conv, Input, Precision, Requantize, Row, Shape, Shortcut
 from training.quantizers import QUANTIZERS, Quantizer, Scale
 
 EXACT_FLOAT32 = 2**24
@@ -21,10 +23,13 @@ BATCH_NORM_MOMENTUM = 0.1
 
 
 class Codes(NamedTuple):
-    """`values` [N, C, H, W]; each stands for value * `scale`; `bound` is the largest magnitude (inf: not integers)."""
+    """`values` [N, C, H, W]; each stands for value * `scale`; `bound` is the largest magnitude (inf: not integers).
+
+    A scale that is learned is a 0-d float64 tensor and carries a gradient.
+    """
 
     values: Tensor
-    scale: float
+    scale: Scale
     bound: float
 
 
@@ -40,40 +45,62 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.tracks = True
 
     def reset_statistics(self) -> None:
         """Forget the running statistics."""
         self.running_mean.zero_()
         self.running_var.fill_(1.0)
 
-    def forward(self, sums: Tensor, scale: float, step: float) -> Tensor:
+    def forward(self, sums: Tensor, scale: float, step: Scale) -> Tensor:
         """Normalize `sums` * `scale` by batch statistics; the result is in units of `step`.
 
-        Batch norm of scale * s with eps is batch norm of s with eps / scale^2: the scale costs no pass over the tensor.
+        Batch norm of scale * s with eps is batch norm of s with eps / scale^2: the scale costs no pass over the tensor, and
+        no gradient, as the result does not depend on it but for eps.  The running statistics follow if `tracks` is set.
         """
+        weight, bias = (self.weight / step).float(), (self.bias / step).float()
+        eps = BATCH_NORM_EPS / scale**2
+        if not self.tracks:
+            return F.batch_norm(sums, None, None, weight, bias, True, BATCH_NORM_MOMENTUM, eps)
         mean, var = self.running_mean / scale, self.running_var / scale**2
-        out = F.batch_norm(sums, mean, var, self.weight / step, self.bias / step,
-                           True, BATCH_NORM_MOMENTUM, BATCH_NORM_EPS / scale**2)
+        out = F.batch_norm(sums, mean, var, weight, bias, True, BATCH_NORM_MOMENTUM, eps)
         self.running_mean.copy_(mean * scale)
         self.running_var.copy_(var * scale**2)
         return out
 
 
-class _Activate(nn.Module):
-    """The end of every row: ReLU, or codes of the row's activation format."""
+class Activate(nn.Module):
+    """The end of every row: ReLU, or codes of the row's activation format.
 
-    def __init__(self, activation: Activation, precision: Precision, quantizer: Quantizer) -> None:
+    `bits` may be changed for a forward pass (SPEQ's teacher); what the quantizer learned stays.
+    """
+
+    def __init__(self, activation: Activation, precision: Precision, quantizer: Quantizer, features: int) -> None:
         super().__init__()
+        self.role, self.limit, self.features = activation.role, activation.limit, features
         self.bits = precision.bits(activation.role)
         self.quantizer = quantizer
-        self.is_float = self.bits == FLOAT_BITS
-        self.step = 1.0 if self.is_float else quantizer.activation_scale(self.bits, activation.limit)
+        for name, shape in quantizer.activation_parameters().items():
+            self.register_parameter(name, nn.Parameter(torch.full(shape, activation.limit)))
+        self.learned = tuple(quantizer.activation_parameters())
 
-    def forward(self, steps: Tensor) -> Codes:
+    @property
+    def is_float(self) -> bool:
+        """Whether there are no codes."""
+        return self.bits == FLOAT_BITS
+
+    def step(self) -> Scale:
+        """What one code stands for."""
+        if self.is_float:
+            return 1.0
+        learned = {name: getattr(self, name) for name in self.learned}
+        return self.quantizer.activation_scale(self.bits, self.limit, learned, self.features)
+
+    def forward(self, steps: Tensor, step: Scale) -> Codes:
         """Values in units of `step` -> codes."""
         if self.is_float:
             return Codes(F.relu(steps), 1.0, float("inf"))
-        return Codes(self.quantizer.activation(steps, self.bits), self.step, 2**self.bits - 1)
+        return Codes(self.quantizer.activation(steps, self.bits, step), step, 2**self.bits - 1)
 
 
 class InputLayer(nn.Module):
@@ -105,21 +132,26 @@ class InputLayer(nn.Module):
 class ConvLayer(nn.Module):
     """Convolution on codes, batch norm, residual, activation."""
 
-    def __init__(self, row: Conv, in_channels: int, precision: Precision, quantizer: Quantizer) -> None:
+    def __init__(self, row: Conv, shapes: Mapping[str, Shape], precision: Precision, quantizer: Quantizer) -> None:
         super().__init__()
         self.row, self.quantizer = row, quantizer
         self.bits = precision.bits(row.role)
-        shapes = row.array_shapes(in_channels)
-        self.weight = nn.Parameter(torch.empty(shapes["weight"]))
+        arrays = row.array_shapes(shapes[row.source][2])
+        self.weight = nn.Parameter(torch.empty(arrays["weight"]))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         self.bias = nn.Parameter(torch.zeros(row.channels)) if row.bias else None
         self.norm = Norm(row.channels) if row.norm else None
-        self.activate = _Activate(row.activation, precision, quantizer) if row.activation else None
+        self.activate = _activate(row, shapes, precision, quantizer)
         self.products = self.weight[0].numel()
+        for name, shape in quantizer.weight_parameters(row.channels).items():
+            self.register_parameter(name, nn.Parameter(torch.ones(shape)))
+        self.learned = tuple(quantizer.weight_parameters(row.channels))
 
     def weight_codes(self) -> tuple[Tensor, Scale]:
         """The weights as the hardware holds them; float weights have scale 1."""
-        return (self.weight, 1.0) if self.bits == FLOAT_BITS else self.quantizer.weight(self.weight, self.bits)
+        if self.bits == FLOAT_BITS:
+            return self.weight, 1.0
+        return self.quantizer.weight(self.weight, self.bits, {name: getattr(self, name) for name in self.learned})
 
     def sums(self, x: Codes, weight: Tensor) -> Tensor:
         """The accumulators: exact integers where both operands are codes."""
@@ -127,10 +159,10 @@ class ConvLayer(nn.Module):
         values, weight = (x.values.double(), weight.double()) if wide else (x.values, weight)
         return F.conv2d(values, weight, None, self.row.stride, self.row.padding, 1, self.row.groups)
 
-    def folded(self, x_scale: float, weight_scale: Scale, skip_scale: float | None) -> tuple[Tensor, Tensor, float | None]:
+    def folded(self, x_scale: Scale, weight_scale: Scale, skip_scale: Scale | None,
+               step: Scale) -> tuple[Tensor, Tensor, Scale | None]:
         """Gain and offset per channel and gain of the residual, computed in float64 (ARITHMETIC.md, equation 6)."""
         scale = x_scale * torch.as_tensor(weight_scale, dtype=torch.float64)
-        step = self.activate.step if self.activate else 1.0
         if self.norm is None:
             bias = self.bias.double() if self.bias is not None else self.weight.new_zeros(self.row.channels).double()
             gain, offset = (scale / step).expand_as(bias), bias / step
@@ -144,29 +176,30 @@ class ConvLayer(nn.Module):
         """Codes in, codes out; without an activation the float32 logits, scale 1."""
         weight, weight_scale = self.weight_codes()
         sums = self.sums(x, weight).float()
-        steps = self._batch_statistics(sums, x.scale, weight_scale, skip) if self.training else \
-            self._folded_affine(sums, x.scale, weight_scale, skip)
-        return self.activate(steps) if self.activate else Codes(steps, 1.0, float("inf"))
+        step = self.activate.step() if self.activate else 1.0
+        steps = self._batch_statistics(sums, x.scale, weight_scale, skip, step) if self.training else \
+            self._folded_affine(sums, x.scale, weight_scale, skip, step)
+        return self.activate(steps, step) if self.activate else Codes(steps, 1.0, float("inf"))
 
-    def _batch_statistics(self, sums: Tensor, x_scale: float, weight_scale: Scale, skip: Codes | None) -> Tensor:
-        step = self.activate.step if self.activate else 1.0
-        if isinstance(weight_scale, Tensor):  # not a plain number, so it cannot be folded into eps
-            sums, weight_scale = sums * weight_scale, 1.0
+    def _batch_statistics(self, sums: Tensor, x_scale: Scale, weight_scale: Scale, skip: Codes | None,
+                          step: Scale) -> Tensor:
+        if isinstance(weight_scale, Tensor) and weight_scale.ndim:  # channels on scales of their own
+            sums, weight_scale = sums * weight_scale.float().view(1, -1, 1, 1), 1.0
         if self.norm is not None:
-            steps = self.norm(sums, x_scale * weight_scale, step)
+            steps = self.norm(sums, _number(x_scale) * _number(weight_scale), step)
         else:
-            steps = sums * (x_scale * weight_scale / step)
+            steps = sums * _multiplier(x_scale * weight_scale / step)
             if self.bias is not None:
-                steps = steps + (self.bias / step).view(1, -1, 1, 1)
-        return steps if skip is None else torch.add(steps, skip.values, alpha=skip.scale / step)
+                steps = steps + (self.bias / step).float().view(1, -1, 1, 1)
+        return steps if skip is None else _add_residual(steps, skip, step)
 
-    def _folded_affine(self, sums: Tensor, x_scale: float, weight_scale: Scale, skip: Codes | None) -> Tensor:
-        gain, offset, skip_gain = self.folded(x_scale, weight_scale, None if skip is None else skip.scale)
+    def _folded_affine(self, sums: Tensor, x_scale: Scale, weight_scale: Scale, skip: Codes | None, step: Scale) -> Tensor:
+        gain, offset, skip_gain = self.folded(x_scale, weight_scale, None if skip is None else skip.scale, step)
         # Three statements, three roundings: nothing here may be fused into a multiply-add (C3).
         steps = sums * gain.float().view(1, -1, 1, 1)
         steps = steps + offset.float().view(1, -1, 1, 1)
         if skip is not None:
-            residual = skip.values * torch.tensor(skip_gain, dtype=torch.float32, device=sums.device)
+            residual = skip.values * torch.as_tensor(skip_gain, dtype=torch.float32, device=sums.device)
             steps = steps + residual
         return steps
 
@@ -181,10 +214,13 @@ class ConvLayer(nn.Module):
 class RescaleLayer(nn.Module):
     """Rows without weights: requantize, or sum over windows and requantize (average pooling)."""
 
-    def __init__(self, row: Requantize | AvgPool, precision: Precision, quantizer: Quantizer) -> None:
+    def __init__(self, row: Requantize | AvgPool, shapes: Mapping[str, Shape], precision: Precision,
+                 quantizer: Quantizer) -> None:
         super().__init__()
         self.row = row
-        self.activate = _Activate(row.activation, precision, quantizer)
+        activate = _activate(row, shapes, precision, quantizer)
+        assert activate is not None
+        self.activate = activate
 
     def forward(self, x: Codes) -> Codes:
         """Equation 7 with the window's size as divisor."""
@@ -196,8 +232,9 @@ class RescaleLayer(nn.Module):
                 values = values.double()
             values = F.pad(values, (self.row.padding,) * 4)  # avg_pool2d itself allows no padding beyond half a window
             values = F.avg_pool2d(values, self.row.kernel, self.row.stride, divisor_override=1).float()
-        gain = torch.tensor(x.scale / (area * self.activate.step), dtype=torch.float32, device=values.device)
-        return self.activate(values * gain)
+        step = self.activate.step()
+        gain = torch.as_tensor(x.scale / (area * step), device=values.device).float()
+        return self.activate(values * gain, step)
 
 
 class ShortcutLayer(nn.Module):
@@ -214,16 +251,36 @@ class ShortcutLayer(nn.Module):
         return x._replace(values=F.pad(values, (0, 0, 0, 0, added // 2, added - added // 2)))
 
 
-def build_layer(row: Row, in_channels: int, precision: Precision, quantizer_name: str) -> nn.Module:
-    """The module that computes one row."""
+def build_layer(row: Row, shapes: Mapping[str, Shape], precision: Precision, quantizer_name: str) -> nn.Module:
+    """The module that computes one row; `shapes` are those of all rows."""
     quantizer = QUANTIZERS[quantizer_name]
     match row:
         case Input():
             return InputLayer(row, precision)
         case Conv():
-            return ConvLayer(row, in_channels, precision, quantizer)
+            return ConvLayer(row, shapes, precision, quantizer)
         case Requantize() | AvgPool():
-            return RescaleLayer(row, precision, quantizer)
+            return RescaleLayer(row, shapes, precision, quantizer)
         case Shortcut():
             return ShortcutLayer(row)
     raise TypeError(f"no layer for {type(row).__name__}")
+
+
+def _activate(row: Conv | Requantize | AvgPool, shapes: Mapping[str, Shape], precision: Precision,
+              quantizer: Quantizer) -> Activate | None:
+    return Activate(row.activation, precision, quantizer, math.prod(shapes[row.name])) if row.activation else None
+
+
+def _number(scale: Scale) -> float:
+    return float(scale.detach()) if isinstance(scale, Tensor) else scale
+
+
+def _multiplier(scale: Scale) -> Scale:
+    return scale.float() if isinstance(scale, Tensor) else scale
+
+
+def _add_residual(steps: Tensor, skip: Codes, step: Scale) -> Tensor:
+    gain = skip.scale / step
+    if isinstance(gain, Tensor):
+        return steps + skip.values * gain.float()
+    return torch.add(steps, skip.values, alpha=gain)

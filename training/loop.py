@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.config import RunConfig
 from training.data import Images, batches
 from training.network import PREFIX, QuantNetwork
+from training.quantizers import QUANTIZERS
+from training.schemes.objectives import Lesson, Objective
 
-Loss = Callable[[Tensor, Tensor | None, Tensor], Tensor]
-"""(student logits, teacher logits or None, labels) -> scalar"""
 WARM_UP = 0.1
 """Part of a cosine schedule over which the rate first rises."""
 Report = Callable[[int, float], None]
@@ -30,27 +32,61 @@ def learning_rate(base: float, schedule: str, milestones: tuple[int, ...], progr
     return float(base * 0.1 ** sum(progress >= milestone for milestone in milestones))
 
 
-def train_epoch(model: QuantNetwork, teacher: QuantNetwork | None, data: Iterable[Images], loss_of: Loss,
-                optimizer: torch.optim.Optimizer, rate_at: Callable[[int], float], report: Report) -> float:
-    """One pass over `data`; returns the mean loss.  Raises DivergedError at the first loss that is not finite."""
-    model.train()
+def train_epoch(lesson: Lesson, objective: Objective, data: Iterable[Images], optimizer: torch.optim.Optimizer,
+                rate_at: Callable[[int], float], progress_at: Callable[[int], float], report: Report) -> float:
+    """One pass over `data`; returns the mean loss.  Raises DivergedError at the first loss that is not finite.
+
+    A group of parameters learns at its "rate_scale" times the rate.
+    """
+    learners = [network for network in (lesson.student, lesson.partner) if network is not None]
+    for network in learners:
+        network.train()
     total, seen = 0.0, 0
     for step, batch in enumerate(data):
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step)
+            group["lr"] = rate_at(step) * group["rate_scale"]
+        lesson.progress = progress_at(step)
         pixels = batch.pixels.float().contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            soft = teacher(pixels) if teacher is not None else None
-        loss = loss_of(model(pixels), soft, batch.labels)
+        loss = objective(lesson, pixels, batch.labels)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise DivergedError(f"loss became {value} at step {step + 1} of the epoch, first in {_culprit(model, pixels)}")
+            culprit = _culprit(lesson.student, pixels)
+            raise DivergedError(f"loss became {value} at step {step + 1} of the epoch, first in {culprit}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         total, seen = total + value * len(batch), seen + len(batch)
         report(len(batch), value)
     return total / max(seen, 1)
+
+
+def optimizer_of(networks: Iterable[QuantNetwork], config: RunConfig) -> torch.optim.Optimizer:
+    """SGD; what quantizers learn has rates of its own, and weight decay only if its quantizer wants it."""
+    groups: list[dict[str, Any]] = []
+    for network in networks:
+        learned = network.learned_parameters()
+        special = {id(parameter) for parameter in learned.values()}
+        plain = [parameter for parameter in network.parameters() if id(parameter) not in special]
+        groups.append({"params": plain, "rate_scale": 1.0, "weight_decay": config.weight_decay})
+        rules = QUANTIZERS[network.quantizer]
+        for scale, chosen in ((rules.weight_rate, [p for name, p in learned.items() if ".activate." not in name]),
+                              (rules.activation_rate, [p for name, p in learned.items() if ".activate." in name])):
+            if chosen:
+                decay = config.weight_decay if rules.decays else 0.0
+                groups.append({"params": chosen, "rate_scale": scale, "weight_decay": decay})
+    return torch.optim.SGD(groups, config.lr, config.momentum)
+
+
+@torch.no_grad()
+def gather_statistics(model: QuantNetwork, images: Images, batch: int, least: int = 50) -> None:
+    """Let batch-norm statistics settle: at least so many batches forward, nothing else changes."""
+    model.train()
+    seen = 0
+    while seen < least:
+        for part in batches(images, batch):
+            model(part.pixels.float().contiguous(memory_format=torch.channels_last))
+            seen += 1
+    model.eval()
 
 
 @torch.no_grad()

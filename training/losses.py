@@ -18,10 +18,24 @@ def distillation_kl(student: Tensor, teacher: Tensor, temperature: float, reduct
     return loss / student.shape[1] if reduction == "classes" else loss
 
 
+def distillation_cosine(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 mean(1 - cos(p_T(student), p_T(teacher))); no gradient reaches the teacher (SPEQ, Boo et al. 2020)."""
+    soft_student = F.softmax(student / temperature, 1)
+    soft_teacher = F.softmax(teacher.detach() / temperature, 1)
+    return (1.0 - F.cosine_similarity(soft_student, soft_teacher, 1)).mean() * temperature**2
+
+
+def weighted_cross_entropy(student: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    """Cross-entropy whose examples count by `weights` [N], which are scaled to mean 1 (None: all alike)."""
+    if weights is None:
+        return F.cross_entropy(student, labels)
+    return (F.cross_entropy(student, labels, reduction="none") * (weights / weights.mean())).mean()
+
+
 def hinton_loss(student: Tensor, teacher: Tensor | None, labels: Tensor, *, weight: float, temperature: float,
-                reduction: str = "batch") -> Tensor:
+                reduction: str = "batch", examples: Tensor | None = None) -> Tensor:
     """(1 - weight) CE + weight T^2 KL (Liao et al. 2020); plain cross-entropy if there is no teacher."""
-    hard = F.cross_entropy(student, labels)
+    hard = weighted_cross_entropy(student, labels, examples)
     if teacher is None:
         return hard
     return (1.0 - weight) * hard + weight * distillation_kl(student, teacher, temperature, reduction)

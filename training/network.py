@@ -1,16 +1,25 @@
 """A torch module from a graph: the fake-quantized model (FQ)."""
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sim.network import Graph, NetworkSpec, Precision
-from training.layers import Codes, Norm, build_layer
+from sim.network import FLOAT_BITS, Graph, NetworkSpec, Precision
+from training.layers import Activate, Codes, ConvLayer, Norm, build_layer
 
 PREFIX = "rows.row:"
 """What stands before "row.array" in the names of parameters."""
+
+
+MOST_SAMPLES = 20_000
+
+
+def _fill(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        getattr(module, name).copy_(value)
 
 
 def _key(row: str) -> str:
@@ -26,9 +35,7 @@ class QuantNetwork(nn.Module):
         self.graph, self.precision, self.quantizer = graph, precision, quantizer
         shapes = graph.shapes()
         self.rows = nn.ModuleDict({
-            _key(row.name): build_layer(row, shapes[row.source][2] if row.source else row.output_shape({})[2],
-                                  precision, quantizer)
-            for row in graph.rows})
+            _key(row.name): build_layer(row, shapes, precision, quantizer) for row in graph.rows})
 
     def forward(self, pixels: Tensor, trace: MutableMapping[str, Tensor] | None = None) -> Tensor:
         """Logits; `trace`, if given, receives every row's codes [N, C, H, W] by name."""
@@ -41,14 +48,81 @@ class QuantNetwork(nn.Module):
         return values[self.graph.rows[-1].name].values.flatten(1)
 
     def start_from(self, other: "QuantNetwork") -> None:
-        """Copy the weights of a network of the same graph at any precision, but not its batch-norm statistics.
+        """Copy the weights of a network of the same graph; of another precision not its batch-norm statistics.
 
         Source: the published code of Liao et al. 2020; statistics gathered at another precision would mislead.
         """
-        self.load_state_dict(other.state_dict())
-        for module in self.modules():
-            if isinstance(module, Norm):
-                module.reset_statistics()
+        if self.quantizer == other.quantizer:
+            self.load_state_dict(other.state_dict())
+        else:  # what another quantizer learned is of no use here; `calibrate` finds first values
+            self.adapt_from(other.spec().arrays)
+        if self.precision != other.precision:
+            for module in self.modules():
+                if isinstance(module, Norm):
+                    module.reset_statistics()
+
+    def adapt_from(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
+        """Copy the arrays ("row.array") that fit in name and shape; returns the names of those that do not.
+
+        For transfer learning: a head for other classes, or a first layer for other images, stays as it is.
+        """
+        own = self.state_dict()
+        fitting = {name: arrays[name] for name in (key.removeprefix(PREFIX) for key in own)
+                   if name in arrays and arrays[name].shape == tuple(own[PREFIX + name].shape)}
+        for name, array in fitting.items():
+            own[PREFIX + name].copy_(torch.tensor(array))
+        return sorted(key.removeprefix(PREFIX) for key in own if key.removeprefix(PREFIX) not in fitting)
+
+    def activations(self) -> dict[str, Activate]:
+        """The ends of rows, by row."""
+        ends = {row.name: getattr(self.rows[_key(row.name)], "activate", None) for row in self.graph.rows}
+        return {name: end for name, end in ends.items() if isinstance(end, Activate)}
+
+    def learned_parameters(self) -> dict[str, nn.Parameter]:
+        """What the quantizer learns, by "row.name"; the other parameters are those of any network."""
+        names = {f"{key}.{name}" for key, module in self.named_modules() for name in getattr(module, "learned", ())}
+        return {name.removeprefix(PREFIX): parameter for name, parameter in self.named_parameters() if name in names}
+
+    @contextmanager
+    def as_teacher(self, bits: Mapping[str, int], tracks: bool = False) -> Iterator[None]:
+        """Within, activations of the named rows have other widths and running statistics stay as they are."""
+        activations, norms = self.activations(), [m for m in self.modules() if isinstance(m, Norm)]
+        before = {name: activations[name].bits for name in bits}
+        try:
+            for name, width in bits.items():
+                activations[name].bits = width
+            for norm in norms:
+                norm.tracks = tracks
+            yield
+        finally:
+            for name, width in before.items():
+                activations[name].bits = width
+            for norm in norms:
+                norm.tracks = True
+
+    @torch.no_grad()
+    def calibrate(self, pixels: Tensor, method: str = "minmax") -> None:
+        """First values of everything the quantizer learns, from weights and from what a batch makes of them in float.
+
+        The batch runs with batch statistics at float precision; of every activation up to MOST_SAMPLES values are looked at.
+        """
+        if not self.learned_parameters():
+            return
+        real = QuantNetwork(self.graph, Precision.of(FLOAT_BITS), self.quantizer).channels_last().to(pixels.device)
+        real.load_state_dict(self.state_dict())
+        trace: dict[str, Tensor] = {}
+        with real.train().as_teacher({}):
+            real(pixels, trace)
+        for row in self.graph.rows:
+            layer = self.rows[_key(row.name)]
+            if isinstance(layer, ConvLayer) and layer.bits != FLOAT_BITS:
+                _fill(layer, layer.quantizer.start_weight(layer.weight, layer.bits, method))
+            activate = getattr(layer, "activate", None)
+            if activate is not None and not activate.is_float:
+                samples = trace[row.name].flatten()
+                samples = samples[:: -(-len(samples) // MOST_SAMPLES)]
+                samples = torch.cat([samples, trace[row.name].amax().view(1)])
+                _fill(activate, activate.quantizer.start_activation(samples, activate.bits, method))
 
     def spec(self) -> NetworkSpec:
         """This network as plain numpy arrays."""

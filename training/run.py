@@ -15,7 +15,7 @@ import typer
 
 from sim.checkpoint import CheckpointError
 from sim.command import new_app, run_app
-from sim.network import FLOAT_BITS, NetworkError
+from sim.network import FLOAT_BITS, NetworkError, QuantizerError
 from training.config import ConfigError, RunConfig, differences
 from training.data import DATASETS, DataError, load_dataset
 from training.display import RunDisplay, console, show_run
@@ -28,6 +28,8 @@ from training.runner import FINAL_FILE, RECORD_FILE, Runner
 from training.schemes import SCHEMES, SchemeError, find_scheme
 
 BY_PRESET = "  [default: the preset's]"
+BY_SCHEME = "  [default: the scheme's]"
+BY_BOTH = "  [default: the scheme's, or the preset's]"
 
 app = new_app()
 
@@ -53,33 +55,59 @@ def main(  # noqa: PLR0913 - one parameter per option
         help="epochs of a multistep schedule, for example 45,90" + BY_PRESET)] = None,
     weight_decay: Annotated[float | None, typer.Option(help="L2 penalty" + BY_PRESET)] = None,
     momentum: Annotated[float | None, typer.Option(help="momentum of SGD" + BY_PRESET)] = None,
-    kd_weight: Annotated[float | None, typer.Option(help="l in (1 - l) CE + l T^2 KL" + BY_PRESET)] = None,
-    temperature: Annotated[float | None, typer.Option(help="T of the distillation loss" + BY_PRESET)] = None,
+    kd_weight: Annotated[float | None, typer.Option(help="l, the weight of distillation" + BY_BOTH)] = None,
+    temperature: Annotated[float | None, typer.Option(help="T of the distillation loss" + BY_BOTH)] = None,
     kl_reduction: Annotated[str | None, typer.Option(
         help="batch, or classes: the mean over classes too" + BY_PRESET)] = None,
     boundary_bits: Annotated[str | None, typer.Option(help="bits of the first and last layer, or float" + BY_PRESET)] = None,
     skip_bits: Annotated[int, typer.Option(help="bits of the residual path")] = 8,
-    quantizer: Annotated[str, typer.Option(help=", ".join(QUANTIZERS))] = "dorefa",
+    quantizer: Annotated[str | None, typer.Option(help=", ".join(QUANTIZERS) + BY_SCHEME)] = None,
+    calibration: Annotated[str | None, typer.Option(
+        help="first values of learned intervals: minmax, or mse (least squared error)" + BY_SCHEME)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, order and augmentation")] = 0,
     train_limit: Annotated[int | None, typer.Option(help="train on the first N images only")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="folder of the run  [default: runs/SCHEME-DATA-MODEL-BITS-SEED]")] = None,
     teacher: Annotated[Path | None, typer.Option(help="checkpoint to take a step of the ladder from")] = None,
+    init_from: Annotated[Path | None, typer.Option(
+        help="checkpoint whose weights the first networks begin with, for instance of another data set")] = None,
+    teacher_model: Annotated[str | None, typer.Option(help="the teacher's architecture  [default: the student's]")] = None,
+    teacher_width: Annotated[int | None, typer.Option(help="the teacher's width  [default: the student's]")] = None,
+    phases: Annotated[str | None, typer.Option(help="qkd: which of ss,cs,tu run  [default: all]")] = None,
+    fixed_teacher: Annotated[bool, typer.Option("--fixed-teacher", help="qkd: the teacher does not co-study")] = False,
+    u: Annotated[float | None, typer.Option(help="speq: probability of high precision  [default: 0.5]")] = None,
+    high_bits: Annotated[int | None, typer.Option(help="speq: high precision  [default: 8]")] = None,
+    candidates: Annotated[str | None, typer.Option(help="speq: pair, or uniform from 2 to 8  [default: pair]")] = None,
+    teacher_statistics: Annotated[str | None, typer.Option(
+        help="speq: batch norm of the teacher pass: batch, running or shared  [default: batch]")] = None,
+    self_distillation: Annotated[str | None, typer.Option(help="speq: cosine or kl  [default: cosine]")] = None,
+    drop_kd_after: Annotated[float | None, typer.Option(
+        help="part of a step after which it learns from labels alone  [default: 1.0]")] = None,
+    hard_example_weight: Annotated[float | None, typer.Option(
+        help="how much more an example counts that the teacher gets wrong  [default: 0]")] = None,
+    individual: Annotated[Path | None, typer.Option(
+        help="checkpoint whose mistakes count for --hard-example-weight, too")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in the folder, if there is one")] = False,
 ) -> None:
     """Train a low-precision network by distillation and write its checkpoint."""
     if preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
-    recipe = dataclasses.asdict(PRESETS[preset])
+    recipe = dataclasses.asdict(PRESETS[preset]) | {"quantizer": "dorefa"} | dict(find_scheme(scheme).defaults)
     given = {"epochs": epochs, "batch": batch, "lr": lr, "schedule": schedule, "weight_decay": weight_decay,
              "momentum": momentum, "kd_weight": kd_weight, "temperature": temperature, "kl_reduction": kl_reduction,
              "milestones": None if milestones is None else _integers("milestones", milestones),
-             "boundary_bits": None if boundary_bits is None else _boundary(boundary_bits)}
+             "boundary_bits": None if boundary_bits is None else _boundary(boundary_bits),
+             "quantizer": quantizer, "calibration": calibration, "teacher_model": teacher_model,
+             "teacher_width": teacher_width, "phases": None if phases is None else tuple(phases.split(",")),
+             "fixed_teacher": fixed_teacher or None, "u": u, "high_bits": high_bits, "candidates": candidates,
+             "teacher_statistics": teacher_statistics, "self_distillation": self_distillation,
+             "drop_kd_after": drop_kd_after, "hard_example_weight": hard_example_weight,
+             "individual": None if individual is None else str(individual)}
     recipe |= {key: value for key, value in given.items() if value is not None}
     config = RunConfig(
         scheme=scheme, dataset=dataset, data=str(data or ""), model=model, width=width, path=_path(scheme, bits, path),
-        preset=preset, skip_bits=skip_bits, quantizer=quantizer, seed=seed, train_limit=train_limit,
-        teacher=str(teacher or ""), **recipe)
+        preset=preset, skip_bits=skip_bits, seed=seed, train_limit=train_limit,
+        teacher=str(teacher or ""), init_from=str(init_from or ""), **recipe)
     torch_device = _device(device)
     images = load_dataset(dataset, data)
     folder = out or config.default_out
@@ -158,4 +186,4 @@ def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, dig
 
 
 if __name__ == "__main__":
-    run_app(app, ConfigError, SchemeError, DataError, NetworkError, CheckpointError, DivergedError)
+    run_app(app, ConfigError, QuantizerError, SchemeError, DataError, NetworkError, CheckpointError, DivergedError)

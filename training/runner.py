@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,20 +9,22 @@ import numpy as np
 import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sim.network import Graph, Input, NetworkSpec
+from sim.network import FLOAT_BITS, Graph, Input, NetworkSpec
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
 from training.data import Dataset, shuffled_batches
-from training.loop import DivergedError, evaluate, learning_rate, train_epoch
-from training.losses import hinton_loss
+from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
 from training.network import QuantNetwork
 from training.record import write_json
-from training.schemes import Step, find_scheme
+from training.schemes import Step
+from training.schemes.objectives import Lesson
 
 RESUME_FILE = "resume.pt"
 RECORD_FILE = "run.json"
 FINAL_FILE = "ckpt.pt"
+CALIBRATION_IMAGES = 256
+_NO_BEST: dict[str, Any] = {"accuracy": -1.0, "loss": 0.0, "epoch": 0, "model": {}}
 
 
 class Display(Protocol):
@@ -53,19 +54,23 @@ class Runner:
     def __post_init__(self) -> None:
         channels, height, width = self.dataset.train.pixels.shape[1:]
         image = Input("image", "", height, width, channels, self.dataset.mean, self.dataset.std)
-        self.graph: Graph = MODELS[self.config.model](image, self.dataset.classes, self.config.width)
+        config = self.config
+        self.graphs: dict[str, Graph] = {
+            "student": MODELS[config.model](image, self.dataset.classes, config.width),
+            "teacher": MODELS[config.teacher_model or config.model](
+                image, self.dataset.classes, config.teacher_width or config.width)}
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
         self.validation = self.dataset.validation.to(self.device)
 
     def run(self) -> QuantNetwork:
         """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
-        steps = find_scheme(self.config.scheme).plan(self.config.path)
+        steps = self.config.plan()
         self.record.setdefault("steps", {})
         self._write_record("running")
         first = self._adopt_teacher(steps)
         for index, step in enumerate(steps):
             if index >= first and not self._file(step.name).exists():
-                self._train_step(index, step)
+                (self._train_step if step.trains else self._calibrate_step)(index, step)
         student = self._load(steps[-1].name)
         test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
         save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(steps[-1].name)))
@@ -84,39 +89,94 @@ class Runner:
             path = ",".join(map(str, self.config.path))
             raise ConfigError(f"teacher {self.config.teacher} has {bits} bits and the path is {path}: "
                               "name a path through it")
-        if given.spec.graph != self.graph:
+        index, adopted = next(((index, step) for index, step in enumerate(steps) if step.bits == bits), (0, None))
+        if adopted is None:
+            raise ConfigError(f"teacher {self.config.teacher}: no step of scheme {self.config.scheme} could take its place")
+        if given.spec.graph != self.graphs[adopted.network]:
             raise ConfigError(f"teacher {self.config.teacher} is another network, or was trained on other data")
-        index, adopted = next((index, step) for index, step in enumerate(steps) if step.bits == bits)
         self.record["steps"].setdefault(adopted.name, {
             "bits": bits, "from": self.config.teacher, "precision": str(given.spec.precision), "epochs": []})
         if not self._file(adopted.name).exists():
             save_checkpoint(self._file(adopted.name), given)
         return index + 1
 
-    def _train_step(self, index: int, step: Step) -> None:
+    def _new(self, step: Step, index: int) -> QuantNetwork:
+        """The network of a step before its first epoch."""
         config = self.config
         torch.manual_seed(_seed(config.seed, index, 0))
-        model = QuantNetwork(self.graph, config.precision(step.bits), config.quantizer).channels_last().to(self.device)
-        teacher = self._load(step.teacher) if step.teacher else None
-        if teacher is not None:
-            model.start_from(teacher)
-        optimizer = torch.optim.SGD(model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay)
-        state = self._resume(step, model, optimizer)
-        self.display.begin(step.name, config.epochs, len(self.train), state.epoch)
-        loss_of = partial(hinton_loss, weight=config.kd_weight, temperature=config.temperature,
-                          reduction=config.kl_reduction)
+        model = self._network(step.network, step.bits)
+        if step.start:
+            before = self._load(step.start)
+            model.start_from(before)
+            is_ready = (before.quantizer, before.precision) == (model.quantizer, model.precision)
+        else:
+            is_ready = False
+            if config.init_from and step.network == "student":
+                self._transfer(model)
+        if not is_ready:
+            sample = self.train.pixels[: max(config.batch, CALIBRATION_IMAGES)]
+            model.calibrate(sample.float().contiguous(memory_format=torch.channels_last), config.calibration)
+        return model
+
+    def _network(self, which: str, bits: int) -> QuantNetwork:
+        network = QuantNetwork(self.graphs[which], self.config.precision(bits), self.config.quantizer)
+        return network.channels_last().to(self.device)
+
+    def _transfer(self, model: QuantNetwork) -> None:
+        """Begin with the weights of another data set's network, all that fit."""
+        given = load_checkpoint(Path(self.config.init_from))
+        left = model.adapt_from(given.spec.arrays)
+        rows = sorted({name.split(".")[0] for name in left if name.endswith("weight")})
+        if len(rows) == len([name for name in model.state_dict() if name.endswith(".weight")]):
+            raise ConfigError(f"init-from {self.config.init_from}: no layer of it fits {self.config.model}")
+        self.record["transferred"] = {"from": self.config.init_from, "new_layers": rows}
+
+    def _calibrate_step(self, index: int, step: Step) -> None:
+        """A step without training."""
+        started = time.perf_counter()
+        self.display.begin(step.name, 1, len(self.train), 0)
+        model = self._new(step, index)
+        gather_statistics(model, self.train, self.config.batch)
+        accuracy, loss = evaluate(model, self.validation)
+        seconds = time.perf_counter() - started
+        entry = {"epoch": 1, "loss": loss, "validation_accuracy": accuracy, "validation_loss": loss,
+                 "images_per_second": len(self.train) / seconds, "seconds": seconds}
+        best = {"accuracy": accuracy, "loss": loss, "epoch": 1}
+        self.record["steps"][step.name] = {"bits": step.bits, "teacher": None, "epochs": [entry], "best": best}
+        self.display.epoch(entry)
+        save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
+
+    def _train_step(self, index: int, step: Step) -> None:
+        config = self.config
+        epochs = max(1, round(config.epochs * step.share))
+        model = self._new(step, index)
+        partner = None
+        if step.partner is not None:
+            partner = self._network("teacher", FLOAT_BITS)
+            if step.partner:
+                partner.start_from(self._load(step.partner))
+        optimizer = optimizer_of([model, *([partner] if partner is not None else [])], config)
+        individual = QuantNetwork.from_spec(load_checkpoint(Path(config.individual)).spec) if config.individual else None
+        lesson = Lesson(config, model, self._load(step.teacher) if step.teacher else None, partner,
+                        individual and individual.to(self.device), torch.Generator())
+        state = self._resume(step, lesson, optimizer)
+        self.display.begin(step.name, epochs, len(self.train), state.epoch)
         per_epoch = -(-len(self.train) // config.batch)
-        for epoch in range(state.epoch, config.epochs):
+        for epoch in range(state.epoch, epochs):
             started = time.perf_counter()
-            data = shuffled_batches(self.train, config.batch, padding=self.dataset.crop_padding,
-                                    flip=self.dataset.flip, seed=_seed(config.seed, index, epoch + 1))
+            seed = _seed(config.seed, index, epoch + 1)
+            data = shuffled_batches(self.train, config.batch, padding=self.dataset.crop_padding, flip=self.dataset.flip,
+                                    seed=seed)
+            lesson.generator.manual_seed(_seed(seed, 1))
 
             def rate_at(batch: int, epoch: int = epoch) -> float:
-                return learning_rate(config.lr, config.schedule, config.milestones, epoch + batch / per_epoch,
-                                     config.epochs)
+                return learning_rate(config.lr, config.schedule, config.milestones, epoch + batch / per_epoch, epochs)
+
+            def progress_at(batch: int, epoch: int = epoch) -> float:
+                return (epoch + batch / per_epoch) / epochs
 
             try:
-                loss = train_epoch(model, teacher, data, loss_of, optimizer, rate_at, self.display.advance)
+                loss = train_epoch(lesson, step.objective, data, optimizer, rate_at, progress_at, self.display.advance)
             except DivergedError as error:
                 self._write_record("diverged")
                 raise DivergedError(f"{step.name}, epoch {epoch + 1}: {error}; {self._kept(state)}") from None
@@ -125,22 +185,30 @@ class Runner:
             entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy,
                      "validation_loss": validation_loss, "images_per_second": len(self.train) / seconds,
                      "seconds": time.perf_counter() - started}
-            state.history.append(entry)
             state.epoch, state.model, state.optimizer = epoch + 1, model.state_dict(), optimizer.state_dict()
-            if (accuracy, -validation_loss) >= (state.best["accuracy"], -state.best["loss"]):
-                weights = {key: value.clone() for key, value in model.state_dict().items()}
-                state.best = {"accuracy": accuracy, "loss": validation_loss, "epoch": epoch + 1, "model": weights}
+            _keep_best(state.best, model, accuracy, validation_loss, epoch + 1)
+            if partner is not None:
+                entry["teacher_validation_accuracy"], teacher_loss = evaluate(partner, self.validation)
+                state.partner["model"] = partner.state_dict()
+                _keep_best(state.partner["best"], partner, entry["teacher_validation_accuracy"], teacher_loss, epoch + 1)
+            state.history.append(entry)
             state.save(self.out / RESUME_FILE)
             self._note(step, state)
             self.display.epoch(entry)
+        if partner is not None:
+            partner.load_state_dict(state.partner["best"]["model"])
+            save_checkpoint(self._file(step.partner_name), self._checkpoint(partner.spec(), step.partner_name))
         model.load_state_dict(state.best["model"])
-        save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step))
+        save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
 
-    def _resume(self, step: Step, model: QuantNetwork, optimizer: torch.optim.Optimizer) -> ResumeState:
+    def _resume(self, step: Step, lesson: Lesson, optimizer: torch.optim.Optimizer) -> ResumeState:
         state = ResumeState.load(self.out / RESUME_FILE)
         if state is None or state.step != step.name:
-            return ResumeState(step.name, 0, {}, {}, {"accuracy": -1.0, "loss": 0.0, "epoch": 0, "model": {}}, [])
-        model.load_state_dict(state.model)
+            partner = {} if lesson.partner is None else {"model": {}, "best": dict(_NO_BEST)}
+            return ResumeState(step.name, 0, {}, {}, dict(_NO_BEST), [], partner)
+        lesson.student.load_state_dict(state.model)
+        if lesson.partner is not None:
+            lesson.partner.load_state_dict(state.partner["model"])
         optimizer.load_state_dict(state.optimizer)
         self._note(step, state)  # the run may have been killed between saving the state and noting it
         return state
@@ -149,6 +217,9 @@ class Runner:
         self.record["steps"][step.name] = {
             "bits": step.bits, "teacher": step.teacher, "epochs": state.history,
             "best": {key: state.best[key] for key in ("accuracy", "loss", "epoch")}}
+        if state.partner:
+            best = state.partner["best"]
+            self.record["steps"][step.name]["teacher_best"] = {key: best[key] for key in ("accuracy", "loss", "epoch")}
         self._write_record("running")
 
     def _write_record(self, status: str) -> None:
@@ -160,15 +231,22 @@ class Runner:
             return "no epoch was finished, so there is no checkpoint of this step"
         return f"{self.out / RESUME_FILE} keeps epoch {state.epoch} and the best, {state.best['epoch']}"
 
-    def _checkpoint(self, spec: NetworkSpec, step: Step) -> Checkpoint:
+    def _checkpoint(self, spec: NetworkSpec, step: str) -> Checkpoint:
         dataset = {"name": self.dataset.name, "path": self.dataset.path, "label": self.dataset.label}
-        return Checkpoint(spec, dataset, {**self.config.to_json(), "step": step.name})
+        return Checkpoint(spec, dataset, {**self.config.to_json(), "step": step})
 
     def _file(self, step: str) -> Path:
         return self.out / f"{step}.pt"
 
     def _load(self, step: str) -> QuantNetwork:
         return QuantNetwork.from_spec(load_checkpoint(self._file(step)).spec).to(self.device)
+
+
+def _keep_best(best: dict[str, Any], model: QuantNetwork, accuracy: float, loss: float, epoch: int) -> None:
+    """Remember the weights if they are the best so far; of equals the later."""
+    if (accuracy, -loss) >= (best["accuracy"], -best["loss"]):
+        weights = {key: value.clone() for key, value in model.state_dict().items()}
+        best.update(accuracy=accuracy, loss=loss, epoch=epoch, model=weights)
 
 
 def _seed(*parts: int) -> int:

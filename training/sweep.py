@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from sim.command import new_app, run_app
+from training.quantizers import QUANTIZERS
 from training.runner import FINAL_FILE, RECORD_FILE
 
 RUNS = Path("runs")
@@ -29,17 +30,21 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """One student: its scheme and path, and the job whose student is its teacher."""
+    """One student: its scheme and path, and the job whose student is its teacher (of another sweep: "sweep/job").
+
+    `label` tells jobs apart that differ in options only; an option "sweep/job" stands for that job's checkpoint.
+    """
 
     scheme: str
     path: str
     teacher: str = ""
     options: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def name(self) -> str:
         """Unique in its sweep."""
-        return f"{self.scheme}-{self.path.replace(',', '-')}"
+        return f"{self.scheme}-{self.path.replace(',', '-')}" + (f"-{self.label}" if self.label else "")
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,40 @@ TEACHER_ASSISTANT_JOBS = (
     Job("takd", "32,8,4,2,1", "takd-32-8-4-2"),
 )
 
+
+
+def _distilled_jobs() -> tuple[Job, ...]:
+    """The other schemes at 4, 2, 1 and 3 bits, where their quantizer has levels; and the ladders to 3 bits."""
+    jobs = []
+    for bits in (4, 2, 1, 3):
+        for scheme in ("kd", "apprentice-b", "apprentice-c", "sqakd", "speq", *(("qkd", "ptq") if bits > 1 else ())):
+            jobs.append(Job(scheme, f"32,{bits}", "individual-32"))
+        jobs.append(Job("apprentice-a", f"32,{bits}"))
+    return (*jobs, Job("individual", "6"), Job("individual", "3"), Job("single-level", "6,3", "individual-6"),
+            Job("skip-level", "32,3", "individual-32"), Job("takd", "32,8,4,3", "takd-32-8-4"))
+
+
+def _ablation_jobs() -> tuple[Job, ...]:
+    """One change at a time, at 2 bits."""
+    teacher = "digits/individual-32"
+    qkd = {"ss": ("--phases", "ss"), "ss-cs": ("--phases", "ss,cs"), "ss-tu": ("--phases", "ss,tu"),
+           "cs-tu": ("--phases", "cs,tu"), "tu": ("--phases", "tu"), "fixed-teacher": ("--fixed-teacher",),
+           "teacher-width-32": ("--teacher-width", "32")}
+    speq = {"u-0.1": ("--u", "0.1"), "u-0.3": ("--u", "0.3"), "u-0.7": ("--u", "0.7"), "u-0.9": ("--u", "0.9"),
+            "kl": ("--self-distillation", "kl"), "uniform": ("--candidates", "uniform"),
+            "running-statistics": ("--teacher-statistics", "running"),
+            "shared-statistics": ("--teacher-statistics", "shared")}
+    skip = {"drop-kd-after-0.5": ("--drop-kd-after", "0.5"), "hard-examples": ("--hard-example-weight", "1"),
+            "hard-examples-individual": ("--hard-example-weight", "1", "--individual", "digits/individual-2"),
+            **{f"quantizer-{name}": ("--quantizer", name) for name in QUANTIZERS if name != "dorefa"}}
+    return tuple(Job(scheme, "32,2", teacher, options, label) for scheme, changes in (
+        ("qkd", qkd), ("speq", speq), ("skip-level", skip)) for label, options in changes.items())
+
+
 SWEEPS: Mapping[str, Sweep] = MappingProxyType({
-    "digits": Sweep(("--dataset", "digits"), 5, TEACHER_ASSISTANT_JOBS,
+    "digits": Sweep(("--dataset", "digits"), 5, TEACHER_ASSISTANT_JOBS + _distilled_jobs(),
                     agreement("takd-32-8-4-2") + accumulators("takd-32-8-4-2", 2)),
+    "ablations": Sweep(("--dataset", "digits"), 3, _ablation_jobs()),
     # equal compute: 12 epochs for the student alone, or 4 for each of three steps
     "cifar10-q75": Sweep(
         ("--dataset", "npz", "--data", "data/cifar10-q75.npz", "--batch", "128", "--lr", "0.1"), 1,
@@ -108,15 +144,16 @@ app = new_app()
 
 @app.command()
 def main(
-    name: Annotated[str, typer.Argument(help="digits or cifar10-q75")],
+    name: Annotated[str, typer.Argument(help=", ".join(SWEEPS))],
     seeds: Annotated[int | None, typer.Option(help="how many seeds  [default: the sweep's]")] = None,
+    first_seed: Annotated[int, typer.Option(help="the first of them")] = 0,
 ) -> None:
     """Train and evaluate every job of a sweep that has no record yet."""
     if name not in SWEEPS:
         raise SweepError(f"unknown sweep {name!r}, choose one of {', '.join(SWEEPS)}")
     sweep = SWEEPS[name]
     count = sweep.seeds if seeds is None else seeds
-    todo = [(seed, job) for seed in range(count) for job in sweep.jobs]
+    todo = [(seed, job) for seed in range(first_seed, first_seed + count) for job in sweep.jobs]
     for number, (seed, job) in enumerate(todo, 1):
         print(f"[{number}/{len(todo)}] {job.name}, seed {seed}", flush=True)
         run_job(name, sweep, job, seed)
@@ -131,8 +168,9 @@ def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
     kept = RECORDS / name / f"{job.name}-seed{seed}"
     evaluation = out / "eval.json"
     if not _is_finished(out):
-        teacher = ("--teacher", str(run_folder(name, job.teacher, seed) / FINAL_FILE)) if job.teacher else ()
-        _call("training.run", "--scheme", job.scheme, "--path", job.path, *sweep.options, *job.options,
+        teacher = ("--teacher", _checkpoint(name, job.teacher, seed)) if job.teacher else ()
+        options = [_checkpoint(name, option, seed) if option.split("/")[0] in SWEEPS else option for option in job.options]
+        _call("training.run", "--scheme", job.scheme, "--path", job.path, *sweep.options, *options,
               "--seed", str(seed), *teacher, "--out", str(out), "--resume")
     bits = job.path.split(",")[-1]
     if bits != "32" and not evaluation.exists():
@@ -150,6 +188,12 @@ def run_evaluation(name: str, evaluation: Evaluation) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _call("sim.eval", "--model", str(run_folder(name, evaluation.job, 0) / FINAL_FILE), *evaluation.options,
               "--json", str(kept))
+
+
+def _checkpoint(sweep: str, job: str, seed: int) -> str:
+    """The checkpoint of a job, "job" or "sweep/job"."""
+    sweep, job = job.split("/") if "/" in job else (sweep, job)
+    return str(run_folder(sweep, job, seed) / FINAL_FILE)
 
 
 def run_folder(sweep: str, job: str, seed: int) -> Path:

@@ -3,12 +3,13 @@
 import numpy as np
 
 from sim.formats import IntFormat
+from sim.quantizers.quantizer import Arrays, Quantizer
 
 
-class DoReFa:
+class DoReFa(Quantizer):
     """Odd weight codes from -(2^k - 1) to 2^k - 1; at 1 bit -1 and 1, worth the mean magnitude."""
 
-    def weight_codes(self, weight: np.ndarray, bits: int) -> tuple[np.ndarray, float]:
+    def weight_codes(self, weight: np.ndarray, bits: int, learned: Arrays) -> tuple[np.ndarray, np.ndarray | float]:
         """float32 weights of any shape -> (int32 codes, scale)."""
         values = weight.astype(np.float64)
         if bits == 1:
@@ -24,7 +25,7 @@ class DoReFa:
         """k bits of information, odd values: one bit more."""
         return IntFormat(bits + 1, signed=True)
 
-    def activation_scale(self, bits: int, limit: float) -> float:
+    def activation_scale(self, bits: int, limit: float, learned: Arrays) -> float:
         """The largest code stands for `limit`."""
         return limit / (2**bits - 1)
 

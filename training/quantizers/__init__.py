@@ -2,30 +2,21 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
-
-from torch import Tensor
 
 from training.quantizers.dorefa import DoReFa
+from training.quantizers.interval import Interval
+from training.quantizers.lsq import Lsq
+from training.quantizers.pact import Pact, Sawb
+from training.quantizers.quantizer import CALIBRATIONS, Quantizer, Scale
 
-Scale = float | Tensor
-"""What one code step stands for: a plain number where it is fixed, a 0-d float64 tensor where it depends on weights."""
+__all__ = ["CALIBRATIONS", "QUANTIZERS", "Quantizer", "Scale"]
 
-
-class Quantizer(Protocol):
-    """How real values become integer codes, with gradients that pass straight through the rounding."""
-
-    def weight(self, weight: Tensor, bits: int) -> tuple[Tensor, Scale]:
-        """Float weights -> (float32 tensor of integer codes, scale)."""
-
-    def weight_bound(self, bits: int) -> int:
-        """Largest absolute weight code."""
-
-    def activation(self, steps: Tensor, bits: int) -> Tensor:
-        """Real values, measured in code steps -> codes 0 .. 2^bits - 1."""
-
-    def activation_scale(self, bits: int, limit: float) -> float:
-        """What one activation code step stands for."""
-
-
-QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({"dorefa": DoReFa()})
+QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
+    "dorefa": DoReFa(),
+    "interval": Interval(),
+    "interval_channel": Interval(per_channel=True),
+    "lsq": Lsq(),
+    "lsq_channel": Lsq(per_channel=True),
+    "pact": Pact(),
+    "sawb": Sawb(),
+})

@@ -5,20 +5,24 @@ Everything that decides a code uses only +, -, *, / and rounding in float64.  IE
 so numpy, torch, a CPU and a GPU find the same codes, which library functions such as tanh do not promise.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from training.quantizers.quantizer import Quantizer, Scale
 
 TANH_DOUBLINGS = 5
 MEAN_FRACTION_BITS = 40
 
 
-class DoReFa:
+class DoReFa(Quantizer):
     """Weights by tanh and a uniform grid (1 bit: sign and mean magnitude), activations by clipping to [0, limit]."""
 
-    def weight(self, weight: Tensor, bits: int) -> tuple[Tensor, float | Tensor]:
+    summary = "tanh weights, fixed clip of activations (DoReFa)"
+
+    def weight(self, weight: Tensor, bits: int, learned: Mapping[str, Tensor]) -> tuple[Tensor, Scale]:
         """Float weights of any shape -> (codes of that shape as float32, scale), ARITHMETIC.md equations 1 to 3."""
         if bits == 1:
             return _SignCodes.apply(weight), mean_magnitude(weight.detach())
@@ -29,11 +33,7 @@ class DoReFa:
         """Codes are odd and at most 2^bits - 1 in magnitude."""
         return 2**bits - 1
 
-    def activation(self, steps: Tensor, bits: int) -> Tensor:
-        """Round half to even and clip to 0 .. 2^bits - 1; the gradient passes inside the clip only."""
-        return _ActivationCodes.apply(steps, 2**bits - 1)
-
-    def activation_scale(self, bits: int, limit: float) -> float:
+    def activation_scale(self, bits: int, limit: float, learned: Mapping[str, Tensor], features: int) -> Scale:
         """The largest code stands for `limit`."""
         return limit / (2**bits - 1)
 
@@ -92,23 +92,3 @@ class _SignCodes(torch.autograd.Function):
         # the real weight is E|w| code and passes its gradient unchanged, so the code's is divided by E|w|
         (slope,) = ctx.saved_tensors
         return gradients[0] * slope
-
-
-class _ActivationCodes(torch.autograd.Function):
-    """Few passes over the tensor: they are most of what quantization costs a training step."""
-
-    @staticmethod
-    def forward(ctx: Any, steps: Tensor, levels: int) -> Tensor:
-        ctx.save_for_backward(steps)
-        ctx.levels = levels
-        return F.hardtanh(steps, 0.0, float(levels)).round_()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (steps,) = ctx.saved_tensors
-        # the clip passes gradients at its limits, hardtanh_backward does not: its limits are the next floats outside
-        low, high = torch.nextafter(torch.tensor([0.0, ctx.levels]), torch.tensor([-1.0, torch.inf])).tolist()
-        # in the layout of `steps`: the gradient of a pool comes in another one, which would slow down all layers before it
-        result = torch.empty_like(steps)
-        torch.ops.aten.hardtanh_backward(gradients[0], steps, low, high, grad_input=result)
-        return result, None

@@ -4,12 +4,18 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from training.schemes.scheme import Scheme, SchemeError, Step
+from training.schemes.apprentice import APPRENTICE_SCHEMES
+from training.schemes.kd import KD, SQAKD
+from training.schemes.ptq import PTQ
+from training.schemes.qkd import QKD
+from training.schemes.scheme import Scheme, SchemeError, SchemeOptions, Step
+from training.schemes.speq import SPEQ
 from training.schemes.teacher_assistant import TEACHER_ASSISTANT_SCHEMES
 
-__all__ = ["SCHEMES", "Scheme", "SchemeError", "Step", "find_scheme"]
+__all__ = ["SCHEMES", "Scheme", "SchemeError", "SchemeOptions", "Step", "find_scheme"]
 
-SCHEMES: Mapping[str, Scheme] = MappingProxyType({scheme.name: scheme for scheme in TEACHER_ASSISTANT_SCHEMES})
+SCHEMES: Mapping[str, Scheme] = MappingProxyType({
+    scheme.name: scheme for scheme in (*TEACHER_ASSISTANT_SCHEMES, KD, *APPRENTICE_SCHEMES, SQAKD, QKD, SPEQ, PTQ)})
 
 
 def find_scheme(name: str) -> Scheme:

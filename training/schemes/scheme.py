@@ -1,23 +1,100 @@
-"""What a scheme is: a plan of training steps, each of which leaves a checkpoint."""
+"""What a scheme is: a plan of training steps, each of which leaves a checkpoint, and the loss of every step."""
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from sim.network import FLOAT_BITS
+
+if TYPE_CHECKING:
+    from training.schemes.objectives import Objective
 
 Path = tuple[int, ...]
+PHASES = ("ss", "cs", "tu")
+STATISTICS = ("batch", "running", "shared")
+CANDIDATES = ("pair", "uniform")
+SELF_DISTILLATIONS = ("cosine", "kl")
 
 
 class SchemeError(ValueError):
-    """A scheme, path or width that makes no sense, and what is allowed."""
+    """A scheme, path, width or option that makes no sense, and what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeOptions:
+    """What only some schemes have; a scheme names in `uses` those that it reads.  Defaults are published or ours (?)."""
+
+    teacher_model: str = ""
+    """The teacher's own architecture; empty: the student's."""
+    teacher_width: int = 0
+    """Channels of its first stage; 0: the student's."""
+    phases: tuple[str, ...] = PHASES
+    """qkd: which of self-studying, co-studying and tutoring run."""
+    fixed_teacher: bool = False
+    """qkd: the teacher does not learn while co-studying."""
+    u: float = 0.5
+    """speq: probability of the teacher's high precision in each layer."""
+    high_bits: int = 8
+    """speq: the teacher's high precision."""
+    candidates: str = "pair"
+    """speq: the student's width and high_bits, or any width from 2 to 8 alike."""
+    teacher_statistics: str = "batch"
+    """speq: the teacher pass normalizes by its batch, by the running statistics, or shares in updating them (?)."""
+    self_distillation: str = "cosine"
+    """speq: cosine or kl."""
+    drop_kd_after: float = 1.0
+    """The part of a step after which it learns from labels alone."""
+    hard_example_weight: float = 0.0
+    """How much more an example counts that the teacher (and the network of `individual`) gets wrong."""
+    individual: str = ""
+    """Checkpoint of a network trained alone, for hard_example_weight."""
+
+    def check_options(self) -> None:
+        """Raise SchemeError for a value that is not allowed."""
+        for key, choices in (("candidates", CANDIDATES), ("teacher_statistics", STATISTICS),
+                             ("self_distillation", SELF_DISTILLATIONS)):
+            if getattr(self, key) not in choices:
+                raise SchemeError(f"{_option(key)}: {getattr(self, key)!r} is unknown, choose one of {', '.join(choices)}")
+        if not self.phases or any(phase not in PHASES for phase in self.phases) or \
+                list(self.phases) != sorted(set(self.phases), key=PHASES.index):
+            raise SchemeError(f"phases: {','.join(self.phases)!r} is not allowed, choose from {','.join(PHASES)}, in order")
+        for key, low, high in (("u", 0.0, 1.0), ("high_bits", 2, 8), ("drop_kd_after", 0.0, 1.0),
+                               ("hard_example_weight", 0.0, 1e3), ("teacher_width", 0, 1024)):
+            if not low <= getattr(self, key) <= high:
+                raise SchemeError(f"{_option(key)}: {getattr(self, key)} is not allowed, choose {low} to {high}")
+        if self.individual and not self.hard_example_weight:
+            raise SchemeError("individual: its mistakes count only with a hard-example-weight above 0")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One network to train: its width, and the step before it that it starts and learns from (None: neither)."""
+    """One network to train.
+
+    It begins with the weights of the step `start` (None: random ones) and learns from that of `teacher` (None: nobody) by
+    `objective`; `share` of the run's epochs are its own.  `network` is whose architecture it has, "student" or "teacher".
+    A `partner` is a float network that learns beside it: the step that it begins with ("" for random weights); its best
+    state becomes a checkpoint of the name `partner_name`.
+    """
 
     name: str
     bits: int
     teacher: str | None
+    objective: "Objective"
+    start: str | None = None
+    share: float = 1.0
+    network: str = "student"
+    partner: str | None = None
+    trains: bool = True
+
+    @property
+    def partner_name(self) -> str:
+        """The checkpoint of the partner."""
+        return f"{self.name}-teacher"
+
+
+Plan = Callable[[Path, SchemeOptions], list[Step]]
 
 
 @dataclass(frozen=True)
@@ -25,18 +102,48 @@ class Scheme:
     """A method by its published name.
 
     `default_path` gives the precisions for a student of k bits, teacher first; `check` raises SchemeError on a path that
-    is not this method.
+    is not this method.  `defaults` are values of the recipe that belong to the method, `uses` the options it reads.
     """
 
     name: str
     summary: str
     default_path: Callable[[int], Path]
     check: Callable[[Path], None]
+    build: Plan
+    defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    uses: frozenset[str] = frozenset()
 
-    def plan(self, path: Path) -> list[Step]:
-        """The steps of a path, in order; each learns from the one before."""
+    def plan(self, path: Path, options: SchemeOptions | None = None) -> list[Step]:
+        """The steps of a path, in order."""
+        options = SchemeOptions() if options is None else options
         if not path or any(low >= high for high, low in itertools.pairwise(path)):
             raise SchemeError(f"path {','.join(map(str, path))} must go down from step to step, for example 32,8,4,2")
         self.check(path)
-        names = [f"{bits}bit" for bits in path]
-        return [Step(name, bits, teacher) for name, bits, teacher in zip(names, path, [None, *names], strict=False)]
+        options.check_options()
+        for option in fields(SchemeOptions):
+            if option.name not in self.uses and getattr(options, option.name) != option.default:
+                raise SchemeError(f"{_option(option.name)}: scheme {self.name} has no such option")
+        return self.build(path, options)
+
+
+def from_float(bits: int) -> Path:
+    """The path of schemes that go from a float network to the student in one step."""
+    return (FLOAT_BITS, bits)
+
+
+def check_from_float(name: str) -> Callable[[Path], None]:
+    """A check that a path goes from 32 bits to the student."""
+    def check(path: Path) -> None:
+        if len(path) != 2 or path[0] != FLOAT_BITS:
+            raise SchemeError(f"{name} goes from a float network to the student: give --bits, or a path such as 32,2")
+
+    return check
+
+
+def has_own_teacher(options: SchemeOptions) -> bool:
+    """Whether the teacher is another network than the student's float twin."""
+    return bool(options.teacher_model or options.teacher_width)
+
+
+def _option(key: str) -> str:
+    return key.replace("_", "-")

@@ -4,7 +4,8 @@ A student starts from its teacher's weights (not its batch-norm statistics) and 
 (1 - l) CE + l T^2 KL.  The four methods differ in nothing but the path of precisions.
 """
 
-from training.schemes.scheme import Path, Scheme, SchemeError
+from training.schemes.objectives import hinton, labels_only
+from training.schemes.scheme import Path, Scheme, SchemeError, SchemeOptions, Step
 
 LADDER = (32, 8, 4, 2)
 """Where `takd` stands by default on its way down.  The report's has 16 too; 16-bit sums need float64 and change little."""
@@ -39,10 +40,22 @@ def _check_takd(path: Path) -> None:
         raise SchemeError("takd needs a teacher and a student, for example --path 32,8,4,2")
 
 
+def _plan(path: Path, options: SchemeOptions) -> list[Step]:
+    """Each network begins with the weights of the one before and learns from it."""
+    names = [f"{bits}bit" for bits in path]
+    return [Step(name, bits, before, hinton if before else labels_only, start=before)
+            for name, bits, before in zip(names, path, [None, *names], strict=False)]
+
+
+_USES = frozenset({"drop_kd_after", "hard_example_weight", "individual"})
+
 TEACHER_ASSISTANT_SCHEMES = (
-    Scheme("individual", "from random weights, cross-entropy only", lambda bits: (bits,), _check_individual),
+    Scheme("individual", "from random weights, cross-entropy only", lambda bits: (bits,), _check_individual, _plan,
+           uses=_USES - {"drop_kd_after"}),
     Scheme("single-level", "taught by the same network at twice the bits", lambda bits: (_twice(bits), bits),
-           _check_single_level),
-    Scheme("skip-level", "taught by a network of more than twice the bits", lambda bits: (32, bits), _check_skip_level),
-    Scheme("takd", "down a ladder of teacher assistants, each taught by the one above", _ladder, _check_takd),
+           _check_single_level, _plan, uses=_USES),
+    Scheme("skip-level", "taught by a network of more than twice the bits", lambda bits: (32, bits), _check_skip_level,
+           _plan, uses=_USES),
+    Scheme("takd", "down a ladder of teacher assistants, each taught by the one above", _ladder, _check_takd, _plan,
+           uses=_USES),
 )

@@ -29,6 +29,27 @@ def dorefa_weights(weights: list[float], bits: int) -> tuple[list[int], float]:
     return [2 * half_even((r * 0.5 + 0.5) * n) - n for r in ratios], 1 / n
 
 
+def bounded(learned: float) -> float:
+    return min(max(learned, 2.0**-20), 2.0**20)
+
+
+def interval_weights(weights: list[float], bits: int, interval: float) -> tuple[list[int], float]:
+    m, size = 2 ** (bits - 1) - 1, bounded(interval)
+    return [half_even(min(max(w / size, -1.0), 1.0) * m) for w in weights], size / m
+
+
+def lsq_weights(weights: list[float], bits: int, step: float) -> tuple[list[int], float]:
+    size = bounded(step)
+    return [half_even(min(max(w / size, -(2 ** (bits - 1))), 2 ** (bits - 1) - 1)) for w in weights], size
+
+
+def sawb_weights(weights: list[float], bits: int) -> tuple[list[int], float]:
+    c1, c2 = {2: (3.12, -2.064), 3: (7.509, -6.892), 4: (12.68, -12.80), 8: (31.76, -35.04)}[bits]
+    clip = max(c1 * math.sqrt(mean_magnitude([w * w for w in weights])) + c2 * mean_magnitude(weights), 2.0**-20)
+    n = 2**bits - 1
+    return [2 * half_even((min(max(w / clip, -1.0), 1.0) * 0.5 + 0.5) * n) - n for w in weights], clip / n
+
+
 def mean_magnitude(weights: list[float]) -> float:
     peak = max(abs(w) for w in weights)
     if peak == 0:

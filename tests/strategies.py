@@ -19,10 +19,12 @@ from sim.network import (
     expected_arrays,
 )
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
+from sim.quantizers import QUANTIZERS
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.tflite_single import TfliteSingle
 
 BITS = st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 16])
+LEARNED = ("weight_interval", "interval", "weight_step", "activation_step", "alpha")
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
@@ -185,12 +187,15 @@ def _conv(draw, name, rows, source, role=None):
     return Conv(**{**vars(row), "skip": skip})
 
 
-def arrays_for(graph: Graph, rng: np.random.Generator, wild: bool) -> dict[str, np.ndarray]:
+def arrays_for(graph: Graph, rng: np.random.Generator, wild: bool, quantizer: str = "dorefa") -> dict[str, np.ndarray]:
     """Random float arrays; `wild` ones have negative, zero and huge gammas, zero and tiny variances, constant weights."""
     arrays = {}
-    for name, shape in expected_arrays(graph).items():
+    for name, shape in expected_arrays(graph, quantizer).items():
         values = rng.normal(size=shape)
-        if name.endswith(".weight") and "norm" not in name:
+        if name.split(".")[-1] in LEARNED:
+            is_extreme = wild and rng.random() < 0.1
+            values = rng.choice([0.0, -1.0, 1e-9, 1e9], shape) if is_extreme else rng.uniform(0.01, 4.0, shape)
+        elif name.endswith(".weight") and "norm" not in name:
             values *= rng.choice([1e-6, 0.1, 1.0, 30.0]) if wild else 0.3
             if wild and rng.random() < 0.2:
                 values = np.full(shape, rng.choice([0.0, -1.0, 0.5]))
@@ -206,8 +211,14 @@ def arrays_for(graph: Graph, rng: np.random.Generator, wild: bool) -> dict[str, 
 def networks(draw, wild: bool = True):
     """A random network with random arrays at a random precision."""
     graph = draw(graphs())
-    precision = Precision(draw(BITS), draw(st.sampled_from([2, 4, 8, 16])), draw(BITS))
-    return NetworkSpec(graph, arrays_for(graph, draw(generators), wild), precision, "dorefa")
+    quantizer = draw(st.sampled_from(["dorefa", *QUANTIZERS]))
+    some = st.sampled_from([2, 3, 4, 8]) if quantizer == "sawb" else BITS
+    inner, boundary, skip = draw(some), draw(st.sampled_from([2, 4, 8, 16])), draw(some)
+    if quantizer not in ("dorefa", "pact"):  # the others have no 1 bit, sawb no 16
+        inner, skip = max(inner, 2), max(skip, 2)
+        boundary = 8 if quantizer == "sawb" else boundary
+    arrays = arrays_for(graph, draw(generators), wild, quantizer)
+    return NetworkSpec(graph, arrays, Precision(inner, boundary, skip), quantizer)
 
 
 def pixels_for(draw, graph: Graph, count: int = 2) -> np.ndarray:

@@ -57,9 +57,13 @@ class QuantNetwork(nn.Module):
         else:  # what another quantizer learned is of no use here; `calibrate` finds first values
             self.adapt_from(other.spec().arrays)
         if self.precision != other.precision:
-            for module in self.modules():
-                if isinstance(module, Norm):
-                    module.reset_statistics()
+            self.reset_statistics()
+
+    def reset_statistics(self) -> None:
+        """Forget the running statistics of every batch norm."""
+        for module in self.modules():
+            if isinstance(module, Norm):
+                module.reset_statistics()
 
     def adapt_from(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
         """Copy the arrays ("row.array") that fit in name and shape; returns the names of those that do not.

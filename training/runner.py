@@ -126,6 +126,8 @@ class Runner:
         """Begin with the weights of another data set's network, all that fit."""
         given = load_checkpoint(Path(self.config.init_from))
         left = model.adapt_from(given.spec.arrays)
+        if given.spec.precision != model.precision:
+            model.reset_statistics()
         rows = sorted({name.split(".")[0] for name in left if name.endswith("weight")})
         if len(rows) == len([name for name in model.state_dict() if name.endswith(".weight")]):
             raise ConfigError(f"init-from {self.config.init_from}: no layer of it fits {self.config.model}")

@@ -14,6 +14,7 @@ import typer
 
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
+from training.comparisons import ablation_rows, ablation_table, changes_of, comparison_rows, comparison_table
 from training.performance import NOTE, TITLE, performance_rows, performance_table
 from training.plots import plot_accumulators, plot_performance
 
@@ -72,7 +73,8 @@ def scheme_rows(records: Path) -> Iterator[dict[str, Any]]:
             "dataset": run["dataset"], "scheme": config["scheme"], "path": "-".join(map(str, config["path"])),
             "bits": config["path"][-1], "model": config["model"], "width": config["width"], "preset": config["preset"],
             "epochs": config["epochs"],
-            "epochs along path": config["epochs"] * len(config["path"]), "seed": config["seed"],
+            "epochs along path": _epochs(train), "seed": config["seed"],
+            "quantizer": config["quantizer"], "changes": changes_of(config),
             "best validation": last["best"]["accuracy"],
             "best epoch": last["best"]["epoch"], "last validation": last["epochs"][-1]["validation_accuracy"],
             "FQ": train["test"]["accuracy"], "bit-true": run["result"]["accuracy"],
@@ -80,6 +82,34 @@ def scheme_rows(records: Path) -> Iterator[dict[str, Any]]:
             "seconds": sum(entry["seconds"] for step in train["steps"].values() for entry in step["epochs"]),
             "commit": train["commit"], "date": train["date"], "hardware": _hardware(train), "command": train["command"],
         }
+
+
+def _epochs(train: Mapping[str, Any]) -> int:
+    """Epochs of every network on the way to the student, those of an adopted teacher and its ancestors included."""
+    config = train["config"]
+    return sum(config["epochs"] * (config["path"].index(step["bits"]) + 1) if "from" in step else len(step["epochs"])
+               for step in train["steps"].values())
+
+
+def plain_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """The runs of schemes as they are, without ablations."""
+    yield from (row for row in scheme_rows(records) if not row["changes"])
+
+
+def compared_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """Paired differences between schemes."""
+    yield from _of_all_runs(records, comparison_rows)
+
+
+def changed_rows(records: Path) -> Iterator[dict[str, Any]]:
+    """Paired differences that a change of a scheme makes."""
+    yield from _of_all_runs(records, ablation_rows)
+
+
+def _of_all_runs(records: Path, rows_of: Callable[[pd.DataFrame], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    runs = pd.DataFrame(list(scheme_rows(records)))
+    if not runs.empty:
+        yield from rows_of(runs)
 
 
 def accumulator_rows(records: Path) -> Iterator[dict[str, Any]]:
@@ -140,7 +170,7 @@ def _network(run: Mapping[str, Any]) -> str:
 
 def _summarize_schemes(rows: pd.DataFrame) -> str:
     """Mean and standard deviation over seeds of every dataset, scheme, path and recipe."""
-    keys = ["dataset", "bits", "scheme", "path", "model", "preset", "epochs", "epochs along path"]
+    keys = ["dataset", "bits", "scheme", "path", "quantizer", "model", "preset", "epochs", "epochs along path"]
     groups = rows.groupby(keys, sort=False)
     table = groups.agg(
         n=("seed", "count"), seeds=("seed", lambda seeds: ", ".join(map(str, sorted(seeds)))),
@@ -212,7 +242,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 RowsOf = Callable[[Path], Iterator[dict[str, Any]]]
 TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingProxyType({
-    "schemes": (scheme_rows, (
+    "schemes": (plain_rows, (
         "Training schemes",
         "Test accuracy in percent, mean ± standard deviation over n seeds: of the fake-quantized model (FQ) and of the "
         "integer simulator (bit-true, `fp32` requantizer, unlimited accumulator). The epoch was chosen on validation "
@@ -234,6 +264,17 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
         "the trained width mean little): every code of every layer and every logit, on all test images, compared between "
         "the fake-quantized torch model and the integer simulator under `fp32`."),
         {"sort": ["dataset", "network", "bits"], "summary": _summarize_agreement}),
+    "comparisons": (compared_rows, (
+        "Which differences exceed noise",
+        "Bit-true accuracy on digits, the difference of each scheme to two others at the same width, paired over seeds: "
+        "mean ± standard deviation, and the 95 % t interval of the mean. Beyond noise is what excludes 0; no correction for many "
+        "comparisons is made, one in twenty of equal schemes would pass. Runs and commands: `schemes.csv`."),
+        {"sort": ["bits", "against", "difference"], "summary": comparison_table}),
+    "ablations": (changed_rows, (
+        "Ablations",
+        "One change of a scheme at a time, on digits, against the scheme unchanged and paired over seeds as in "
+        "`comparisons.md`; with few seeds only large differences can exceed noise."),
+        {"sort": ["scheme", "bits", "change"], "summary": ablation_table}),
     "performance": (run_rows, (TITLE, NOTE), {"sort": ["number"], "summary": performance_table}),
 })
 PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({

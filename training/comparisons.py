@@ -1,0 +1,121 @@
+"""Which differences between runs exceed noise: paired over seeds, because runs of one seed share data order and teacher."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from training.schemes import SCHEMES, SchemeOptions
+
+LEVEL = 0.95
+REFERENCES = ("individual", "skip-level")
+"""Every scheme is compared with training alone, and with the plainest way of distilling from a float network."""
+DIGITS = "digits"
+
+
+def changes_of(config: Mapping[str, Any]) -> str:
+    """What a run's configuration says otherwise than its scheme's defaults; empty if nothing."""
+    defaults = {"quantizer": "dorefa", "calibration": "minmax", **(
+        SCHEMES[config["scheme"]].defaults if config["scheme"] in SCHEMES else {})}
+    plain = {field.name: field.default for field in fields(SchemeOptions)}
+    plain |= {key: defaults[key] for key in ("quantizer", "calibration")}
+    found = []
+    for key, default in plain.items():
+        value = config.get(key, default)
+        value = tuple(value) if isinstance(value, list) else value
+        if value != default:
+            text = ",".join(value) if isinstance(value, tuple) else "a checkpoint" if key == "individual" else str(value)
+            found.append(f"{key.replace('_', '-')} {text}")
+    return ", ".join(found)
+
+
+def paired(mine: pd.Series, theirs: pd.Series) -> dict[str, Any]:
+    """Difference of two series of accuracies with seeds as index: n, mean, deviation and the t interval of the mean."""
+    common = mine.index.intersection(theirs.index)
+    difference = (mine[common] - theirs[common]).to_numpy()
+    n, mean = len(difference), float(np.mean(difference)) if len(difference) else float("nan")
+    deviation = float(np.std(difference, ddof=1)) if n > 1 else float("nan")
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * deviation / np.sqrt(n) if n > 1 else float("nan")
+    return {"n": n, "difference": mean, "deviation": deviation, "low": mean - half, "high": mean + half}
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Whether the interval excludes 0."""
+    if row["n"] < 2:
+        return "one seed"
+    return "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "within noise"
+
+
+def comparison_rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Each scheme on digits against the references at its width."""
+    runs = runs[(runs["dataset"] == DIGITS) & (runs["changes"] == "") & (runs["bits"] <= 4)]
+    for bits, group in runs.groupby("bits"):
+        series = {scheme: rows.set_index("seed")["bit-true"] for scheme, rows in group.groupby("scheme")}
+        for reference in REFERENCES:
+            for scheme, accuracies in series.items():
+                if scheme != reference and reference in series:
+                    row = paired(accuracies, series[reference])
+                    yield {"bits": bits, "scheme": scheme, "against": reference, **row, "verdict": verdict(row)}
+
+
+def ablation_rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Each change of a scheme on digits against the same scheme unchanged."""
+    runs = runs[runs["dataset"] == DIGITS]
+    unchanged = runs[runs["changes"] == ""]
+    for (scheme, bits, change), group in runs[runs["changes"] != ""].groupby(["scheme", "bits", "changes"]):
+        base = unchanged[(unchanged["scheme"] == scheme) & (unchanged["path"] == group["path"].iloc[0])]
+        mine, theirs = group.set_index("seed")["bit-true"], base.set_index("seed")["bit-true"]
+        row = paired(mine, theirs)
+        yield {"scheme": scheme, "bits": bits, "change": change, "accuracy": mine.mean(), "accuracy deviation": mine.std(),
+               "unchanged": theirs[theirs.index.intersection(mine.index)].mean(), **row, "verdict": verdict(row),
+               "commit": ", ".join(sorted({commit[:10] for commit in group["commit"]})),
+               "date": group["date"].max()[:10], "hardware": group["hardware"].iloc[0],
+               "command": group["command"].iloc[0]}
+
+
+def sentence(rows: pd.DataFrame) -> str:
+    """What the ablations of one scheme show."""
+    said = {word: rows[rows["verdict"] == word] for word in ("better", "worse")}
+    parts = [f"{word}: " + ", ".join(f"{row.change} ({row.difference:+.2f})" for row in chosen.itertuples())
+             for word, chosen in said.items() if len(chosen)]
+    rest = len(rows) - sum(map(len, said.values()))
+    if not parts:
+        return f"None of the {len(rows)} changes differs beyond noise."
+    return f"Beyond noise, {'; '.join(parts)}. The other {rest} stay within noise."
+
+
+def comparison_table(rows: pd.DataFrame) -> str:
+    """Markdown."""
+    shown = pd.DataFrame({
+        "bits": rows["bits"], "scheme": rows["scheme"], "against": rows["against"], "n": rows["n"],
+        "difference, points": _with_deviation(rows), "95 % interval": _interval(rows), "beyond noise": rows["verdict"]})
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
+
+
+def ablation_table(rows: pd.DataFrame) -> str:
+    """Markdown: one table and sentence for each scheme."""
+    parts = []
+    for scheme, group in rows.groupby("scheme", sort=False):
+        shown = pd.DataFrame({
+            "change": group["change"], "bits": group["bits"], "n": group["n"],
+            "bit-true %": [f"{a:.2f}" + ("" if pd.isna(d) else f" ± {d:.2f}")
+                           for a, d in zip(group["accuracy"], group["accuracy deviation"], strict=True)],
+            "unchanged %": group["unchanged"].map("{:.2f}".format), "difference, points": _with_deviation(group),
+            "95 % interval": _interval(group), "beyond noise": group["verdict"], "commit": group["commit"],
+            "date": group["date"], "hardware": group["hardware"], "command (first seed)": "`" + group["command"] + "`"})
+        table = shown.to_markdown(index=False, disable_numparse=True)
+        parts.append(f"## {scheme}\n\n{sentence(group)}\n\n{table}\n")
+    return "\n".join(parts)
+
+
+def _with_deviation(rows: pd.DataFrame) -> list[str]:
+    return [f"{mean:+.2f}" + ("" if pd.isna(deviation) else f" ± {deviation:.2f}")
+            for mean, deviation in zip(rows["difference"], rows["deviation"], strict=True)]
+
+
+def _interval(rows: pd.DataFrame) -> list[str]:
+    return ["-" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
+            for low, high in zip(rows["low"], rows["high"], strict=True)]

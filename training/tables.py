@@ -267,8 +267,8 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
     "comparisons": (compared_rows, (
         "Which differences exceed noise",
         "Bit-true accuracy on digits, the difference of each scheme to two others at the same width, paired over seeds: "
-        "mean ± standard deviation, and the 95 % t interval of the mean. Beyond noise is what excludes 0; no correction for many "
-        "comparisons is made, one in twenty of equal schemes would pass. Runs and commands: `schemes.csv`."),
+        "mean ± standard deviation, and the 95 % t interval of the mean. Beyond noise is what excludes 0; no correction for "
+        "many comparisons is made, one in twenty of equal schemes would pass. Runs and commands: `schemes.csv`."),
         {"sort": ["bits", "against", "difference"], "summary": comparison_table}),
     "ablations": (changed_rows, (
         "Ablations",

@@ -3,12 +3,11 @@
 A file that torch.load reads with weights_only=True, so nothing in it is ever executed:
 
     format     "bittrue-checkpoint"         version    1
-    graph      rows as dictionaries         precision  bits of the roles inner, boundary, skip
+    graph      rows as dictionaries         precision  bits of the roles inner, boundary, skip; layers: exceptions
     quantizer  its name                     arrays     float32 tensors by "row.array"
     dataset    name, path, label            training   the configuration that made it (information only)
 """
 
-import dataclasses
 import io
 import json
 import pickle
@@ -47,7 +46,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     spec = checkpoint.spec
     payload = {
         "format": FORMAT, "version": VERSION, "graph": spec.graph.to_json(),
-        "precision": dataclasses.asdict(spec.precision), "quantizer": spec.quantizer,
+        "precision": spec.precision.to_json(), "quantizer": spec.quantizer,
         "arrays": {name: torch.tensor(array) for name, array in spec.arrays.items()},
         "dataset": dict(checkpoint.dataset), "training": dict(checkpoint.training),
     }
@@ -97,8 +96,13 @@ def load_payload(path: Path) -> Any:
 
 def _spec(payload: dict[str, Any]) -> NetworkSpec:
     precision = _mapping(payload["precision"], "precision")
-    if precision.keys() != {"inner", "boundary", "skip"}:
+    if precision.keys() | {"layers"} != {"inner", "boundary", "skip", "layers"}:
         raise CheckpointError("precision must name inner, boundary and skip")
+    layers = precision.get("layers", [])
+    if not isinstance(layers, list) or not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+                                               for pair in layers):
+        raise CheckpointError("layers of the precision must be pairs of a row and its bits")
+    precision = {**precision, "layers": tuple(tuple(pair) for pair in layers)}
     if not isinstance(payload["quantizer"], str):
         raise CheckpointError("the quantizer must be a name")
     arrays = {name: _array(name, tensor) for name, tensor in _mapping(payload["arrays"], "arrays").items()}

@@ -122,7 +122,8 @@ def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Pr
         boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
     if boundary == FLOAT_BITS:
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
-    return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip)
+    layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
+    return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers)
 
 
 def _test_images(checkpoint: Checkpoint, name: str | None, path: Path | None, limit: int | None) -> tuple[str, Images]:
@@ -301,8 +302,8 @@ def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: Ha
                **({"overflows_by_channel": counts.tolist()} if (counts := machine.overflows[op.name]).any() else {}),
                "outputs": machine.images * op.shape[0] * op.shape[1] * op.shape[2]} for op in program.convolutions]
     return {"kind": "evaluation", "model": str(model), **provenance("sim.eval"), "dataset": label,
-            "precision": dataclasses.asdict(spec.precision), "trained_precision": dataclasses.asdict(
-                checkpoint.spec.precision), "hardware_spec": dataclasses.asdict(hardware),
+            "precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
+            "hardware_spec": dataclasses.asdict(hardware),
             "training": dict(checkpoint.training), "program": program.digest(), "isa": machine.isa, "result": result,
             "layers": layers}
 

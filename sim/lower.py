@@ -60,7 +60,7 @@ class _Lowering:
 
     def activation(self, row: Row, activation: Activation) -> tuple[IntFormat, float]:
         """Format and scale of a row's output."""
-        bits = self.spec.precision.bits(activation.role)
+        bits = self.spec.precision.bits(activation.role, row.name)
         learned = self.spec.learned(row, self.quantizer.activation_parameters(), "activate.")
         self.quantizer.check(bits)
         return IntFormat(bits, signed=False), self.quantizer.activation_scale(bits, activation.limit, learned)
@@ -73,7 +73,7 @@ class _Lowering:
 
     def input(self, row: Input) -> tuple[Op, float]:
         """Equation 5, for each of the 256 pixel values."""
-        bits = self.spec.precision.bits("boundary")
+        bits = self.spec.precision.bits("boundary", row.name)
         scale = input_scale(row, bits)
         mean, std = np.array(row.mean), np.array(row.std)
         gain = (1.0 / (255.0 * std * scale)).astype(np.float32)
@@ -86,7 +86,7 @@ class _Lowering:
 
     def conv(self, row: Conv) -> tuple[Op, float]:
         """Equation 6: scales, batch norm and bias fold into one affine per channel, in float64."""
-        bits = self.spec.precision.bits(row.role)
+        bits = self.spec.precision.bits(row.role, row.name)
         self.quantizer.check(bits)
         learned = self.spec.learned(row, self.quantizer.weight_parameters(row.channels))
         codes, weight_scale = self.quantizer.weight_codes(self.spec.array(row, "weight"), bits, learned)

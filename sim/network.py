@@ -38,11 +38,15 @@ class NetworkError(ValueError):
 
 @dataclass(frozen=True)
 class Precision:
-    """Bits per role: `inner` layers, the first and last (`boundary`), the residual path (`skip`).  32 means float."""
+    """Bits per role: `inner` layers, the first and last (`boundary`), the residual path (`skip`).  32 means float.
+
+    `layers` are exceptions, (row, bits): what has the role inner in that row, its weights and its output, has that width.
+    """
 
     inner: int
     boundary: int = 8
     skip: int = 8
+    layers: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for role in ROLES:
@@ -53,15 +57,33 @@ class Precision:
             raise NetworkError("boundary bits: 1 is not allowed, the signed codes of the input need at least 2")
         if self.inner != FLOAT_BITS and self.skip == FLOAT_BITS:
             raise NetworkError("skip bits: a quantized network needs an integer residual path, choose 1 to 8 or 16")
+        for name, bits in self.layers:
+            if isinstance(bits, bool) or not isinstance(bits, int) or bits not in QUANTIZED_BITS:
+                raise NetworkError(f"layer bits of {name}: {bits!r} is not allowed, choose 1 to 8 or 16")
+        if len({name for name, _ in self.layers}) < len(self.layers):
+            raise NetworkError("layer bits: a row is named twice")
 
     @classmethod
     def of(cls, bits: int, boundary: int = 8, skip: int = 8) -> "Precision":
         """`bits` in every inner layer; 32 makes the whole network float."""
         return cls(FLOAT_BITS, FLOAT_BITS, FLOAT_BITS) if bits == FLOAT_BITS else cls(bits, boundary, skip)
 
-    def bits(self, role: str) -> int:
-        """Bits of one role."""
-        return int(getattr(self, role))
+    def bits(self, role: str, row: str) -> int:
+        """Bits of one role in one row."""
+        return dict(self.layers).get(row, self.inner) if role == "inner" else int(getattr(self, role))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `layers` only if there are any."""
+        roles = {role: getattr(self, role) for role in ROLES}
+        return roles | ({"layers": [list(pair) for pair in self.layers]} if self.layers else {})
+
+    def check(self, graph: "Graph") -> None:
+        """Raise NetworkError unless every exception is for a row of the network with something of the role inner."""
+        inner = [row.name for row in graph.rows if "inner" in (
+            getattr(row, "role", ""), getattr(getattr(row, "activation", None), "role", ""))]
+        for name, _ in self.layers:
+            if name not in inner:
+                raise NetworkError(f"layer bits: {name!r} is no inner row, choose from {', '.join(inner)}")
 
     @property
     def is_float(self) -> bool:
@@ -77,7 +99,8 @@ class Precision:
         if self.is_float:
             return "float"
         boundary = "float" if self.boundary == FLOAT_BITS else self.boundary
-        return f"W{self.inner}A{self.inner}, first and last {boundary}, residual {self.skip}"
+        layers = "".join(f", {name} {bits}" for name, bits in self.layers)
+        return f"W{self.inner}A{self.inner}, first and last {boundary}, residual {self.skip}{layers}"
 
 
 @dataclass(frozen=True)
@@ -335,6 +358,7 @@ class NetworkSpec:
     quantizer: str
 
     def __post_init__(self) -> None:
+        self.precision.check(self.graph)
         expected = expected_arrays(self.graph, self.quantizer)
         if missing := sorted(expected.keys() - self.arrays.keys()):
             raise NetworkError(f"array {missing[0]} is missing")

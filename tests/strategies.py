@@ -217,8 +217,11 @@ def networks(draw, wild: bool = True):
     if quantizer not in ("dorefa", "pact"):  # the others have no 1 bit, sawb no 16
         inner, skip = max(inner, 2), max(skip, 2)
         boundary = 8 if quantizer == "sawb" else boundary
+    rows = [row.name for row in graph.rows if "inner" in (
+        getattr(row, "role", ""), getattr(getattr(row, "activation", None), "role", ""))]
+    exceptions = tuple((name, draw(st.sampled_from([2, 3, 4, 8]))) for name in rows if draw(st.integers(0, 3)) == 0)
     arrays = arrays_for(graph, draw(generators), wild, quantizer)
-    return NetworkSpec(graph, arrays, Precision(inner, boundary, skip), quantizer)
+    return NetworkSpec(graph, arrays, Precision(inner, boundary, skip, exceptions), quantizer)
 
 
 def pixels_for(draw, graph: Graph, count: int = 2) -> np.ndarray:

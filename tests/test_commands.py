@@ -64,6 +64,14 @@ def assert_one_line(result, *words, status=None):
     (["--scheme", "takd", "--dataset", "mnist"], ["'mnist'", "digits"]),
     (["--scheme", "takd", "--teacher", "nowhere.pt"], ["nowhere.pt"]),
     (["--scheme", "takd", "--unknown", "1"], ["--unknown"]),
+    (["--scheme", "takd", "--u", "0.3"], ["u: scheme takd has no such option"]),
+    (["--scheme", "qkd", "--bits", "1"], ["interval has no levels at 1 bit"]),
+    (["--scheme", "speq", "--bits", "3", "--quantizer", "sawb", "--boundary-bits", "5"], ["sawb", "2, 3, 4, 8"]),
+    (["--scheme", "qkd", "--phases", "tu,ss"], ["phases", "in order"]),
+    (["--scheme", "kd", "--teacher-model", "vgg"], ["teacher-model: 'vgg'", "resnet56"]),
+    (["--scheme", "takd", "--layer-bits", "stem"], ["layer-bits: 'stem'"]),
+    (["--scheme", "individual", "--layer-bits", "stem=4", "--epochs", "1"], ["'stem' is no inner row", "stage1_block1_in"]),
+    (["--scheme", "kd", "--init-from", "nowhere.pt"], ["nowhere.pt"]),
     ([], ["--scheme"]),
 ])
 def test_training__wrong_option_is_one_line_and_leaves_nothing(tmp_path, options, words):

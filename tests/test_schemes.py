@@ -137,7 +137,7 @@ def test_speq_teacher__leaves_everything_untouched_but_what_is_documented(statis
     assert not logits.requires_grad
     assert student.training
     assert {name: activate.bits for name, activate in student.activations().items()} == {
-        name: student.precision.bits(activate.role) for name, activate in student.activations().items()}
+        name: student.precision.bits(activate.role, name) for name, activate in student.activations().items()}
     changed = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
     assert all("running" in key for key in changed)
     assert bool(changed) == (statistics == "shared")
@@ -205,6 +205,18 @@ def test_every_scheme__trains_a_student_that_is_bit_true(tmp_path, scheme):
 def test_every_quantizer__trains_a_student_that_is_bit_true(tmp_path, quantizer):
     run(config_of("skip-level", 3, quantizer=quantizer), tmp_path)
     assert_bit_true(tmp_path)
+
+
+def test_layer_bits__are_the_students_exceptions_in_training_checkpoint_and_simulator(tmp_path):
+    run(config_of("skip-level", layer_bits="stage1_block1_conv1=4,stage2_block1_in=3"), tmp_path)
+    assert_bit_true(tmp_path)
+    spec = load_checkpoint(tmp_path / "ckpt.pt").spec
+    assert spec.precision == Precision(2, layers=(("stage1_block1_conv1", 4), ("stage2_block1_in", 3)))
+    ops = {op.name: op for op in lower(spec, HardwareSpec()).ops}
+    assert ops["stage1_block1_conv1"].weight_bits == ops["stage1_block1_conv1"].format.bits == 4
+    assert ops["stage2_block1_in"].format.bits == 3
+    assert ops["stage1_block1_conv2"].weight_bits == 2
+    assert load_checkpoint(tmp_path / "32bit.pt").spec.precision.is_float
 
 
 def assert_bit_true(out) -> None:

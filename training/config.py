@@ -37,6 +37,8 @@ class RunConfig(Recipe, SchemeOptions):
     teacher: str = ""
     init_from: str = ""
     calibration: str = "minmax"
+    layer_bits: str = ""
+    """Exceptions of the student, "row=bits,row=bits"."""
 
     def __post_init__(self) -> None:
         for bits in self.path:
@@ -79,12 +81,22 @@ class RunConfig(Recipe, SchemeOptions):
 
     def _check_quantizer(self, bits: int) -> None:
         precision = self.precision(bits)
-        for width in {precision.inner, precision.boundary} - {FLOAT_BITS}:
+        for width in {precision.inner, precision.boundary, *(bits for _, bits in precision.layers)} - {FLOAT_BITS}:
             QUANTIZERS[self.quantizer].check(width)
 
     def precision(self, bits: int) -> Precision:
-        """The precision of the step of that width."""
-        return Precision.of(bits, self.boundary_bits, self.skip_bits)
+        """The precision of the step of that width; exceptions are the student's."""
+        precision = Precision.of(bits, self.boundary_bits, self.skip_bits)
+        return dataclasses.replace(precision, layers=self._layers()) if bits == self.bits else precision
+
+    def _layers(self) -> tuple[tuple[str, int], ...]:
+        if not self.layer_bits:
+            return ()
+        pairs = [pair.split("=") for pair in self.layer_bits.split(",")]
+        if self.bits == FLOAT_BITS or not all(len(pair) == 2 and pair[1].isdecimal() for pair in pairs):
+            raise ConfigError(f"layer-bits: {self.layer_bits!r} is not a list for a quantized student, such as "
+                              "stage1_block1_conv1=4,stage1_block2_in=4")
+        return tuple((row, int(bits)) for row, bits in pairs)
 
     @property
     def default_out(self) -> Path:

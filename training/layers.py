@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sim.network import FLOAT_BITS, Activation, AvgPool, Conv, Input, Precision, Requantize, Row, Shape, Shortcut
+from training import exact
 from training.quantizers import QUANTIZERS, Quantizer, Scale
 
 EXACT_FLOAT32 = 2**24
@@ -75,10 +76,10 @@ class Activate(nn.Module):
     `bits` may be changed for a forward pass (SPEQ's teacher); what the quantizer learned stays.
     """
 
-    def __init__(self, activation: Activation, precision: Precision, quantizer: Quantizer, features: int) -> None:
+    def __init__(self, activation: Activation, bits: int, quantizer: Quantizer, features: int) -> None:
         super().__init__()
         self.role, self.limit, self.features = activation.role, activation.limit, features
-        self.bits = precision.bits(activation.role)
+        self.bits = bits
         self.quantizer = quantizer
         for name, shape in quantizer.activation_parameters().items():
             self.register_parameter(name, nn.Parameter(torch.full(shape, activation.limit)))
@@ -111,7 +112,7 @@ class InputLayer(nn.Module):
 
     def __init__(self, row: Input, precision: Precision) -> None:
         super().__init__()
-        bits = precision.bits("boundary")
+        bits = precision.bits("boundary", row.name)
         mean = torch.tensor(row.mean, dtype=torch.float64)
         std = torch.tensor(row.std, dtype=torch.float64)
         self.bound = float("inf") if bits == FLOAT_BITS else 2 ** (bits - 1) - 1
@@ -135,7 +136,7 @@ class ConvLayer(nn.Module):
     def __init__(self, row: Conv, shapes: Mapping[str, Shape], precision: Precision, quantizer: Quantizer) -> None:
         super().__init__()
         self.row, self.quantizer = row, quantizer
-        self.bits = precision.bits(row.role)
+        self.bits = precision.bits(row.role, row.name)
         arrays = row.array_shapes(shapes[row.source][2])
         self.weight = nn.Parameter(torch.empty(arrays["weight"]))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
@@ -167,7 +168,7 @@ class ConvLayer(nn.Module):
             bias = self.bias.double() if self.bias is not None else self.weight.new_zeros(self.row.channels).double()
             gain, offset = (scale / step).expand_as(bias), bias / step
         else:
-            inverse = self.norm.weight.double() / torch.sqrt(self.norm.running_var.double() + BATCH_NORM_EPS)
+            inverse = self.norm.weight.double() / exact.sqrt(self.norm.running_var.double() + BATCH_NORM_EPS)
             gain = scale * inverse / step
             offset = (self.norm.bias.double() - self.norm.running_mean.double() * inverse) / step
         return gain, offset, None if skip_scale is None else skip_scale / step
@@ -268,7 +269,10 @@ def build_layer(row: Row, shapes: Mapping[str, Shape], precision: Precision, qua
 
 def _activate(row: Conv | Requantize | AvgPool, shapes: Mapping[str, Shape], precision: Precision,
               quantizer: Quantizer) -> Activate | None:
-    return Activate(row.activation, precision, quantizer, math.prod(shapes[row.name])) if row.activation else None
+    if row.activation is None:
+        return None
+    bits = precision.bits(row.activation.role, row.name)
+    return Activate(row.activation, bits, quantizer, math.prod(shapes[row.name]))
 
 
 def _number(scale: Scale) -> float:

@@ -32,6 +32,7 @@ class QuantNetwork(nn.Module):
 
     def __init__(self, graph: Graph, precision: Precision, quantizer: str = "dorefa") -> None:
         super().__init__()
+        precision.check(graph)
         self.graph, self.precision, self.quantizer = graph, precision, quantizer
         shapes = graph.shapes()
         self.rows = nn.ModuleDict({

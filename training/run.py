@@ -61,6 +61,8 @@ def main(  # noqa: PLR0913 - one parameter per option
         help="batch, or classes: the mean over classes too" + BY_PRESET)] = None,
     boundary_bits: Annotated[str | None, typer.Option(help="bits of the first and last layer, or float" + BY_PRESET)] = None,
     skip_bits: Annotated[int, typer.Option(help="bits of the residual path")] = 8,
+    layer_bits: Annotated[str, typer.Option(
+        help="exceptions of the student, for example stage1_block1_conv1=4,stage1_block1_in=4")] = "",
     quantizer: Annotated[str | None, typer.Option(help=", ".join(QUANTIZERS) + BY_SCHEME)] = None,
     calibration: Annotated[str | None, typer.Option(
         help="first values of learned intervals: minmax, or mse (least squared error)" + BY_SCHEME)] = None,
@@ -106,7 +108,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     recipe |= {key: value for key, value in given.items() if value is not None}
     config = RunConfig(
         scheme=scheme, dataset=dataset, data=str(data or ""), model=model, width=width, path=_path(scheme, bits, path),
-        preset=preset, skip_bits=skip_bits, seed=seed, train_limit=train_limit,
+        preset=preset, skip_bits=skip_bits, layer_bits=layer_bits, seed=seed, train_limit=train_limit,
         teacher=str(teacher or ""), init_from=str(init_from or ""), **recipe)
     torch_device = _device(device)
     images = load_dataset(dataset, data)

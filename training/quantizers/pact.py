@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sim.network import Parameters, QuantizerError
+from training import exact
 from training.quantizers.dorefa import DoReFa, mean_magnitude
 from training.quantizers.quantizer import LEAST, Quantizer, Scale, best_interval, bounded, inside_gradient, round_through
 
@@ -77,7 +78,7 @@ class Sawb(Pact):
 def sawb_clip(weight: Tensor, bits: int) -> Tensor:
     """alpha as a 0-d float64 tensor; both means are exact integer sums, so that no order of summation can change it."""
     first, second = SAWB_COEFFICIENTS[bits]
-    root = mean_magnitude(weight.double() * weight.double()).sqrt()
+    root = exact.sqrt(mean_magnitude(weight.double() * weight.double()))
     return (first * root + second * mean_magnitude(weight)).clamp_min(LEAST)
 
 

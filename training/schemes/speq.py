@@ -24,13 +24,13 @@ NARROWEST, WIDEST = 2, 8
 
 def draw_precisions(student: QuantNetwork, options: SchemeOptions, generator: torch.Generator) -> dict[str, int]:
     """A width for the activation of every inner row of the teacher."""
-    rows = [name for name, activate in student.activations().items() if activate.role == "inner"]
+    own = {name: activate.bits for name, activate in student.activations().items() if activate.role == "inner"}
+    rows = list(own)
     if options.candidates == "uniform":
         drawn = torch.randint(NARROWEST, WIDEST + 1, (len(rows),), generator=generator).tolist()
         return dict(zip(rows, drawn, strict=True))
     is_high = torch.rand(len(rows), generator=generator) < options.u
-    own = student.precision.inner
-    return {name: options.high_bits if high else own for name, high in zip(rows, is_high.tolist(), strict=True)}
+    return {name: options.high_bits if high else own[name] for name, high in zip(rows, is_high.tolist(), strict=True)}
 
 
 @torch.no_grad()

@@ -25,8 +25,9 @@ from sim.hardware import HardwareSpec
 from sim.kernels.isa import choose
 from sim.lower import LowerError, lower
 from sim.machine import Machine
-from sim.network import FLOAT_BITS, QUANTIZED_BITS, Conv, NetworkError, NetworkSpec, Precision
+from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program
+from sim.quantizers import learns
 from sim.requantizers import REQUANTIZERS
 from training.data import DATASETS, DataError, Images, load_dataset
 from training.network import QuantNetwork
@@ -72,7 +73,9 @@ def main(  # noqa: PLR0913 - one parameter per option
             raise EvalError(f"{name}: {value} is not allowed, choose 1 or more images")
     hardware = _hardware(accumulator, boundary_accumulator, overflow, tile, requant)
     checkpoint = load_checkpoint(model)
-    spec = checkpoint.spec.at(_precision(checkpoint.spec.precision, bits, boundary_bits))
+    precision = _precision(checkpoint.spec.precision, bits, boundary_bits)
+    _check_learned(checkpoint.spec, precision)
+    spec = checkpoint.spec.at(precision)
     images = _test_images(checkpoint, dataset, data, limit)
     program = lower(spec, hardware)
     if spec.precision != checkpoint.spec.precision:
@@ -124,6 +127,15 @@ def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Pr
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
     layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
     return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers)
+
+
+def _check_learned(spec: NetworkSpec, wanted: Precision) -> None:
+    """What was float has learned no scales: its placeholders would be silently wrong."""
+    roles = [role for role in ROLES if spec.precision.bits(role, "") == FLOAT_BITS and wanted.bits(role, "") != FLOAT_BITS]
+    if roles and learns(spec.quantizer):
+        raise EvalError(f"bits: this network is float in its {' and '.join(roles)} layers, of which quantizer "
+                        f"{spec.quantizer} has learned nothing; python -m training.run --scheme ptq --teacher quantizes "
+                        "a float network")
 
 
 def _test_images(checkpoint: Checkpoint, name: str | None, path: Path | None, limit: int | None) -> tuple[str, Images]:

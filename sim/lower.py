@@ -62,7 +62,6 @@ class _Lowering:
         """Format and scale of a row's output."""
         bits = self.spec.precision.bits(activation.role, row.name)
         learned = self.spec.learned(row, self.quantizer.activation_parameters(), "activate.")
-        self.quantizer.check(bits)
         return IntFormat(bits, signed=False), self.quantizer.activation_scale(bits, activation.limit, learned)
 
     def format_of(self, name: str) -> IntFormat:

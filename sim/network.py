@@ -374,8 +374,18 @@ class NetworkSpec:
                 raise NetworkError(f"array {name} holds a negative variance")
 
     def at(self, precision: Precision) -> "NetworkSpec":
-        """The same float weights at another precision."""
-        return dataclasses.replace(self, precision=precision)
+        """The same float weights at another precision; learned ranges stay, so learned steps change with the width."""
+        arrays = dict(self.arrays)
+        rules = QUANTIZERS.get(self.quantizer, Quantizer())
+        for row in self.graph.rows:
+            names = {name: (name, row.role) for name in rules.weight_parameters(1)} if isinstance(row, Conv) else {}
+            if (activation := getattr(row, "activation", None)) is not None:
+                names |= {f"activate.{name}": (name, activation.role) for name in rules.activation_parameters()}
+            for key, (name, role) in names.items():
+                old, new = (p.bits(role, row.name) for p in (self.precision, precision))
+                if old != new and 1 not in (old, new) and FLOAT_BITS not in (old, new):
+                    arrays[f"{row.name}.{key}"] = rules.at_width(name, self.array(row, key), old, new)
+        return dataclasses.replace(self, precision=precision, arrays=arrays)
 
     def array(self, row: Row, name: str) -> np.ndarray:
         """One array of one row."""

@@ -39,6 +39,12 @@ def assert_one_line(result, *words, status=None):
         assert word in lines[0]
 
 
+def test_eval__of_float_layers_of_which_nothing_was_learned_is_refused(tmp_path):
+    assert run("training.run", "--scheme", "ptq", "--bits", "4", *SMALL, "--out", tmp_path / "run").returncode == 0
+    assert_one_line(run("sim.eval", "--model", tmp_path / "run" / "32bit.pt", "--bits", "8"), "interval_channel", "ptq")
+    assert run("sim.eval", "--model", tmp_path / "run" / "ckpt.pt", "--bits", "8").returncode == 0
+
+
 @pytest.mark.parametrize(("options", "words"), [
     (["--scheme", "tadk"], ["'tadk'", "did you mean takd?"]),
     (["--scheme", "xyz"], ["choose one of individual"]),

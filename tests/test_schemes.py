@@ -15,8 +15,10 @@ from sim.network import Precision
 from tests.test_agreement import fq_codes
 from tests.test_training import Silent, Stops, arrays, small_config, small_graph
 from training import runner as runner_module
-from training.config import RunConfig
+from training.config import ConfigError, RunConfig
 from training.data import load_dataset
+from training.layers import ConvLayer
+from training.loop import DivergedError
 from training.losses import distillation_cosine, distillation_kl, weighted_cross_entropy
 from training.network import QuantNetwork
 from training.quantizers import QUANTIZERS
@@ -273,3 +275,76 @@ def test_init_from__begins_with_the_weights_of_another_data_set_and_a_new_head(t
     assert np.array_equal(model.spec().arrays["stem.weight"], source.spec.arrays["stem.weight"])
     record = run(config_of("kd", init_from=str(tmp_path / "source" / "ckpt.pt")), tmp_path / "target").record
     assert record["transferred"] == {"from": str(tmp_path / "source" / "ckpt.pt"), "new_layers": []}
+
+
+def test_init_from__a_network_of_which_nothing_fits_is_refused(tmp_path):
+    run(config_of("individual", width=8), tmp_path / "source")
+    with pytest.raises(ConfigError, match="no layer of it fits"):
+        run(config_of("individual", init_from=str(tmp_path / "source" / "ckpt.pt")), tmp_path / "target")
+
+
+def test_individual__of_other_images_or_classes_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    file = tmp_path / "other.npz"
+    np.savez(file, x_train=rng.integers(0, 256, (60, 12, 12, 1)).astype(np.uint8), y_train=np.arange(60) % 3,
+             x_test=rng.integers(0, 256, (9, 12, 12, 1)).astype(np.uint8), y_test=np.arange(9) % 3)
+    other = small_config(dataset="npz", data=str(file), epochs=1)
+    Runner(other, load_dataset("npz", file), tmp_path / "other", CPU, Silent()).run()
+    with pytest.raises(ConfigError, match="other data"):
+        run(config_of("skip-level", hard_example_weight=1.0, individual=str(tmp_path / "other" / "ckpt.pt")),
+            tmp_path / "run")
+
+
+def test_divergence__on_validation_images_keeps_nothing_of_the_epoch(tmp_path, monkeypatch):
+    evaluate = runner_module.evaluate
+    calls = []
+
+    def breaks(model, images):
+        calls.append(1)
+        return (12.0, float("nan")) if len(calls) == 2 else evaluate(model, images)
+
+    monkeypatch.setattr(runner_module, "evaluate", breaks)
+    with pytest.raises(DivergedError, match=r"2bit, epoch 2: the validation loss became nan; .*keeps epoch 1"):
+        run(config_of("individual", epochs=3), tmp_path)
+    monkeypatch.setattr(runner_module, "evaluate", evaluate)
+    assert run(config_of("individual", epochs=3), tmp_path).record["status"] == "finished"
+
+
+def test_teacher__of_another_architecture_stands_in_for_its_own_step_only(tmp_path):
+    run(config_of("qkd", phases=("ss", "cs"), teacher_width=6), tmp_path / "first")
+    assert (tmp_path / "first" / "teacher.pt").exists()
+    second = run(config_of("qkd", phases=("ss", "cs"), teacher_width=6, teacher=str(tmp_path / "first" / "teacher.pt")),
+                 tmp_path / "second")
+    assert "from" in second.record["steps"]["teacher"]
+    assert "epochs" in second.record["steps"]["32bit"]
+    mine, theirs = arrays(tmp_path / "second" / "ckpt.pt"), arrays(tmp_path / "first" / "ckpt.pt")
+    assert all(np.array_equal(mine[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"scheme": "speq", "quantizer": "lsq"}, "no finer"), ({"scheme": "qkd", "boundary_bits": 32}, "boundary-bits"),
+    ({"scheme": "individual", "hard_example_weight": 1.0}, "--individual"),
+    ({"scheme": "qkd", "phases": ("ss",), "fixed_teacher": True}, "fixed-teacher"),
+])
+def test_combinations__without_meaning_are_refused(changes, message):
+    with pytest.raises((ConfigError, SchemeError), match=message):
+        config_of(changes.pop("scheme"), **changes)
+
+
+def test_learned_ranges__stay_at_another_width(tmp_path):
+    run(config_of("skip-level", 4, quantizer="lsq", epochs=4), tmp_path)
+    spec = load_checkpoint(tmp_path / "ckpt.pt").spec
+    wider = spec.at(Precision(8))
+    key = "stage1_block1_conv1.activate.activation_step"
+    assert wider.arrays[key] * 255 == pytest.approx(spec.arrays[key] * 15, rel=1e-6)
+    assert wider.arrays["stage1_block1_conv1.weight_step"] * 127 == pytest.approx(
+        spec.arrays["stage1_block1_conv1.weight_step"] * 7, rel=1e-6)
+    assert wider.arrays["stem.weight_step"] is spec.arrays["stem.weight_step"]
+
+
+def test_zero_weights__train_on_as_a_constant():
+    model = QuantNetwork(small_graph(), Precision(1)).train()
+    layer = next(module for module in model.modules() if isinstance(module, ConvLayer) and module.bits == 1)
+    with torch.no_grad():
+        layer.weight.zero_()
+    assert torch.isfinite(model(torch.randint(0, 256, (8, 1, 8, 8)))).all()

@@ -55,6 +55,8 @@ class RunConfig(Recipe, SchemeOptions):
             raise ConfigError(f"teacher-model: {self.teacher_model!r} is unknown, choose one of {', '.join(MODELS)}")
         for bits in self.path:
             self._check_quantizer(bits)
+        if self.scheme == "speq" and self.quantizer.startswith("lsq"):
+            raise ConfigError("quantizer: more bits make steps of lsq no finer, so speq's teacher needs another quantizer")
         for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
                                ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("kd_weight", 0.0, 100.0),
                                ("temperature", 1e-3, 1e3), ("seed", 0, 2**31 - 1)):
@@ -81,6 +83,8 @@ class RunConfig(Recipe, SchemeOptions):
 
     def _check_quantizer(self, bits: int) -> None:
         precision = self.precision(bits)
+        if QUANTIZERS[self.quantizer].activation_parameters() and precision.boundary == FLOAT_BITS != precision.inner:
+            raise ConfigError(f"boundary-bits: quantizer {self.quantizer} learns these layers, too: choose 2 to 8, or 16")
         for width in {precision.inner, precision.boundary, *(bits for _, bits in precision.layers)} - {FLOAT_BITS}:
             QUANTIZERS[self.quantizer].check(width)
 

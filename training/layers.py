@@ -60,6 +60,8 @@ class Norm(nn.Module):
         no gradient, as the result does not depend on it but for eps.  The running statistics follow if `tracks` is set.
         """
         weight, bias = (self.weight / step).float(), (self.bias / step).float()
+        if not scale:  # weights that are all 0 have no variance to normalize by
+            return sums * 0.0 + bias.view(1, -1, 1, 1)
         eps = BATCH_NORM_EPS / scale**2
         if not self.tracks:
             return F.batch_norm(sums, None, None, weight, bias, True, BATCH_NORM_MOMENTUM, eps)

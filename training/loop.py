@@ -24,7 +24,7 @@ class DivergedError(RuntimeError):
     """The loss is no longer a number."""
 
 
-def learning_rate(base: float, schedule: str, milestones: tuple[int, ...], progress: float, epochs: int) -> float:
+def learning_rate(base: float, schedule: str, milestones: tuple[float, ...], progress: float, epochs: int) -> float:
     """Learning rate at `progress` epochs of `epochs`: warm-up and a cosine to 0, or a tenth from each milestone on."""
     if schedule == "cosine":
         part = min(progress / epochs, 1.0)
@@ -84,7 +84,8 @@ def gather_statistics(model: QuantNetwork, images: Images, batch: int, least: in
     seen = 0
     while seen < least:
         for part in batches(images, batch):
-            model(part.pixels.float().contiguous(memory_format=torch.channels_last))
+            if len(part) > 1 or len(images) == 1:  # one image alone has no variance
+                model(part.pixels.float().contiguous(memory_format=torch.channels_last))
             seen += 1
     model.eval()
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sim.network import FLOAT_BITS, Graph, NetworkSpec, Precision
+from sim.network import FLOAT_BITS, Conv, Graph, NetworkError, NetworkSpec, Precision
 from training.layers import Activate, Codes, ConvLayer, Norm, build_layer
+from training.quantizers import QUANTIZERS
 
 PREFIX = "rows.row:"
 """What stands before "row.array" in the names of parameters."""
@@ -33,6 +34,11 @@ class QuantNetwork(nn.Module):
     def __init__(self, graph: Graph, precision: Precision, quantizer: str = "dorefa") -> None:
         super().__init__()
         precision.check(graph)
+        if quantizer not in QUANTIZERS:
+            raise NetworkError(f"quantizer {quantizer!r} is unknown, choose one of {', '.join(QUANTIZERS)}")
+        for row in graph.rows:
+            if isinstance(row, Conv) and (bits := precision.bits(row.role, row.name)) != FLOAT_BITS:
+                QUANTIZERS[quantizer].check(bits)
         self.graph, self.precision, self.quantizer = graph, precision, quantizer
         shapes = graph.shapes()
         self.rows = nn.ModuleDict({

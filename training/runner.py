@@ -1,5 +1,6 @@
 """Carries out the plan of a scheme: step by step, resumable at any moment, each step a checkpoint of its own."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sim.network import FLOAT_BITS, Graph, Input, NetworkSpec
+from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
 from training.data import Dataset, shuffled_batches
@@ -61,15 +62,16 @@ class Runner:
                 image, self.dataset.classes, config.teacher_width or config.width)}
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
         self.validation = self.dataset.validation.to(self.device)
+        self.individual = self._individual()
 
     def run(self) -> QuantNetwork:
         """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
         steps = self.config.plan()
         self.record.setdefault("steps", {})
         self._write_record("running")
-        first = self._adopt_teacher(steps)
+        wanted = _needed(steps, self._adopt_teacher(steps))
         for index, step in enumerate(steps):
-            if index >= first and not self._file(step.name).exists():
+            if step.name in wanted and not self._file(step.name).exists():
                 (self._train_step if step.trains else self._calibrate_step)(index, step)
         student = self._load(steps[-1].name)
         test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
@@ -79,26 +81,25 @@ class Runner:
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
 
-    def _adopt_teacher(self, steps: list[Step]) -> int:
-        """Let a given teacher stand in for the step of its width and all before it; returns the first step to train."""
+    def _adopt_teacher(self, steps: list[Step]) -> str:
+        """Let a given teacher stand in for the step of its width and architecture; returns the name of that step."""
         if not self.config.teacher:
-            return 0
+            return ""
         given = load_checkpoint(Path(self.config.teacher))
         bits = given.spec.precision.inner
         if bits not in self.config.path[:-1]:
             path = ",".join(map(str, self.config.path))
             raise ConfigError(f"teacher {self.config.teacher} has {bits} bits and the path is {path}: "
                               "name a path through it")
-        index, adopted = next(((index, step) for index, step in enumerate(steps) if step.bits == bits), (0, None))
+        adopted = next((step for step in steps if step.bits == bits and given.spec.graph == self.graphs[step.network]), None)
         if adopted is None:
-            raise ConfigError(f"teacher {self.config.teacher}: no step of scheme {self.config.scheme} could take its place")
-        if given.spec.graph != self.graphs[adopted.network]:
-            raise ConfigError(f"teacher {self.config.teacher} is another network, or was trained on other data")
+            raise ConfigError(f"teacher {self.config.teacher} is another network than any step of this run, "
+                              "or was trained on other data")
         self.record["steps"].setdefault(adopted.name, {
             "bits": bits, "from": self.config.teacher, "precision": str(given.spec.precision), "epochs": []})
         if not self._file(adopted.name).exists():
             save_checkpoint(self._file(adopted.name), given)
-        return index + 1
+        return adopted.name
 
     def _new(self, step: Step, index: int) -> QuantNetwork:
         """The network of a step before its first epoch."""
@@ -128,8 +129,9 @@ class Runner:
         left = model.adapt_from(given.spec.arrays)
         if given.spec.precision != model.precision:
             model.reset_statistics()
-        rows = sorted({name.split(".")[0] for name in left if name.endswith("weight")})
-        if len(rows) == len([name for name in model.state_dict() if name.endswith(".weight")]):
+        layers = {row.name for row in model.graph.rows if isinstance(row, Conv)}
+        rows = sorted(name for name in layers if f"{name}.weight" in left)
+        if len(rows) == len(layers):
             raise ConfigError(f"init-from {self.config.init_from}: no layer of it fits {self.config.model}")
         self.record["transferred"] = {"from": self.config.init_from, "new_layers": rows}
 
@@ -158,9 +160,9 @@ class Runner:
             if step.partner:
                 partner.start_from(self._load(step.partner))
         optimizer = optimizer_of([model, *([partner] if partner is not None else [])], config)
-        individual = QuantNetwork.from_spec(load_checkpoint(Path(config.individual)).spec) if config.individual else None
+        is_student = step.bits != FLOAT_BITS or step.name == config.plan()[-1].name
         lesson = Lesson(config, model, self._load(step.teacher) if step.teacher else None, partner,
-                        individual and individual.to(self.device), torch.Generator())
+                        self.individual if is_student else None, torch.Generator())
         state = self._resume(step, lesson, optimizer)
         self.display.begin(step.name, epochs, len(self.train), state.epoch)
         per_epoch = -(-len(self.train) // config.batch)
@@ -172,7 +174,8 @@ class Runner:
             lesson.generator.manual_seed(_seed(seed, 1))
 
             def rate_at(batch: int, epoch: int = epoch) -> float:
-                return learning_rate(config.lr, config.schedule, config.milestones, epoch + batch / per_epoch, epochs)
+                milestones = tuple(milestone * step.share for milestone in config.milestones)
+                return learning_rate(config.lr, config.schedule, milestones, epoch + batch / per_epoch, epochs)
 
             def progress_at(batch: int, epoch: int = epoch) -> float:
                 return (epoch + batch / per_epoch) / epochs
@@ -183,16 +186,17 @@ class Runner:
                 self._write_record("diverged")
                 raise DivergedError(f"{step.name}, epoch {epoch + 1}: {error}; {self._kept(state)}") from None
             seconds = time.perf_counter() - started
-            accuracy, validation_loss = evaluate(model, self.validation)
+            accuracy, validation_loss = self._validate(model, step.name, epoch + 1, state)
             entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy,
                      "validation_loss": validation_loss, "images_per_second": len(self.train) / seconds,
                      "seconds": time.perf_counter() - started}
-            state.epoch, state.model, state.optimizer = epoch + 1, model.state_dict(), optimizer.state_dict()
-            _keep_best(state.best, model, accuracy, validation_loss, epoch + 1)
             if partner is not None:
-                entry["teacher_validation_accuracy"], teacher_loss = evaluate(partner, self.validation)
+                entry["teacher_validation_accuracy"], teacher_loss = self._validate(
+                    partner, step.partner_name, epoch + 1, state)
                 state.partner["model"] = partner.state_dict()
                 _keep_best(state.partner["best"], partner, entry["teacher_validation_accuracy"], teacher_loss, epoch + 1)
+            state.epoch, state.model, state.optimizer = epoch + 1, model.state_dict(), optimizer.state_dict()
+            _keep_best(state.best, model, accuracy, validation_loss, epoch + 1)
             state.history.append(entry)
             state.save(self.out / RESUME_FILE)
             self._note(step, state)
@@ -202,6 +206,23 @@ class Runner:
             save_checkpoint(self._file(step.partner_name), self._checkpoint(partner.spec(), step.partner_name))
         model.load_state_dict(state.best["model"])
         save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
+
+    def _validate(self, model: QuantNetwork, name: str, epoch: int, state: ResumeState) -> tuple[float, float]:
+        """Accuracy and loss on the validation images; raises DivergedError before anything of a broken epoch is kept."""
+        accuracy, loss = evaluate(model, self.validation)
+        if not math.isfinite(loss):
+            self._write_record("diverged")
+            raise DivergedError(f"{name}, epoch {epoch}: the validation loss became {loss}; {self._kept(state)}")
+        return accuracy, loss
+
+    def _individual(self) -> QuantNetwork | None:
+        """The network whose mistakes count; it must see the same images and name the same classes."""
+        if not self.config.individual:
+            return None
+        spec, mine = load_checkpoint(Path(self.config.individual)).spec, self.graphs["student"]
+        if spec.graph.input != mine.input or spec.graph.classes != mine.classes:
+            raise ConfigError(f"individual {self.config.individual}: this network was trained on other data")
+        return QuantNetwork.from_spec(spec).to(self.device)
 
     def _resume(self, step: Step, lesson: Lesson, optimizer: torch.optim.Optimizer) -> ResumeState:
         state = ResumeState.load(self.out / RESUME_FILE)
@@ -242,6 +263,19 @@ class Runner:
 
     def _load(self, step: str) -> QuantNetwork:
         return QuantNetwork.from_spec(load_checkpoint(self._file(step)).spec).to(self.device)
+
+
+def _needed(steps: list[Step], adopted: str) -> set[str]:
+    """The steps that the last one depends on, as far as no adopted checkpoint stands in for them."""
+    by_name = {step.name: step for step in steps} | {step.partner_name: step for step in steps if step.partner is not None}
+    needed: set[str] = set()
+    waiting = [steps[-1].name]
+    while waiting:
+        step = by_name[waiting.pop()]
+        if step.name not in needed and step.name != adopted:
+            needed.add(step.name)
+            waiting += [name for name in (step.start, step.teacher, step.partner) if name]
+    return needed
 
 
 def _keep_best(best: dict[str, Any], model: QuantNetwork, accuracy: float, loss: float, epoch: int) -> None:

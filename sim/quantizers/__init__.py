@@ -8,7 +8,7 @@ from sim.quantizers.pact import Pact, Sawb
 from sim.quantizers.quantizer import Arrays, Parameters, Quantizer, QuantizerError
 from sim.quantizers.uniform import Interval, Lsq
 
-__all__ = ["QUANTIZERS", "Arrays", "Parameters", "Quantizer", "QuantizerError"]
+__all__ = ["QUANTIZERS", "Arrays", "Parameters", "Quantizer", "QuantizerError", "learns"]
 
 QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
     "dorefa": DoReFa(),
@@ -19,3 +19,9 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
     "pact": Pact(),
     "sawb": Sawb(),
 })
+
+
+def learns(name: str) -> bool:
+    """Whether the quantizer of that name has learned numbers of its own."""
+    quantizer = QUANTIZERS.get(name, Quantizer())
+    return bool(quantizer.activation_parameters() or quantizer.weight_parameters(1))

@@ -34,6 +34,10 @@ class Quantizer:
         """Names and shapes of what is learned about an activation."""
         return {}
 
+    def at_width(self, name: str, learned: np.ndarray, trained: int, bits: int) -> np.ndarray:
+        """What was learned (float32) at a width, for another one: ranges stay as they are."""
+        return learned
+
     def weight_codes(self, weight: np.ndarray, bits: int, learned: Arrays) -> tuple[np.ndarray, np.ndarray | float]:
         """float32 weights [Cout, ...] -> (int32 codes of that shape, what one step stands for: a number or [Cout])."""
         raise NotImplementedError

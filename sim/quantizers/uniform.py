@@ -61,6 +61,11 @@ class Lsq(_Uniform):
         """s of the activation."""
         return {"activation_step": (1,)}
 
+    def at_width(self, name: str, learned: np.ndarray, trained: int, bits: int) -> np.ndarray:
+        """Steps change so that the largest code stands for the same number."""
+        spare = 1 if name == "weight_step" else 0
+        return (learned * (2.0 ** (trained - spare) - 1.0) / (2.0 ** (bits - spare) - 1.0)).astype(np.float32)
+
     def weight_codes(self, weight: np.ndarray, bits: int, learned: Arrays) -> tuple[np.ndarray, np.ndarray | float]:
         """Equation 12."""
         step, form = bounded(learned["weight_step"]), self.weight_format(bits)

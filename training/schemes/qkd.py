@@ -9,13 +9,24 @@ from types import MappingProxyType
 
 from training.schemes.kd import FLOAT, teacher_step
 from training.schemes.objectives import co_studied, labels_only, tutored
-from training.schemes.scheme import Path, Scheme, SchemeOptions, Step, check_from_float, from_float, has_own_teacher
+from training.schemes.scheme import (
+    Path,
+    Scheme,
+    SchemeError,
+    SchemeOptions,
+    Step,
+    check_from_float,
+    from_float,
+    has_own_teacher,
+)
 
 SHARES = MappingProxyType({"ss": 30 / 200, "cs": 100 / 200, "tu": 70 / 200})
 
 
 def _plan(path: Path, options: SchemeOptions) -> list[Step]:
     bits, teacher = path[-1], teacher_step(options)
+    if options.fixed_teacher and "cs" not in options.phases:
+        raise SchemeError("fixed-teacher: only the phase cs has a teacher that could learn")
     steps = [Step(FLOAT, 32, None, labels_only)]
     if has_own_teacher(options) and set(options.phases) & {"cs", "tu"}:
         steps.append(teacher)

@@ -42,6 +42,8 @@ def _check_takd(path: Path) -> None:
 
 def _plan(path: Path, options: SchemeOptions) -> list[Step]:
     """Each network begins with the weights of the one before and learns from it."""
+    if len(path) == 1 and options.hard_example_weight and not options.individual:
+        raise SchemeError("hard-example-weight: without a teacher it needs a network of --individual")
     names = [f"{bits}bit" for bits in path]
     return [Step(name, bits, before, hinton if before else labels_only, start=before)
             for name, bits, before in zip(names, path, [None, *names], strict=False)]

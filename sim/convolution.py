@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
-from sim.kernels import blocks, depthwise, depthwise_vnni, replay, vnni
+from sim.kernels import blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AVX_VNNI, PLAIN, PORTABLE, VNNI
@@ -31,11 +31,11 @@ WRAP_SPAN = 64
 
 @dataclass(frozen=True)
 class _Path:
-    """`layout(op)` is None where this path cannot run the operation."""
+    """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called."""
 
     layout: Callable[["ConvOp"], Layout | None]
     operands: Callable[["ConvOp", np.ndarray, Layout], tuple[Any, ...]]
-    line: Callable[[], Callable[..., None]]
+    line: Callable[..., None]
 
 
 class Convolution:
@@ -70,11 +70,11 @@ class Convolution:
         common = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands)
         if self._saturation is not None and self.register is not None:
             counts = np.empty((self._items(sums), layout.width), np.int32)
-            driver(conv_saturating_sums, line=self._path.line())(
+            driver(conv_saturating_sums, line=self._path.line)(
                 *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), counts, sums)
         else:
             counts = self._counters(sums)
-            driver(conv_sums, line=self._path.line())(*common, self._wrap, counts, sums)
+            driver(conv_sums, line=self._path.line)(*common, self._wrap, counts, sums)
         return sums, self._totals(counts)
 
     def codes_into(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
@@ -101,7 +101,7 @@ class Convolution:
         assert self._path is not None
         is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
-        run = driver(conv_codes, line=self._path.line(), codes=op.requant.line)
+        run = driver(conv_codes, line=self._path.line, codes=op.requant.line)
         return run, op.requant.line_arguments(op.format, repeat), repeat
 
     @cached_property
@@ -202,10 +202,6 @@ def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple
     return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, sign
 
 
-def _blocks_line() -> Callable[..., None]:
-    return blocks.blocks_line
-
-
 def _depthwise_layout(op: "ConvOp") -> Layout | None:
     channels = op.shape[2]
     if op.weights.shape[2] != 1 or op.groups != channels or channels == 1 or np.abs(op.weights).max(initial=0) >= 2**15:
@@ -217,10 +213,6 @@ def _depthwise_layout(op: "ConvOp") -> Layout | None:
 
 def _depthwise_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
     return aligned(depthwise.pack(weights)), layout.parts[:, 2].copy(), op.operand.signed
-
-
-def _depthwise_line() -> Callable[..., None]:
-    return depthwise.depthwise_line
 
 
 def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
@@ -237,10 +229,6 @@ def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) 
         extra[: op.shape[2]] = 128 * weights.astype(np.int64).sum((0, 1, 2))
     shared = depthwise_vnni.is_shared(op.weights.shape[1], op.stride)
     return packed, extra.astype(np.int32), shared, layout.parts[:, 2].copy(), op.operand.signed
-
-
-def _depthwise_vnni_line() -> Callable[..., None]:
-    return depthwise_vnni.depthwise_vnni_line
 
 
 def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
@@ -261,22 +249,13 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, op.operand.signed
 
 
-def _vnni_line(isa: str) -> Callable[[], Callable[..., None]]:
-    def line() -> Callable[..., None]:
-        from sim.kernels import vnni_lines  # compiles only where the processor has it
-
-        return vnni_lines.LINES[isa]
-
-    return line
-
-
-_DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, _depthwise_line)
-_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, _depthwise_vnni_line)
-_BLOCKS = _Path(_blocks_layout, _blocks_operands, _blocks_line)
+_DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
+_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.depthwise_vnni_line)
+_BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
-    AVX_VNNI: (_DEPTHWISE, _Path(_vnni_layout(AVX_VNNI), _vnni_operands, _vnni_line(AVX_VNNI)), _BLOCKS),
-    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _Path(_vnni_layout(VNNI), _vnni_operands, _vnni_line(VNNI)), _BLOCKS),
+    AVX_VNNI: (_DEPTHWISE, _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI]), _BLOCKS),
+    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]), _BLOCKS),
 }
 """For each instruction set its paths, the first that can run a convolution does."""

@@ -1,4 +1,4 @@
-"""Depthwise convolutions through vpdpbusd, 16 channels of a few pixels at once.  Compiles only where there is AVX512-VNNI.
+"""Depthwise convolutions through vpdpbusd, 16 channels of a few pixels at once, where there is AVX512-VNNI.
 
 The instruction sums 4 neighboring bytes, but 4 taps of one channel lie a pixel apart: 4 pixels of 16 channels are transposed
 in a register.  With windows of up to 3 columns and stride 1 the same 4 pixels serve two outputs, the second one with its

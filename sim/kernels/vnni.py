@@ -7,8 +7,6 @@ One instruction multiplies 4 unsigned input bytes with 4 signed weight bytes for
 Weights beyond 8 bits are two byte planes, w = 128 high + low: the sums of the high plane are shifted left by 7 before the
 low plane is added to the same registers.  32-bit arithmetic wraps, so only the final sum has to fit.  Signed inputs are made
 unsigned by adding 128 (one exclusive or); the surplus, 128 times the sum of the weights, is subtracted at the end.
-
-Import `lines` only where isa.available() has the instructions.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Lines of convolution sums through the register tiles of vnni.py.  Compiles only where the processor has VNNI.
+"""Lines of convolution sums through the register tiles of vnni.py.  They compile when first called, on processors with VNNI.
 
 A line is all outputs of one image row, for the channels of one part (layout.py).
 """

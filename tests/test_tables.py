@@ -36,7 +36,7 @@ def test_records__are_of_clean_commits_and_their_own_claims():
     import io
 
     rows = list(csv.DictReader(io.StringIO(TABLES["schemes.csv"])))
-    assert len(rows) >= 67
+    assert len(rows) >= 240
     assert {row["codes differing"] for row in rows} == {"0"}
     assert all(row["FQ"] == row["bit-true"] for row in rows)
 

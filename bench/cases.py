@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sim.network import Conv as ConvRow
-from sim.network import Graph, Input, NetworkSpec, Precision
+from sim.network import Graph, Input, NetworkSpec, Precision, expected_arrays
+from sim.program import output_side
 from training.models import MODELS
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -55,7 +55,7 @@ class ConvCase(Case):
     @property
     def out_side(self) -> int:
         """Side of the output."""
-        return (self.side + 2 * self.padding - self.kernel) // self.stride + 1
+        return output_side(self.side, self.kernel, self.stride, self.padding)
 
     @property
     def products(self) -> int:
@@ -121,11 +121,7 @@ def resnet20() -> Graph:
 def resnet20_spec(bits: int) -> NetworkSpec:
     """It with random weights, made without torch."""
     rng, graph = np.random.default_rng(3), resnet20()
-    shapes, arrays = graph.shapes(), {}
-    for row in graph.rows:
-        if isinstance(row, ConvRow):
-            for name, shape in row.array_shapes(shapes[row.source][2]).items():
-                arrays[f"{row.name}.{name}"] = _initial(name, shape, rng)
+    arrays = {name: _initial(name.split(".", 1)[1], shape, rng) for name, shape in expected_arrays(graph).items()}
     return NetworkSpec(graph, arrays, Precision(bits), "dorefa")
 
 

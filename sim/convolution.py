@@ -18,8 +18,8 @@ from sim.kernels import blocks, depthwise, depthwise_vnni, replay, vnni, vnni_li
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AVX_VNNI, PLAIN, PORTABLE, VNNI
-from sim.kernels.layout import LANES, Layout, divide
-from sim.kernels.lines import CLIP, REPLAY, SCREEN, TOGETHER, conv_codes, conv_saturating_sums, conv_sums, driver
+from sim.kernels.layout import Layout, divide
+from sim.kernels.lines import CLIP, REPLAY, SCREEN, TOGETHER, conv_codes, conv_saturating_sums, driver, keep_sums
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Convolution:
                 *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), counts, sums)
         else:
             counts = self._counters(sums)
-            driver(conv_sums, line=self._path.line)(*common, self._wrap, counts, sums)
+            driver(conv_codes, line=self._path.line, codes=keep_sums)(
+                *common, self._wrap, counts, (), 1, *residual_arguments(None), sums, 0)
         return sums, self._totals(counts)
 
     def codes_into(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
@@ -168,8 +169,7 @@ class _Saturation:
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
         products = int(op.weights[..., 0].size)
-        largest = max(-op.operand.min, op.operand.max) * int(np.abs(op.weights.astype(np.int64)).max(initial=0))
-        reach = -register.min + largest * (products if tile == END else min(tile, products))
+        reach = -register.min + _largest_product(op) * (products if tile == END else min(tile, products))
         if tile == END or tile >= products:
             mode, narrow = CLIP, True
         elif op.groups > 1 or reach >= 2**31:
@@ -178,9 +178,18 @@ class _Saturation:
             mode, narrow = REPLAY if op.operand.signed else SCREEN, reach < 2**15
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
         ordered = replay.pack(op.weights, layout, narrow) if mode != CLIP else np.zeros((0,) * 5, np.int16)
-        sign = 128 if op.operand.signed else 0
-        replays = (aligned(ordered), op.weights.shape[0], layout.run, narrow, tile, sign)
+        replays = (aligned(ordered), op.weights.shape[0], layout.run, narrow, tile, _sign(op))
         return cls((*screens, risky, mode, replays))
+
+
+def _largest_product(op: "ConvOp") -> int:
+    """Magnitude that no product passes."""
+    return max(-op.operand.min, op.operand.max) * int(np.abs(op.weights.astype(np.int64)).max(initial=0))
+
+
+def _sign(op: "ConvOp") -> int:
+    """The sign bit of a byte of its input, 0 if there is none."""
+    return 128 if op.operand.signed else 0
 
 
 def _blocks_layout(op: "ConvOp") -> Layout | None:
@@ -191,15 +200,13 @@ def _blocks_layout(op: "ConvOp") -> Layout | None:
 
 def _exact_run(op: "ConvOp") -> int:
     """So many products can never pass 2^24."""
-    largest = max(-op.operand.min, op.operand.max) * int(np.abs(op.weights.astype(np.int64)).max(initial=0))
-    return blocks.EXACT // max(largest, 1)
+    return blocks.EXACT // max(_largest_product(op), 1)
 
 
 def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
     rows, columns = op.weights.shape[:2]
     exact = (rows, layout.run) if max(map(abs, op.bounds)) <= blocks.EXACT else (0, min(layout.run, _exact_run(op)))
-    sign = 128 if op.operand.signed else 0
-    return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, sign
+    return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, _sign(op)
 
 
 def _depthwise_layout(op: "ConvOp") -> Layout | None:
@@ -224,11 +231,9 @@ def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
 
 def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
     packed = aligned(depthwise_vnni.pack(weights, op.stride))
-    extra = np.zeros(len(packed) * LANES, np.int64)
-    if op.operand.signed:
-        extra[: op.shape[2]] = 128 * weights.astype(np.int64).sum((0, 1, 2))
+    extra = vnni.surplus(weights, layout, op.operand.signed)  # parts are whole blocks side by side, as channels are
     shared = depthwise_vnni.is_shared(op.weights.shape[1], op.stride)
-    return packed, extra.astype(np.int32), shared, layout.parts[:, 2].copy(), op.operand.signed
+    return packed, extra, shared, layout.parts[:, 2].copy(), op.operand.signed
 
 
 def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:

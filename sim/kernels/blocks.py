@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from sim.kernels.ir import F32, I32, call, load, loop, machine_code, offset, registers, splat, store
 from sim.kernels.jit import inline
-from sim.kernels.layout import LANES, Layout, arrange
+from sim.kernels.layout import LANES, Layout, arrange_blocks
 
 EXACT = 2**24
 PIXELS = 4
@@ -22,10 +22,7 @@ LEAST_RUN = 32
 
 def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
     """int [KH, KW, C / groups, Cout] -> float32 [parts, blocks, KH * segments, run, 16]."""
-    run = arrange(weights, layout, 1)
-    parts, rows, products, width = run.shape
-    blocks = run.reshape(parts, rows, products, width // LANES, LANES).transpose(0, 3, 1, 2, 4)
-    return blocks.astype(np.float32)
+    return arrange_blocks(weights, layout).astype(np.float32)
 
 
 def _make_tile(pixels: int) -> Any:

@@ -63,22 +63,19 @@ def depthwise_line(x: np.ndarray, n: int, top: int, left: int, stride: int, chan
     tap, row = x.strides[2], x.strides[1]
     corner = x.ctypes.data + n * x.strides[0] + top * row + left * tap + channel
     pixel = stride * tap
+    at_once = PIXELS if columns >= PIXELS else 1
     for first in range(0, count[part], LANES):
         source, weights = corner + first, w.ctypes.data + 2 * (channel + first)
         out = sums.ctypes.data + 4 * first
-        if columns < PIXELS:
-            for j in range(columns):
-                arguments = (source + j * pixel, pixel, row, tap, weights, w.strides[1], w.shape[0], w.shape[1],
-                             out + 4 * j * width, 4 * width)
-                if signed:
-                    _rest_signed(arguments)
-                else:
-                    _rest(arguments)
-        for start in range(0, columns if columns >= PIXELS else 0, PIXELS):
-            j = min(start, columns - PIXELS)
+        for start in range(0, columns, at_once):
+            j = min(start, columns - at_once)  # the last tile begins early enough to end with the line
             arguments = (source + j * pixel, pixel, row, tap, weights, w.strides[1], w.shape[0], w.shape[1],
                          out + 4 * j * width, 4 * width)
-            if signed:
+            if at_once == PIXELS and signed:
                 _full_signed(arguments)
-            else:
+            elif at_once == PIXELS:
                 _full(arguments)
+            elif signed:
+                _rest_signed(arguments)
+            else:
+                _rest(arguments)

@@ -42,3 +42,10 @@ def arrange(weights: np.ndarray, layout: Layout, multiple: int) -> np.ndarray:
         arranged[index, :, : layout.run, :count] = weights[..., first : first + count].reshape(
             rows * layout.segments, layout.run, count)
     return arranged
+
+
+def arrange_blocks(weights: np.ndarray, layout: Layout) -> np.ndarray:
+    """The same as [parts, blocks, KH * segments, run, 16]: one block of channels after the other."""
+    run = arrange(weights, layout, 1)
+    parts, rows, products, width = run.shape
+    return run.reshape(parts, rows, products, width // LANES, LANES).transpose(0, 3, 1, 2, 4)

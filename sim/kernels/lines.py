@@ -4,6 +4,7 @@ A line is one row of an image's outputs, for the channels of one part (layout.py
 kernel path's sums and a requantizer's codes; `specialize` puts the real functions in their place.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from sim.kernels.layout import LANES
 from sim.kernels.replay import PIXELS, replay_block
 
 _line = _codes = replay_block
-_drivers: dict[str, Any] = {}
 
 TOGETHER = 8
 """Lines that share their memory and counters."""
@@ -22,19 +22,18 @@ CLIP, SCREEN, REPLAY = 0, 1, 2
 """Saturation: clip the whole sum once; replay what a screen flags; replay every output."""
 
 
+@cache
 def driver(template: Any, **callees: Any) -> Any:
     """The compiled loop `template` with these functions in it, made once."""
-    name = "_".join([template.__name__.strip("_"), *(callee.__name__.strip("_") for callee in callees.values())])
-    if name not in _drivers:
-        _drivers[name] = specialize(template, name, **{f"_{key}": callee for key, callee in callees.items()})
-    return _drivers[name]
+    name = "_".join([template.__name__, *(callee.__name__.strip("_") for callee in callees.values())])
+    return specialize(template, name, **{f"_{key}": callee for key, callee in callees.items()})
 
 
 def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, spare: Any,
         counts: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
         pad: int) -> None:
-    """Codes -> codes.  `spare` is that of `_wrap`, 0 if nothing can overflow."""
+    """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.  `spare` is that of `_wrap`, 0 for no overflow."""
     images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
@@ -50,26 +49,6 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
                 _wrap(sums.reshape(-1), spare, counts[item])
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
                    skip, n, i, skip_pad, residual, out, pad)
-
-
-def conv_sums(
-        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, spare: Any,
-        counts: np.ndarray, out: np.ndarray) -> None:
-    """Codes -> int32 contents of registers [N, H, W, C] that are wide enough or wrap."""
-    images, rows, columns, _ = out.shape
-    lines = images * rows
-    items = (lines + TOGETHER - 1) // TOGETHER
-    for item in prange(len(parts) * items):
-        part, first = item // items, item % items * TOGETHER
-        sums = np.empty((columns, width), np.int32)
-        if spare > 0:
-            counts[item] = np.int32(0)
-        for line in range(first, min(first + TOGETHER, lines)):
-            n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, sums)
-            if spare > 0:
-                _wrap(sums.reshape(-1), spare, counts[item])
-            _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
 
 
 def conv_saturating_sums(  # noqa: PLR0913
@@ -114,6 +93,14 @@ def conv_saturating_sums(  # noqa: PLR0913
                         replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums, counts[item],
                                      scratch)
             _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
+
+
+@inline
+def keep_sums(  # noqa: PLR0913
+        constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int, skip: np.ndarray,
+        n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
+    """In the place of a requantizer: what the registers hold goes out as it is."""
+    _copy(sums.reshape(columns, width), out[n, i], first, count)
 
 
 @inline

@@ -11,17 +11,14 @@ from llvmlite import ir
 
 from sim.kernels.ir import I8, I16, I32, call, constant, load, loop, machine_code, offset, registers, splat, store
 from sim.kernels.jit import inline
-from sim.kernels.layout import LANES, Layout, arrange
+from sim.kernels.layout import LANES, Layout, arrange_blocks
 
 PIXELS = 8
 
 
 def pack(weights: np.ndarray, layout: Layout, narrow: bool) -> np.ndarray:
     """int [KH, KW, C, Cout] -> int16 or int32 [parts, blocks, KH * segments, run, 16]."""
-    run = arrange(weights, layout, 1)
-    parts, rows, products, width = run.shape
-    blocks = run.reshape(parts, rows, products, width // LANES, LANES).transpose(0, 3, 1, 2, 4)
-    return blocks.astype(np.int16 if narrow else np.int32)
+    return arrange_blocks(weights, layout).astype(np.int16 if narrow else np.int32)
 
 
 def _make_tile(element: Any, every: bool) -> Any:

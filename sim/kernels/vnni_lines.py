@@ -25,26 +25,27 @@ def _tiles(x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra
     at_once = _at_once_16 if width == 16 else _at_once_32 if width == 32 else _at_once_64
     if _has_sevens and width == 32 and columns % 7 == 0:
         at_once = 7
-    if columns < at_once:
-        for j in range(columns):
-            arguments = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra, out + j * step, step)
-            if width == 16:
-                _rest_16(arguments)
-            elif width == 32:
-                _rest_32(arguments)
-            else:
-                _rest_64(arguments)
-    for first in range(0, columns if columns >= at_once else 0, at_once):
+    fills = columns >= at_once
+    at_once = at_once if fills else 1
+    for first in range(0, columns, at_once):
         j = min(first, columns - at_once)
         arguments = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra, out + j * step, step)
         if width == 16:
-            _full_16(arguments)
-        elif width == 32 and at_once == 7:
-            _sevens(arguments)
+            if fills:
+                _full_16(arguments)
+            else:
+                _rest_16(arguments)
         elif width == 32:
-            _full_32(arguments)
-        else:
+            if at_once == 7:
+                _sevens(arguments)
+            elif fills:
+                _full_32(arguments)
+            else:
+                _rest_32(arguments)
+        elif fills:
             _full_64(arguments)
+        else:
+            _rest_64(arguments)
 
 
 def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,

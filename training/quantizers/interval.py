@@ -17,8 +17,6 @@ from training.quantizers.quantizer import Quantizer, Scale, best_interval, bound
 class Interval(Quantizer):
     """Learned intervals of weights and activations, first from the smallest and largest values."""
 
-    summary = "learned intervals of weights and activations (QKD)"
-
     def __init__(self, per_channel: bool = False) -> None:
         self.per_channel = per_channel
 

@@ -28,8 +28,6 @@ from training.quantizers.quantizer import (
 class Lsq(Quantizer):
     """Learned steps of weights and activations, first 2 mean |v| / sqrt(largest code)."""
 
-    summary = "learned step sizes (LSQ)"
-
     def __init__(self, per_channel: bool = False) -> None:
         self.per_channel = per_channel
 

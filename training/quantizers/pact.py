@@ -23,7 +23,6 @@ SAWB_COEFFICIENTS = {2: (3.12, -2.064), 3: (7.509, -6.892), 4: (12.68, -12.80), 
 class Pact(Quantizer):
     """DoReFa's weights, activations with a learned clip, first the largest value."""
 
-    summary = "learned clip of activations (PACT), DoReFa's weights"
     weights: Quantizer = DoReFa()
     decays = True
 
@@ -59,8 +58,6 @@ class Pact(Quantizer):
 
 class Sawb(Pact):
     """Statistics-aware weight binning for the weights, PACT for the activations."""
-
-    summary = "statistics-aware weight binning (SAWB), PACT's activations"
 
     def check(self, bits: int) -> None:
         """The paper fits four widths."""

@@ -20,10 +20,9 @@ class Quantizer:
     """How real values become integer codes, with gradients that pass straight through the rounding.
 
     Learned numbers are parameters of the layer: `weight_parameters` and `activation_parameters` name them, the other methods
-    receive them.  This base class has none.  `summary` says what it is in one line.
+    receive them.  This base class has none.
     """
 
-    summary = ""
     weight_rate, activation_rate = 0.01, 1.0
     """Learning rates of what is learned, as parts of the weights'; those of QKD's recipe."""
     decays = False

@@ -101,9 +101,6 @@ def joint(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     config = lesson.config
     assert lesson.partner is not None
     mine, theirs = lesson.student(pixels), lesson.partner(pixels)
-    hard = weighted_cross_entropy(mine, labels, lesson.weights(pixels, labels, theirs.detach()))
-    taught = F.cross_entropy(theirs, labels)
-    if not lesson.distills:
-        return hard + taught
-    soft = distillation_kl(mine, theirs, config.temperature, config.kl_reduction)
-    return taught + (1.0 - config.kd_weight) * hard + config.kd_weight * soft
+    return F.cross_entropy(theirs, labels) + hinton_loss(
+        mine, theirs if lesson.distills else None, labels, weight=config.kd_weight, temperature=config.temperature,
+        reduction=config.kl_reduction, examples=lesson.weights(pixels, labels, theirs.detach()))

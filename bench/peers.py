@@ -24,7 +24,7 @@ from bench.impls import Peer, peers
 from bench.pool import Pool
 from bench.ratios import Row, add_ratios, summarize
 from sim.command import new_app, run_app
-from sim.kernels.isa import available
+from sim.kernels.isa import choose
 from training.record import provenance, write_json
 from training.tables import write_performance
 
@@ -60,7 +60,7 @@ def main(
     contests = select(measures, peers(), quick)
     rows = measure(contests, rounds or (QUICK_ROUNDS if quick else ROUNDS))
     add_ratios(rows)
-    ratios = summarize(rows, available()[-1])
+    ratios = summarize(rows, choose())
     show(rows, ratios)
     write_json(json_file, {"rows": rows, "ratios": ratios, "quick": quick, **record})
     for path in write_performance(json_file):
@@ -84,7 +84,7 @@ def select(measures: Iterable[str], everyone: Sequence[Peer], quick: bool) -> li
 
 def _takes_part(peer: Peer, what: str, case: Case, quick: bool) -> bool:
     return (what in peer.what and peer.when(case, quick)
-            and (not case.impls or (peer.impl in case.impls and peer.isa in ("", available()[-1]))))
+            and (not case.impls or (peer.impl in case.impls and peer.isa in ("", choose()))))
 
 
 def measure(contests: Sequence[Contest], rounds: int) -> list[Row]:

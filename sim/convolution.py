@@ -14,12 +14,23 @@ import numpy as np
 
 from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
-from sim.kernels import blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
+from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.ir import aligned
-from sim.kernels.isa import AVX_VNNI, PLAIN, PORTABLE, VNNI
+from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
 from sim.kernels.layout import Layout, divide
-from sim.kernels.lines import CLIP, REPLAY, SCREEN, TOGETHER, conv_codes, conv_saturating_sums, driver, keep_sums
+from sim.kernels.lines import (
+    CLIP,
+    REPLAY,
+    SCREEN,
+    TOGETHER,
+    conv_codes,
+    conv_saturating_sums,
+    depart,
+    driver,
+    keep_sums,
+    stay,
+)
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 
 if TYPE_CHECKING:
@@ -31,11 +42,20 @@ WRAP_SPAN = 64
 
 @dataclass(frozen=True)
 class _Path:
-    """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called."""
+    """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
+
+    `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.
+    """
 
     layout: Callable[["ConvOp"], Layout | None]
     operands: Callable[["ConvOp", np.ndarray, Layout], tuple[Any, ...]]
     line: Callable[..., None]
+    enter: Callable[..., Any] = stay
+    leave: Callable[..., None] = depart
+
+    def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
+        """The compiled loop `template` over lines of this path."""
+        return driver(template, enter=self.enter, line=self.line, leave=self.leave, **callees)
 
 
 class Convolution:
@@ -70,11 +90,11 @@ class Convolution:
         common = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands)
         if self._saturation is not None and self.register is not None:
             counts = np.empty((self._items(sums), layout.width), np.int32)
-            driver(conv_saturating_sums, line=self._path.line)(
+            self._path.run(conv_saturating_sums)(
                 *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), counts, sums)
         else:
             counts = self._counters(sums)
-            driver(conv_codes, line=self._path.line, codes=keep_sums)(
+            self._path.run(conv_codes, codes=keep_sums)(
                 *common, self._wrap, counts, (), 1, *residual_arguments(None), sums, 0)
         return sums, self._totals(counts)
 
@@ -102,7 +122,7 @@ class Convolution:
         assert self._path is not None
         is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
-        run = driver(conv_codes, line=self._path.line, codes=op.requant.line)
+        run = self._path.run(conv_codes, codes=op.requant.line)
         return run, op.requant.line_arguments(op.format, repeat), repeat
 
     @cached_property
@@ -254,13 +274,29 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, op.operand.signed
 
 
+def _amx_layout(op: "ConvOp") -> Layout | None:
+    return divide(op.weights, op.groups, 64) if vnni.fits(op.weights) else None
+
+
+def _amx_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    packed = aligned(amx.pack(weights, layout))
+    _, planes, rows, chunks = packed.shape[:4]
+    pixels = amx_lines.pixels_of(op.shape[1])
+    shape = (planes, rows // layout.segments, layout.segments, chunks)
+    return packed, *shape, pixels, op.operand.signed, aligned(amx.config(pixels))
+
+
 _DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
 _DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.depthwise_vnni_line)
 _BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
+_AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
+_AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
     AVX_VNNI: (_DEPTHWISE, _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI]), _BLOCKS),
+    AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _AMX, _BLOCKS),
+    AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),
     VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]), _BLOCKS),
 }
 """For each instruction set its paths, the first that can run a convolution does."""

@@ -1,17 +1,30 @@
 """Which inner loops this processor can run.
 
 `BITTRUE_ISA` forces one: portable (vectors of any processor), avxvnni (256-bit dot products: AVX-VNNI, or AVX512-VNNI with
-VL) or vnni (512-bit ones: AVX512-VNNI).  Register tiles cannot be interpreted: without a compiler there are the plain
-loops only, which tests can ask for by the name plain, too.
+VL), vnni (512-bit ones: AVX512-VNNI) or amx (tiles: AMX-INT8, once it is proven here, see `is_proven`).  The tests run
+plain (plain loops, the only ones that can be interpreted) and amx-emulated (tiles in memory, slow) on any processor, too.
 """
 
+import ctypes
 import os
+import platform
+import subprocess
+import sys
+from functools import cache
 
 import llvmlite.binding
 import numba
 
-PLAIN, PORTABLE, AVX_VNNI, VNNI = "plain", "portable", "avxvnni", "vnni"
+from sim.files import write_text_atomically
+from sim.kernels.jit import CACHE_FOLDER
+
+PLAIN, PORTABLE, AVX_VNNI, VNNI, AMX, AMX_EMULATED = "plain", "portable", "avxvnni", "vnni", "amx", "amx-emulated"
 INTERPRETED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+NEEDS_PROOF = (AMX,)
+"""Not run where they were written."""
+PROOF_SECONDS = 600
+
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
 def available() -> tuple[str, ...]:
@@ -21,12 +34,53 @@ def available() -> tuple[str, ...]:
     features = llvmlite.binding.get_host_cpu_features()
     wide = features.get("avx512vnni", False) and features.get("avx512bw", False)
     narrow = features.get("avxvnni", False) or (wide and features.get("avx512vl", False))
-    return (PORTABLE, *([AVX_VNNI] if narrow else []), *([VNNI] if wide else []))
+    tiles = wide and features.get("amx-tile", False) and features.get("amx-int8", False) and _may_use_tiles()
+    found = {PORTABLE: True, AVX_VNNI: narrow, VNNI: wide, AMX: tiles}
+    return tuple(name for name, is_there in found.items() if is_there)
+
+
+def runnable() -> tuple[str, ...]:
+    """What BITTRUE_ISA may name: the plain loops first, then those available, then the emulation."""
+    return (PLAIN,) if INTERPRETED else (PLAIN, *available(), AMX_EMULATED)
 
 
 def choose() -> str:
-    """The fastest available one, or the one that BITTRUE_ISA names.  Raises ValueError if that is not to be had."""
+    """The fastest available one that needs no proof or has it; or the one that BITTRUE_ISA names.
+
+    Raises ValueError if that is not to be had.
+    """
     wanted = os.environ.get("BITTRUE_ISA", "")
-    if wanted and wanted not in available() and not INTERPRETED:
+    if INTERPRETED:
+        return PLAIN
+    if not wanted:
+        return next(name for name in reversed(available()) if name not in NEEDS_PROOF or is_proven(name))
+    if wanted not in runnable():
         raise ValueError(f"BITTRUE_ISA: {wanted!r} is not available here, choose one of {', '.join(available())}")
-    return wanted if wanted in available() else available()[-1]
+    return wanted
+
+
+def is_proven(isa: str) -> bool:
+    """Whether `python -m sim.proof` found nothing on this processor; it runs once for each version of sim's sources.
+
+    False where its outcome cannot be kept.
+    """
+    if CACHE_FOLDER is None:
+        return False
+    outcome = CACHE_FOLDER / f"{isa}.proof"
+    if not outcome.exists():
+        print(f"proving the {isa} kernels on this processor, once", file=sys.stderr, flush=True)
+        try:
+            done = subprocess.run([sys.executable, "-m", "sim.proof", isa], capture_output=True, text=True,
+                                  timeout=PROOF_SECONDS, check=False)
+            write_text_atomically(outcome, f"{done.returncode}\n{done.stdout}{done.stderr}")
+        except subprocess.TimeoutExpired as error:
+            write_text_atomically(outcome, f"-1\n{error}\n")
+    return outcome.read_text().startswith("0\n")
+
+
+@cache
+def _may_use_tiles() -> bool:
+    """Linux gives the tile registers, 8 KiB for each thread, to processes that ask for them."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)

@@ -30,8 +30,8 @@ def source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _prepare_cache() -> bool:
-    """Point numba to the folder of this digest; False if no folder can be written."""
+def _prepare_cache() -> Path | None:
+    """Point numba to the folder of this digest; None if no folder can be written."""
     base = Path(os.environ.get("BITTRUE_CACHE_DIR") or
                 Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bittrue")
     folder = base / source_digest()
@@ -40,25 +40,26 @@ def _prepare_cache() -> bool:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, RuntimeError):
-        return False
+        return None
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-    return True
+    return folder
 
 
-_CACHE = _prepare_cache()
+CACHE_FOLDER = _prepare_cache()
+"""Whatever belongs to this digest may lie there."""
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop: parallel where it says prange, IEEE arithmetic as written, no silent fast math."""
     compiled: Callable[..., Any] = numba.njit(
-        parallel=True, fastmath=False, error_model="numpy", nogil=True, cache=_CACHE)(function)
+        parallel=True, fastmath=False, error_model="numpy", nogil=True, cache=CACHE_FOLDER is not None)(function)
     return compiled
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a scalar helper that kernels call."""
     compiled: Callable[..., Any] = numba.njit(
-        fastmath=False, error_model="numpy", nogil=True, cache=_CACHE)(function)
+        fastmath=False, error_model="numpy", nogil=True, cache=CACHE_FOLDER is not None)(function)
     return compiled
 
 

@@ -1,7 +1,8 @@
 """Loops over the lines of convolutions: sums, then what the register does with them, then codes, while they are in cache.
 
 A line is one row of an image's outputs, for the channels of one part (layout.py).  `_line` and `_codes` stand for a
-kernel path's sums and a requantizer's codes; `specialize` puts the real functions in their place.
+kernel path's sums and a requantizer's codes, `_enter` and `_leave` for what a thread does before and after some lines;
+`specialize` puts the real functions in their place.
 """
 
 from functools import cache
@@ -14,7 +15,7 @@ from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 from sim.kernels.replay import PIXELS, replay_block
 
-_line = _codes = replay_block
+_line = _codes = _enter = _leave = replay_block
 
 TOGETHER = 8
 """Lines that share their memory and counters."""
@@ -42,13 +43,15 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         sums = np.empty((columns, width), np.int32)
         if spare > 0:
             counts[item] = np.int32(0)
+        mine = _enter(operands)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, sums)
+            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, sums)
             if spare > 0:
                 _wrap(sums.reshape(-1), spare, counts[item])
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
                    skip, n, i, skip_pad, residual, out, pad)
+        _leave(mine)
 
 
 def conv_saturating_sums(  # noqa: PLR0913
@@ -70,17 +73,18 @@ def conv_saturating_sums(  # noqa: PLR0913
         pixels, addresses = np.empty(columns, np.int64), np.empty(columns + PIXELS, np.int64)
         scratch = np.empty((2, PIXELS, LANES), np.int32)
         counts[item] = np.int32(0)
+        mine, mine_positive, mine_negative = _enter(operands), _enter(positive), _enter(negative)
         for line in range(start, min(start + TOGETHER, lines)):
             n, i = line // rows, line % rows
             top = i * stride + corner
             if mode == CLIP or risky[part] == 0:
-                _line(x, n, top, corner, stride, parts[part, 0], part, operands, sums)
+                _line(x, n, top, corner, stride, parts[part, 0], part, mine, sums)
                 if risky[part]:
                     _clip(sums, low, high, counts[item])
             else:
                 if mode == SCREEN:
-                    _line(x, n, top, corner, stride, parts[part, 0], part, positive, sums)
-                    _line(x, n, top, corner, stride, parts[part, 0], part, negative, below)
+                    _line(x, n, top, corner, stride, parts[part, 0], part, mine_positive, sums)
+                    _line(x, n, top, corner, stride, parts[part, 0], part, mine_negative, below)
                 first = x.ctypes.data + n * x.strides[0] + top * row + corner * x.strides[2]
                 for block in range(width // LANES):
                     flagged = 0
@@ -93,6 +97,18 @@ def conv_saturating_sums(  # noqa: PLR0913
                         replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums, counts[item],
                                      scratch)
             _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
+        _leave(mine)
+
+
+@inline
+def stay(operands: Any) -> Any:
+    """In the place of `_enter`: nothing to prepare."""
+    return operands
+
+
+@inline
+def depart(operands: Any) -> None:
+    """In the place of `_leave`: nothing to undo."""
 
 
 @inline

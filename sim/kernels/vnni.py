@@ -28,21 +28,29 @@ def fits(weights: np.ndarray) -> bool:
     return bool(weights.min(initial=0) >= -(1 << 14) and weights.max(initial=0) < (1 << 14) - 64)
 
 
-def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
-    """int [KH, KW, C / groups, Cout] -> int8 [parts, planes, KH * segments, quads, width, 4]."""
-    run = arrange(weights, layout, QUAD)
-    parts, rows, padded, width = run.shape
-    split = run.reshape(parts, rows, padded // QUAD, QUAD, width).transpose(0, 1, 2, 4, 3)
+def byte_planes(weights: np.ndarray) -> np.ndarray:
+    """int [parts, ...] -> int8 [parts, planes, ...]: one plane if all fit a byte, else the high and the low one.
+
+    Raises ValueError for weights that two planes cannot hold.
+    """
     if weights.min(initial=0) >= -128 and weights.max(initial=0) <= 127:
-        planes = [split]
+        planes = [weights]
     else:
         half = 1 << (PLANE_SHIFT - 1)
-        low = ((split + half) & ((1 << PLANE_SHIFT) - 1)) - half
-        planes = [(split - low) >> PLANE_SHIFT, low]
-    packed = np.stack(planes, axis=1)
-    if packed.min(initial=0) < -128 or packed.max(initial=0) > 127:
+        low = ((weights + half) & ((1 << PLANE_SHIFT) - 1)) - half
+        planes = [(weights - low) >> PLANE_SHIFT, low]
+    stacked = np.stack(planes, axis=1)
+    if stacked.min(initial=0) < -128 or stacked.max(initial=0) > 127:
         raise ValueError("weights of more than 15 bits have no byte planes")
-    return packed.astype(np.int8)
+    return stacked.astype(np.int8)
+
+
+def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
+    """int [KH, KW, C / groups, Cout] -> int8 [parts, planes, KH * segments, quads, width, 4]."""
+    planes = byte_planes(arrange(weights, layout, QUAD))
+    parts, count, rows, padded, width = planes.shape
+    split = planes.reshape(parts, count, rows, padded // QUAD, QUAD, width)
+    return np.ascontiguousarray(split.transpose(0, 1, 2, 3, 5, 4))
 
 
 def surplus(weights: np.ndarray, layout: Layout, signed: bool) -> np.ndarray:

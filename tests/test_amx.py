@@ -1,0 +1,98 @@
+"""AMX on machines without it: the emulation runs in test_simulator.py, here are the instructions and who may use them."""
+
+import subprocess
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from sim import proof
+from sim.kernels import amx, isa
+
+pytestmark = pytest.mark.skipif(isa.INTERPRETED, reason="nothing is compiled there")
+ARGUMENTS = 13
+
+
+@pytest.fixture(scope="module")
+def sapphire_rapids():
+    """A compiler for the first processor that has tiles; other machines than x86 have none such."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        return llvm.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(cpu="sapphirerapids", opt=3)
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("tiles", "blocks"), [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2), (1, 4)])
+def test_tile__is_the_instructions_of_the_processor(monkeypatch, sapphire_rapids, tiles, blocks, signed):
+    monkeypatch.setattr(amx, "machine_code", lambda count, emit: emit)
+    module, word = ir.Module(), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * ARGUMENTS), "tile")
+    builder = ir.IRBuilder(function.append_basic_block())
+    amx.make_configure()(builder, function.args[:1])
+    amx.make_tile(amx.Processor(), tiles, blocks, signed)(builder, function.args)
+    amx.make_release()(builder, [])
+    builder.ret_void()
+    lines = [line.split() for line in sapphire_rapids.emit_assembly(llvm.parse_assembly(str(module))).splitlines()]
+    count = {name: sum(line[:1] == [name] for line in lines)
+             for name in ("ldtilecfg", "tilerelease", "tilezero", "tileloadd", "tilestored", "tdpbusd", "tdpbssd")}
+    products = tiles * blocks
+    assert count == {"ldtilecfg": 1, "tilerelease": 1, "tilezero": products, "tilestored": products,
+                     "tileloadd": products + tiles + blocks, "tdpbssd" if signed else "tdpbusd": products,
+                     "tdpbusd" if signed else "tdpbssd": 0}
+    totals = {line[-1] for line in lines if line[:1] in (["tdpbusd"], ["tdpbssd"])}
+    assert totals == {f"%tmm{number}" for number in range(products)}
+
+
+@pytest.mark.parametrize("pixels", [1, 7, 16])
+def test_config__is_what_the_manual_says(pixels):
+    memory = amx.config(pixels).tolist()
+    assert memory[:2] == [1, 0]  # palette, start row
+    assert memory[2:16] == [0] * 14
+    assert memory[16:32] == [64, 0] * 8  # bytes of a row, little-endian
+    assert memory[32:48] == [0] * 16
+    assert memory[48:56] == [pixels] * 6 + [16] * 2
+    assert memory[56:] == [0] * 8
+
+
+def test_proof__of_the_emulation_and_of_wrong_kernels(monkeypatch):
+    monkeypatch.setattr(proof, "available", isa.runnable)
+    assert "20 convolutions, 0 of" in proof.prove(isa.AMX_EMULATED, 20)
+    right = amx.pack
+    monkeypatch.setattr(amx, "pack", lambda weights, layout: right(weights, layout)[..., ::-1].copy())
+    with pytest.raises(proof.ProofError, match=r"amx-emulated: \d+ of \d+ sums"):
+        proof.prove(isa.AMX_EMULATED, 20)
+
+
+def test_proof__covers_every_kind_of_convolution():
+    ops = [op for op, _ in proof.convolutions(proof.CASES)]
+    columns = {op.shape[1] for op in ops}
+    assert {-(-op.shape[2] // op.groups // 16) > 1 for op in ops} == {True, False}
+    assert min(columns) == 1
+    assert max(columns) > 64
+    assert {op.groups > 1 for op in ops} == {op.operand.signed for op in ops} == {True, False}
+    assert {np.abs(op.weights).max() > 128 for op in ops} == {True, False}
+    accumulators = {(op.accumulator.bits, op.accumulator.overflow) for op in ops}
+    assert accumulators == {(None, "wrap"), (12, "wrap"), (12, "saturate")}
+
+
+@pytest.mark.parametrize(("status", "proven"), [(0, True), (1, False), (-4, False)])  # right, wrong, killed by SIGILL
+def test_unproven_kernels__are_taken_only_after_the_proof_which_runs_once(monkeypatch, tmp_path, status, proven):
+    calls = []
+
+    def run(command, **_):
+        calls.append(command[1:])
+        return subprocess.CompletedProcess(command, status, "0 differ\n", "")
+
+    monkeypatch.delenv("BITTRUE_ISA", raising=False)
+    monkeypatch.setattr(isa, "CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr(isa, "available", lambda: (isa.PORTABLE, isa.VNNI, isa.AMX))
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(2):
+        assert isa.choose() == (isa.AMX if proven else isa.VNNI)
+    assert calls == [["-m", "sim.proof", "amx"]]
+    monkeypatch.setenv("BITTRUE_ISA", "amx")
+    assert isa.choose() == isa.AMX

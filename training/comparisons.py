@@ -1,7 +1,8 @@
 """Which differences between runs exceed noise: paired over seeds, because runs of one seed share data order and teacher."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,34 @@ LEVEL = 0.95
 REFERENCES = ("individual", "skip-level")
 """Every scheme is compared with training alone, and with the plainest way of distilling from a float network."""
 DIGITS = "digits"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What changing an option asks; what its source says, and how it expects the changed runs: "worse", "better" or ""."""
+
+    title: str
+    source: str
+    expects: str = ""
+
+
+ABLATIONS: Mapping[tuple[str, str], Ablation] = MappingProxyType({
+    ("qkd", "phases"): Ablation("phases left out", "QKD trains in all three phases", "worse"),
+    ("qkd", "fixed-teacher"): Ablation("a teacher that does not learn", "QKD's teacher learns while co-studying", "worse"),
+    ("qkd", "teacher-width"): Ablation("a teacher of twice the channels", "QKD takes larger teachers", "better"),
+    ("speq", "u"): Ablation("how often the teacher's layers are precise", "SPEQ's good range is 0.4 to 0.6", "worse"),
+    ("speq", "high-bits"): Ablation("the teacher's high precision", "SPEQ takes 8 bits", "worse"),
+    ("speq", "candidates"): Ablation("any width instead of two", "SPEQ finds two widths better by 0.2 points", "worse"),
+    ("speq", "self-distillation"): Ablation("KL instead of the cosine", "SPEQ prefers the cosine", "worse"),
+    ("speq", "teacher-statistics"): Ablation(
+        "whose statistics normalize the teacher", "No source says; the default is ours"),
+    ("skip-level", "drop-kd-after"): Ablation(
+        "soft labels dropped late", "An open question of the teacher-assistant report"),
+    ("skip-level", "hard-example-weight"): Ablation(
+        "hard examples count more", "An open question of the teacher-assistant report"),
+    ("skip-level", "quantizer"): Ablation("other quantizers than DoReFa", "No source compares them in this scheme"),
+})
+"""By scheme and the first option changed.  One that is not here has a table all the same."""
 
 
 def changes_of(config: Mapping[str, Any]) -> str:
@@ -76,15 +105,22 @@ def ablation_rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
                "command": group["command"].iloc[0]}
 
 
-def sentence(rows: pd.DataFrame) -> str:
-    """What the ablations of one scheme show."""
-    said = {word: rows[rows["verdict"] == word] for word in ("better", "worse")}
-    parts = [f"{word}: " + ", ".join(f"{row.change} ({row.difference:+.2f})" for row in chosen.itertuples())
-             for word, chosen in said.items() if len(chosen)]
-    rest = len(rows) - sum(map(len, said.values()))
-    if not parts:
-        return f"None of the {len(rows)} changes differs beyond noise."
-    return f"Beyond noise, {'; '.join(parts)}. The other {rest} stay within noise."
+def sentence(rows: pd.DataFrame, ablation: Ablation) -> str:
+    """What one ablation shows, beside what its source says."""
+    told = rows[rows["verdict"].isin(["better", "worse"])]
+    found = [f"{change} is {word} by {abs(difference):.2f} points" for change, word, difference in
+             zip(told["change"], told["verdict"], told["difference"], strict=True)]
+    if len(told) < len(rows):
+        found.append("nothing differs beyond noise" if told.empty else "the rest stays within noise")
+    if not ablation.expects:
+        judged = ""
+    elif told.empty:
+        judged = ", which these runs neither confirm nor contradict"
+    elif (told["verdict"] != ablation.expects).any():
+        judged = ", which these runs contradict"
+    else:
+        judged = f", which these runs confirm{' in part' if len(told) < len(rows) else ''}"
+    return f"{ablation.source}{judged}: {'; '.join(found)}."
 
 
 def comparison_table(rows: pd.DataFrame) -> str:
@@ -96,9 +132,10 @@ def comparison_table(rows: pd.DataFrame) -> str:
 
 
 def ablation_table(rows: pd.DataFrame) -> str:
-    """Markdown: one table and sentence for each scheme."""
+    """Markdown: a table and a sentence for each option of each scheme."""
     parts = []
-    for scheme, group in rows.groupby("scheme", sort=False):
+    for (scheme, option), group in rows.groupby(["scheme", rows["change"].str.split(" ").str[0]], sort=False):
+        ablation = ABLATIONS.get((str(scheme), str(option)), Ablation(str(option), "A change of ours"))
         shown = pd.DataFrame({
             "change": group["change"], "bits": group["bits"], "n": group["n"],
             "bit-true %": [f"{a:.2f}" + ("" if pd.isna(d) else f" ± {d:.2f}")
@@ -107,7 +144,7 @@ def ablation_table(rows: pd.DataFrame) -> str:
             "95 % interval": _interval(group), "beyond noise": group["verdict"], "commit": group["commit"],
             "date": group["date"], "hardware": group["hardware"], "command (first seed)": "`" + group["command"] + "`"})
         table = shown.to_markdown(index=False, disable_numparse=True)
-        parts.append(f"## {scheme}\n\n{sentence(group)}\n\n{table}\n")
+        parts.append(f"## {scheme}: {ablation.title}\n\n{sentence(group, ablation)}\n\n{table}\n")
     return "\n".join(parts)
 
 

@@ -118,7 +118,7 @@ def _ablation_jobs() -> tuple[Job, ...]:
            "cs-tu": ("--phases", "cs,tu"), "tu": ("--phases", "tu"), "fixed-teacher": ("--fixed-teacher",),
            "teacher-width-32": ("--teacher-width", "32")}
     speq = {"u-0.1": ("--u", "0.1"), "u-0.3": ("--u", "0.3"), "u-0.7": ("--u", "0.7"), "u-0.9": ("--u", "0.9"),
-            "kl": ("--self-distillation", "kl"), "uniform": ("--candidates", "uniform"),
+            "high-bits-4": ("--high-bits", "4"), "kl": ("--self-distillation", "kl"), "uniform": ("--candidates", "uniform"),
             "running-statistics": ("--teacher-statistics", "running"),
             "shared-statistics": ("--teacher-statistics", "shared")}
     skip = {"drop-kd-after-0.5": ("--drop-kd-after", "0.5"), "hard-examples": ("--hard-example-weight", "1"),
@@ -131,7 +131,7 @@ def _ablation_jobs() -> tuple[Job, ...]:
 SWEEPS: Mapping[str, Sweep] = MappingProxyType({
     "digits": Sweep(("--dataset", "digits"), 5, TEACHER_ASSISTANT_JOBS + _distilled_jobs(),
                     agreement("takd-32-8-4-2") + accumulators("takd-32-8-4-2", 2)),
-    "ablations": Sweep(("--dataset", "digits"), 3, _ablation_jobs()),
+    "ablations": Sweep(("--dataset", "digits"), 5, _ablation_jobs()),
     # equal compute: 12 epochs for the student alone, or 4 for each of three steps
     "cifar10-q75": Sweep(
         ("--dataset", "npz", "--data", "data/cifar10-q75.npz", "--batch", "128", "--lr", "0.1"), 1,

@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from training import comparisons
+from training.schemes import SCHEMES, SchemeOptions
 from training.tables import PLOTS, RESULTS, TableError, make_tables
 
 TABLES = make_tables(RESULTS / "records")
@@ -44,3 +46,28 @@ def test_records__are_of_clean_commits_and_their_own_claims():
 def test_tables__without_records_say_so(tmp_path):
     with pytest.raises(TableError, match="no such folder"):
         make_tables(Path(tmp_path) / "records")
+
+
+ROWS = pd.DataFrame({"change": ["u 0.1", "u 0.9"], "difference": [-1.25, 0.5]})
+
+
+@pytest.mark.parametrize(("verdicts", "expects", "sentence"), [
+    (["within noise", "within noise"], "worse",
+     "S, which these runs neither confirm nor contradict: nothing differs beyond noise."),
+    (["worse", "within noise"], "worse",
+     "S, which these runs confirm in part: u 0.1 is worse by 1.25 points; the rest stays within noise."),
+    (["worse", "better"], "worse",
+     "S, which these runs contradict: u 0.1 is worse by 1.25 points; u 0.9 is better by 0.50 points."),
+    (["worse", "one seed"], "", "S: u 0.1 is worse by 1.25 points; the rest stays within noise."),
+])
+def test_ablation__says_what_it_shows_beside_its_source(verdicts, expects, sentence):
+    rows = ROWS.assign(verdict=verdicts)
+    assert comparisons.sentence(rows, comparisons.Ablation("", "S", expects)) == sentence
+
+
+def test_ablations__are_of_schemes_and_options_that_exist():
+    for scheme, option in comparisons.ABLATIONS:
+        assert scheme in SCHEMES
+        assert option == "quantizer" or hasattr(SchemeOptions, option.replace("-", "_"))
+    shown = {line[3:] for line in TABLES["ablations.md"].splitlines() if line.startswith("## ")}
+    assert shown == {f"{scheme}: {ablation.title}" for (scheme, _), ablation in comparisons.ABLATIONS.items()}

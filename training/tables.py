@@ -273,7 +273,8 @@ TABLES: Mapping[str, tuple[RowsOf, tuple[str, str], dict[str, Any]]] = MappingPr
     "ablations": (changed_rows, (
         "Ablations",
         "One change of a scheme at a time, on digits, against the scheme unchanged and paired over seeds as in "
-        "`comparisons.md`; with few seeds only large differences can exceed noise."),
+        "`comparisons.md`; with few seeds only large differences can exceed noise, and of so many changes one or two that "
+        "change nothing would."),
         {"sort": ["scheme", "bits", "change"], "summary": ablation_table}),
     "performance": (run_rows, (TITLE, NOTE), {"sort": ["number"], "summary": performance_table}),
 })

@@ -36,9 +36,6 @@ from sim.requantizers.requantizer import repeat_of, residual_arguments
 if TYPE_CHECKING:
     from sim.program import ConvOp
 
-WRAP_SPAN = 64
-"""Overflow counters of a line, for as many neighboring pixels as fit."""
-
 
 @dataclass(frozen=True)
 class _Path:
@@ -135,22 +132,17 @@ class Convolution:
         return len(self._layout.parts) * -(-len(result) * self.op.shape[0] // TOGETHER)
 
     def _counters(self, result: np.ndarray) -> np.ndarray:
-        """Room for the counts of some lines, of several pixels side by side."""
+        """Room for the counts of some lines."""
         assert self._layout is not None
-        if self.register is None:
-            return np.empty((0, 0), np.int32)
-        together = max(1, WRAP_SPAN // self._layout.width)
-        together = together if self.op.shape[1] % together == 0 else 1
-        return np.empty((self._items(result), together * self._layout.width), np.int32)
+        return np.empty((self._items(result), self._layout.width) if self.register is not None else (0, 0), np.int32)
 
     def _totals(self, counts: np.ndarray) -> np.ndarray | None:
         """Counts per channel of all lines."""
         if not len(counts):
             return None
         assert self._layout is not None
-        parts, width = self._layout.parts, self._layout.width
-        by_line = counts.reshape(len(parts), -1, counts.shape[1]).sum(1, dtype=np.int64)
-        by_part = by_line.reshape(len(parts), -1, width).sum(1)
+        parts = self._layout.parts
+        by_part = counts.reshape(len(parts), -1, counts.shape[1]).sum(1, dtype=np.int64)
         totals = np.zeros(self.op.shape[2], np.int64)
         for (_, first, count), row in zip(parts, by_part, strict=True):
             totals[first : first + count] = row[:count]

@@ -14,8 +14,10 @@ from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableO
 
 MOST_THRESHOLDS = 16
 """Comparisons of whole registers beat looking up code by code up to about so many."""
-WORKING_SET = 1 << 20
-"""Bytes of sums that a chunk of images may have in its largest layer: they are read again while in cache."""
+WORKING_SET = 2 << 20
+"""Codes that a chunk of images may have in its largest layer: they are read again while in cache."""
+MOST_IMAGES = 128
+"""Of a chunk: more would not hide the calls any better."""
 
 
 class Machine:
@@ -33,8 +35,8 @@ class Machine:
         self._convolutions = {op.name: Convolution(op, self.isa) for op in program.convolutions}
         self._steps = {op.name: _thresholds(op.table) for op in program.ops if isinstance(op, TableOp)}
         self._pads = _borders(program)
-        largest = max(op.shape[0] * op.shape[1] * op.shape[2] * 4 for op in program.ops)
-        self._chunk = max(1, min(64, WORKING_SET // largest))
+        largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
+        self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
         self._buffers: dict[str, Padded] = {}
 
     def reset(self) -> None:
@@ -158,12 +160,13 @@ _STEPS: Mapping[type[Op], Callable[[Machine, Any, np.ndarray, Mapping[str, Padde
 
 
 def _thresholds(table: np.ndarray) -> np.ndarray | None:
-    """The codes above which a table of bytes takes its steps; None if it descends or has too many."""
+    """The codes above which a table of bytes takes its steps, [rows, 8]; None if it descends or has too many."""
     wide = table.astype(np.int64)
     steps = wide[1:] - wide[:-1]
     if table.dtype != np.uint8 or len(table) > 256 or steps.min(initial=0) < 0 or steps.sum() > MOST_THRESHOLDS:
         return None
-    return np.repeat(np.arange(len(steps)), steps).astype(np.uint8)
+    above = np.repeat(np.arange(len(steps)), steps)
+    return np.pad(above, (0, -len(above) % 8), constant_values=255).astype(np.uint8).reshape(-1, 8)
 
 
 def _borders(program: Program) -> dict[str, int]:

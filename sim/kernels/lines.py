@@ -14,6 +14,7 @@ from numba import prange
 from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 from sim.kernels.replay import PIXELS, replay_block
+from sim.kernels.wrap import wrap_line
 
 _line = _codes = _enter = _leave = replay_block
 
@@ -34,7 +35,7 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, spare: Any,
         counts: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
         pad: int) -> None:
-    """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.  `spare` is that of `_wrap`, 0 for no overflow."""
+    """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.  `spare` is wrap_line's, 0 for no overflow."""
     images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
@@ -48,7 +49,7 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, sums)
             if spare > 0:
-                _wrap(sums.reshape(-1), spare, counts[item])
+                wrap_line(sums, spare, counts[item])
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
                    skip, n, i, skip_pad, residual, out, pad)
         _leave(mine)
@@ -146,28 +147,6 @@ def _clip(sums: np.ndarray, low: Any, high: Any, counts: np.ndarray) -> None:
             bounded = min(max(sums[j, c], low), high)
             counts[c] += np.int32(bounded != sums[j, c])
             sums[j, c] = bounded
-
-
-@inline
-def _wrap(sums: np.ndarray, spare: Any, counts: np.ndarray) -> None:
-    """Reduce exact sums to the two's complement of a register that has `spare` bits less than int32, in place.
-
-    Wrapping is a ring homomorphism: one reduction of the exact sum equals wrapping after every addition (contract C7).
-    `counts` int32 [a whole number of pixels] counts what did not fit; lines in which all fits, most of them, are only read.
-    """
-    half = np.int32(1) << np.int32(31 - spare)
-    outside = np.int32(0)
-    for k in range(len(sums)):
-        outside |= np.int32(sums[k] + half)  # fits int32: a limited register is narrower than what sums can reach
-    if outside >> np.int32(32 - spare) == 0:
-        return
-    span = len(counts)
-    for start in range(0, len(sums), span):
-        line = sums[start : start + span]
-        for c in range(span):
-            wrapped = np.int32(np.int32(line[c] << spare) >> spare)
-            counts[c] += np.int32(wrapped != line[c])
-            line[c] = wrapped
 
 
 def requantize(sums: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any,

@@ -236,16 +236,15 @@ def _depthwise_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tu
 
 def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
     is_narrow = op.weights.min(initial=0) >= -128 and op.weights.max(initial=0) <= 127
-    # two outputs share registers, so that a line of one pixel has none to share with
-    is_possible = op.shape[1] > 1 or not depthwise_vnni.is_shared(op.weights.shape[1], op.stride)
+    is_possible = op.shape[1] >= depthwise_vnni.fewest_pixels(op.weights.shape[1], op.stride)
     return _depthwise_layout(op) if is_narrow and is_possible else None
 
 
 def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
     packed = aligned(depthwise_vnni.pack(weights, op.stride))
     extra = vnni.surplus(weights, layout, op.operand.signed)  # parts are whole blocks side by side, as channels are
-    shared = depthwise_vnni.is_shared(op.weights.shape[1], op.stride)
-    return packed, extra, shared, layout.parts[:, 2].copy(), op.operand.signed
+    outputs = depthwise_vnni.outputs_of_pairs(op.weights.shape[1], op.stride)
+    return packed, extra, outputs, layout.parts[:, 2].copy(), op.operand.signed
 
 
 def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
@@ -279,7 +278,7 @@ def _amx_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[An
 
 
 _DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
-_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.depthwise_vnni_line)
+_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE)
 _BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
 _AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)

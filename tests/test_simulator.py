@@ -67,9 +67,9 @@ def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data)
         groups = depth = channels
     elif groups > 1:
         depth, channels = groups * -(-depth // groups), groups * -(-channels // groups)
-    shape = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 40)), depth
+    shape = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 40)), depth
     table = codes(data.draw, (depth, 256), form).astype(form.dtype)
-    side = min(data.draw(st.integers(1, 3)), *shape[:2])
+    side = min(data.draw(st.sampled_from([1, 2, 3, 3, 4, 5])), *shape[:2])
     stride, padding = data.draw(st.integers(1, 2)), data.draw(st.integers(0, 2))
     weight_format = IntFormat(data.draw(st.sampled_from([2, 3, 8, 9, 13, 15])), signed=True)
     weights = codes(data.draw, (side, side, depth // groups, channels), weight_format).astype(np.int32)

@@ -1,8 +1,9 @@
 """Depthwise convolutions through vpdpbusd, 16 channels of a few pixels at once, where there is AVX512-VNNI.
 
-The instruction sums 4 neighboring bytes, but 4 taps of one channel lie a pixel apart: 4 pixels of 16 channels are transposed
-in a register.  With windows of up to 3 columns and stride 1 the same 4 pixels serve two outputs, the second one with its
-weights moved by one tap.
+The instruction sums 4 neighboring bytes, but 4 taps of one channel lie a pixel apart: the bytes of 4 pixels are transposed.
+Windows of up to 3 columns and stride 1, or 4 columns and stride 2, begin with every pair of pixels: each pair is loaded once
+and is the second half of one transposition and the first of the next.  With stride 1 one transposition serves two outputs,
+the second one with its weights moved by one tap.  Other windows transpose for each output and group of 4 taps.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I8, I32, call, load, loop, machine_code, offset, registers, store
-from sim.kernels.jit import inline
+from sim.kernels.ir import I8, I32, I64, call, constant, load, loop, machine_code, offset, registers, store
+from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 
 TAPS = 4
@@ -20,9 +21,14 @@ PIXELS = 4
 _BYTES = LANES * TAPS
 
 
-def is_shared(columns: int, stride: int) -> bool:
-    """Whether 4 transposed pixels serve two outputs."""
-    return stride == 1 and columns < TAPS
+def outputs_of_pairs(columns: int, stride: int) -> int:
+    """How many outputs the transposed bytes of two pairs of pixels serve; 0 where windows do not begin with pairs."""
+    return 2 if stride == 1 and columns < TAPS else 1 if stride == 2 and columns <= TAPS else 0
+
+
+def fewest_pixels(columns: int, stride: int) -> int:
+    """Outputs that a line must have."""
+    return 2 * outputs_of_pairs(columns, stride) or 1
 
 
 def pack(weights: np.ndarray, stride: int) -> np.ndarray:
@@ -31,7 +37,7 @@ def pack(weights: np.ndarray, stride: int) -> np.ndarray:
     Where two outputs share 4 pixels the groups are the weights of the first and of the second.
     """
     rows, columns, _, channels = weights.shape
-    shared = is_shared(columns, stride)
+    shared = outputs_of_pairs(columns, stride) == 2
     groups = 2 if shared else -(-columns // TAPS)
     packed = np.zeros((rows, groups * TAPS, -(-channels // LANES) * LANES), np.int8)
     for start in (0, TAPS + 1) if shared else (0,):
@@ -40,13 +46,60 @@ def pack(weights: np.ndarray, stride: int) -> np.ndarray:
     return np.ascontiguousarray(blocks)
 
 
-def _make_tile(pixels: int, shared: bool, signed: bool) -> Any:
+def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool) -> Any:
+    """tile((x, tap_stride, row_stride, w, w_block_stride, rows, surplus, out, out_stride)): sums of blocks of 16 channels.
+
+    `quads` times two neighboring pairs of pixels serve `outputs` outputs each.  `x` are bytes, `w` int8
+    [rows, outputs, 16, 4] for each block, `surplus` and `out` int32.
+    """
+    words = ir.VectorType(I32, LANES)
+    channels = blocks * LANES
+    codes = ir.VectorType(I8, channels)
+    concatenate = ir.Constant(ir.VectorType(I32, 2 * channels), list(range(2 * channels)))
+    transpose = [ir.Constant(ir.VectorType(I32, _BYTES), [tap * channels + b * LANES + lane for lane in range(LANES)
+                                                          for tap in range(TAPS)]) for b in range(blocks)]
+
+    def emit(builder: Any, arguments: Sequence[Any]) -> None:
+        x, tap_stride, row_stride, w, w_block_stride, rows, surplus, out, out_stride = arguments
+        sums = registers(builder, words, quads * outputs, blocks)
+
+        def pair(at: Any, number: int) -> Any:
+            first, second = (load(builder, offset(builder, at, 2 * number + k, tap_stride), codes, 1) for k in (0, 1))
+            both = builder.shuffle_vector(first, second, concatenate)
+            return builder.xor(both, ir.Constant(both.type, [-128] * 2 * channels)) if signed else both
+
+        with loop(builder, rows) as row:
+            x_row, w_row = offset(builder, x, row.index, row_stride), offset(builder, w, row.index, outputs * _BYTES)
+            weights = [[load(builder, offset(builder, offset(builder, w_row, b, w_block_stride), k, _BYTES), words, _BYTES)
+                        for b in range(blocks)] for k in range(outputs)]
+            before = pair(x_row, 0)
+            for q in range(quads):
+                after = pair(x_row, q + 1)
+                for b in range(blocks):
+                    quad = builder.bitcast(builder.shuffle_vector(before, after, transpose[b]), words)
+                    for k in range(outputs):
+                        register = sums[q * outputs + k][b]
+                        builder.store(_dot(builder, builder.load(register), quad, weights[k][b]), register)
+                before = after
+        for b in range(blocks):
+            extra = load(builder, offset(builder, surplus, b, _BYTES), words, 4)
+            for p in range(quads * outputs):
+                at = offset(builder, offset(builder, out, p, out_stride), b, _BYTES)
+                store(builder, builder.sub(builder.load(sums[p][b]), extra), at, 4)
+
+    return machine_code(9, emit)
+
+
+def _dot(builder: Any, total: Any, quads: Any, weights: Any) -> Any:
+    return call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, [total, quads, weights])
+
+
+def _make_apart(pixels: int, signed: bool) -> Any:
     """tile((x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, out, out_stride)): sums of 16 channels.
 
     `x` are bytes, `w` int8 [rows, groups, 16, 4], `surplus` and `out` int32.
     """
     codes, words = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES)
-    together = 2 if shared else 1
 
     def transposed(builder: Any, address: Any, tap_stride: Any) -> Any:
         """The bytes of 4 pixels, those of a channel side by side."""
@@ -62,24 +115,18 @@ def _make_tile(pixels: int, shared: bool, signed: bool) -> Any:
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
         x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, out, out_stride = arguments
         sums = registers(builder, words, pixels)
-        position = registers(builder, ir.IntType(64))
+        position = registers(builder, I64)
         builder.store(w, position)
-
-        def add(p: int, quads: Any, weights: Any) -> None:
-            total = call(builder, "llvm.x86.avx512.vpdpbusd.512", words, [builder.load(sums[p]), quads, weights])
-            builder.store(total, sums[p])
-
         with loop(builder, rows) as row:
             x_row = offset(builder, x, row.index, row_stride)
-            with loop(builder, 1 if shared else groups) as group:
+            with loop(builder, groups) as group:
                 at = builder.load(position)
-                weights = [load(builder, offset(builder, at, k, _BYTES), words, _BYTES) for k in range(together)]
-                builder.store(offset(builder, at, together, _BYTES), position)
-                first_tap = offset(builder, x_row, builder.mul(group.index, ir.Constant(ir.IntType(64), TAPS)), tap_stride)
-                for p in range(0, pixels, together):
+                weights = load(builder, at, words, _BYTES)
+                builder.store(offset(builder, at, 1, _BYTES), position)
+                first_tap = offset(builder, x_row, builder.mul(group.index, constant(TAPS)), tap_stride)
+                for p, register in enumerate(sums):
                     quads = transposed(builder, offset(builder, first_tap, p, pixel_stride), tap_stride)
-                    for k in range(together):
-                        add(p + k, quads, weights[k])
+                    builder.store(_dot(builder, builder.load(register), quads, weights), register)
         extra = load(builder, surplus, words, 4)
         for p, register in enumerate(sums):
             store(builder, builder.sub(builder.load(register), extra), offset(builder, out, p, out_stride), 4)
@@ -87,49 +134,91 @@ def _make_tile(pixels: int, shared: bool, signed: bool) -> Any:
     return machine_code(10, emit)
 
 
-_shared_4, _shared_2 = _make_tile(4, True, False), _make_tile(2, True, False)
-_shared_4_signed, _shared_2_signed = _make_tile(4, True, True), _make_tile(2, True, True)
-_apart_4, _apart_1 = _make_tile(4, False, False), _make_tile(1, False, False)
-_apart_4_signed, _apart_1_signed = _make_tile(4, False, True), _make_tile(1, False, True)
+_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False)
+_tile_4 = _tile_1 = _make_apart(1, False)
+_outputs = 1
+_pairs_1: Any = _tile_4
+_pairs_1_signed: Any = _tile_4
+_pairs_2: Any = _tile_4
+_pairs_2_signed: Any = _tile_4
+_apart: Any = _tile_4
+_apart_signed: Any = _tile_4
+"""`specialize` puts the real tiles and functions in place of these names: machine code cannot be looked up in a table."""
 
 
-@inline
-def depthwise_vnni_line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int,  # noqa: PLR0912
-                        operands: Any, sums: np.ndarray) -> None:
-    """`sums` int32 [columns, width] of the channels from `channel` on; reads up to 3 pixels and 15 bytes behind a line.
-
-    The last tile begins early enough to end with the line.
-    """
-    w, surplus, shared, count, signed = operands
+def _pairs(x: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, sums: np.ndarray) -> None:
+    """All channels, 32 at once where there are more than 16; the last tile begins early enough to end with the line."""
     columns, width = sums.shape
-    tap, row = x.strides[2], x.strides[1]
-    corner = x.ctypes.data + n * x.strides[0] + top * row + left * tap + channel
-    pixel, step = stride * tap, 4 * width
-    smallest = 2 if shared else 1
-    at_once = PIXELS if columns >= PIXELS else smallest
-    for first in range(0, count[part], LANES):
-        block = (channel + first) // LANES
-        source, out = corner + first, sums.ctypes.data + 4 * first
-        weights, extra = w.ctypes.data + block * w.strides[0], surplus.ctypes.data + 4 * (channel + first)
+    quads = 4 if columns >= 4 * _outputs else 2
+    at_once, pixel, step = quads * _outputs, tap * (3 - _outputs), 4 * width
+    for first in range(0, count, 2 * LANES):
+        weights = w.ctypes.data + first // LANES * w.strides[0]
+        is_double = count - first > LANES
         for start in range(0, columns, at_once):
             j = min(start, columns - at_once)
-            arguments = (source + j * pixel, pixel, row, tap, weights, w.shape[1], w.shape[2], extra, out + j * step, step)
-            if shared and signed:
-                if at_once == PIXELS:
-                    _shared_4_signed(arguments)
+            arguments = (x + first + j * pixel, tap, row, weights, w.strides[0], w.shape[1], surplus + 4 * first,
+                         sums.ctypes.data + 4 * first + j * step, step)
+            if quads == 4:
+                if is_double:
+                    _tile_4_2(arguments)
                 else:
-                    _shared_2_signed(arguments)
-            elif shared:
-                if at_once == PIXELS:
-                    _shared_4(arguments)
-                else:
-                    _shared_2(arguments)
-            elif signed:
-                if at_once == PIXELS:
-                    _apart_4_signed(arguments)
-                else:
-                    _apart_1_signed(arguments)
-            elif at_once == PIXELS:
-                _apart_4(arguments)
+                    _tile_4_1(arguments)
+            elif is_double:
+                _tile_2_2(arguments)
             else:
-                _apart_1(arguments)
+                _tile_2_1(arguments)
+
+
+def _each(x: int, pixel: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, sums: np.ndarray) -> None:
+    """The same for windows that share nothing."""
+    columns, width = sums.shape
+    at_once, step = PIXELS if columns >= PIXELS else 1, 4 * width
+    for first in range(0, count, LANES):
+        weights = w.ctypes.data + first // LANES * w.strides[0]
+        for start in range(0, columns, at_once):
+            j = min(start, columns - at_once)
+            arguments = (x + first + j * pixel, pixel, row, tap, weights, w.shape[1], w.shape[2], surplus + 4 * first,
+                         sums.ctypes.data + 4 * first + j * step, step)
+            if at_once == PIXELS:
+                _tile_4(arguments)
+            else:
+                _tile_1(arguments)
+
+
+def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,
+          sums: np.ndarray) -> None:
+    """`sums` int32 [columns, width] of the channels from `channel` on; reads up to 3 pixels and 15 bytes behind a line."""
+    w, surplus, outputs, count, signed = operands
+    tap, row = x.strides[2], x.strides[1]
+    corner = x.ctypes.data + n * x.strides[0] + top * row + left * tap + channel
+    blocks, extra, channels = w[channel // LANES :], surplus.ctypes.data + 4 * channel, count[part]
+    if outputs == 2:
+        if signed:
+            _pairs_2_signed(corner, tap, row, blocks, extra, channels, sums)
+        else:
+            _pairs_2(corner, tap, row, blocks, extra, channels, sums)
+    elif outputs == 1:
+        if signed:
+            _pairs_1_signed(corner, tap, row, blocks, extra, channels, sums)
+        else:
+            _pairs_1(corner, tap, row, blocks, extra, channels, sums)
+    elif signed:
+        _apart_signed(corner, stride * tap, tap, row, blocks, extra, channels, sums)
+    else:
+        _apart(corner, stride * tap, tap, row, blocks, extra, channels, sums)
+
+
+def _specialize() -> Any:
+    variants: dict[str, Any] = {}
+    for signed, suffix in ((False, ""), (True, "_signed")):
+        for outputs in (1, 2):
+            tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed)
+                     for quads in (2, 4) for blocks in (1, 2)}
+            name = f"_pairs_{outputs}{suffix}"
+            variants[name] = specialize(_pairs, f"depthwise{name}", inline, _outputs=outputs, **tiles)
+        variants[f"_apart{suffix}"] = specialize(
+            _each, f"depthwise_apart{suffix}", inline, _tile_4=_make_apart(4, signed), _tile_1=_make_apart(1, signed))
+    return specialize(_line, "depthwise_vnni_line", inline, **variants)
+
+
+LINE = _specialize()

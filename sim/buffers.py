@@ -8,6 +8,8 @@ from sim.network import Shape
 
 SLACK_BYTES, SLACK_PIXELS = 64, 3
 """Behind the last pixel: what a kernel which loads whole registers may read."""
+CACHE_LINE = 64
+"""Tensors begin with one: two threads that write neighboring channels then write to lines of their own."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Padded:
         full = (images, shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
         size = int(np.prod(full)) * np.dtype(dtype).itemsize
         slack = SLACK_BYTES + SLACK_PIXELS * shape[2] * np.dtype(dtype).itemsize
-        memory = np.zeros(size + slack, np.uint8)
-        return cls(memory[:size].view(dtype).reshape(full), pad)
+        memory = np.zeros(CACHE_LINE + size + slack, np.uint8)
+        start = -memory.ctypes.data % CACHE_LINE
+        return cls(memory[start : start + size].view(dtype).reshape(full), pad)
 
     @classmethod
     def of(cls, values: np.ndarray, pad: int) -> "Padded":

@@ -82,10 +82,11 @@ def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool) -> Any:
                         builder.store(_dot(builder, builder.load(register), quad, weights[k][b]), register)
                 before = after
         for b in range(blocks):
-            extra = load(builder, offset(builder, surplus, b, _BYTES), words, 4)
+            extra = load(builder, offset(builder, surplus, b, _BYTES), words, 4) if signed else None
             for p in range(quads * outputs):
+                total = builder.load(sums[p][b])
                 at = offset(builder, offset(builder, out, p, out_stride), b, _BYTES)
-                store(builder, builder.sub(builder.load(sums[p][b]), extra), at, 4)
+                store(builder, builder.sub(total, extra) if signed else total, at, 4)
 
     return machine_code(9, emit)
 

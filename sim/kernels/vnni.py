@@ -100,10 +100,11 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool) -> Callable[..
                                 total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
                                 builder.store(total, sums[p][b])
         for b in range(blocks):
-            more = load(builder, offset(builder, extra, b, block_bytes), vector, 4)
+            more = load(builder, offset(builder, extra, b, block_bytes), vector, 4) if signed else None
             for p in range(pixels):
+                total = builder.load(sums[p][b])
                 address = offset(builder, offset(builder, out, p, out_stride), b, block_bytes)
-                store(builder, builder.sub(builder.load(sums[p][b]), more), address, 4)
+                store(builder, builder.sub(total, more) if signed else total, address, 4)
 
     return machine_code(12, emit)
 

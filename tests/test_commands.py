@@ -73,6 +73,7 @@ def test_eval__of_float_layers_of_which_nothing_was_learned_is_refused(tmp_path)
     (["--scheme", "takd", "--u", "0.3"], ["u: scheme takd has no such option"]),
     (["--scheme", "qkd", "--bits", "1"], ["interval has no levels at 1 bit"]),
     (["--scheme", "speq", "--bits", "3", "--quantizer", "sawb", "--boundary-bits", "5"], ["sawb", "2, 3, 4, 8"]),
+    (["--scheme", "speq", "--u", "0.3", "--candidates", "uniform"], ["u, high-bits", "candidates pair"]),
     (["--scheme", "qkd", "--phases", "tu,ss"], ["phases", "in order"]),
     (["--scheme", "kd", "--teacher-model", "vgg"], ["teacher-model: 'vgg'", "resnet56"]),
     (["--scheme", "takd", "--layer-bits", "stem"], ["layer-bits: 'stem'"]),

@@ -283,6 +283,14 @@ def test_init_from__a_network_of_which_nothing_fits_is_refused(tmp_path):
         run(config_of("individual", init_from=str(tmp_path / "source" / "ckpt.pt")), tmp_path / "target")
 
 
+def test_init_from__is_refused_where_every_step_begins_with_weights_of_its_own(tmp_path):
+    run(config_of("individual", bits=32), tmp_path / "float")
+    given = str(tmp_path / "float" / "ckpt.pt")
+    with pytest.raises(ConfigError, match="no step of this run begins with random weights"):
+        run(config_of("skip-level", path=(32, 2), teacher=given, init_from=given), tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
 def test_individual__of_other_images_or_classes_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     file = tmp_path / "other.npz"

@@ -67,9 +67,15 @@ class Runner:
     def run(self) -> QuantNetwork:
         """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
         steps = self.config.plan()
+        adopted = self._adopted(steps)
+        wanted = _needed(steps, adopted)
+        if self.config.init_from and not any(
+                step.name in wanted and not step.start and step.network == "student" for step in steps):
+            raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
         self.record.setdefault("steps", {})
+        if adopted:
+            self._adopt_teacher(adopted)
         self._write_record("running")
-        wanted = _needed(steps, self._adopt_teacher(steps))
         for index, step in enumerate(steps):
             if step.name in wanted and not self._file(step.name).exists():
                 (self._train_step if step.trains else self._calibrate_step)(index, step)
@@ -81,8 +87,8 @@ class Runner:
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
 
-    def _adopt_teacher(self, steps: list[Step]) -> str:
-        """Let a given teacher stand in for the step of its width and architecture; returns the name of that step."""
+    def _adopted(self, steps: list[Step]) -> str:
+        """The name of the step of its width and architecture that a given teacher stands in for; "" without one."""
         if not self.config.teacher:
             return ""
         given = load_checkpoint(Path(self.config.teacher))
@@ -95,11 +101,16 @@ class Runner:
         if adopted is None:
             raise ConfigError(f"teacher {self.config.teacher} is another network than any step of this run, "
                               "or was trained on other data")
-        self.record["steps"].setdefault(adopted.name, {
-            "bits": bits, "from": self.config.teacher, "precision": str(given.spec.precision), "epochs": []})
-        if not self._file(adopted.name).exists():
-            save_checkpoint(self._file(adopted.name), given)
         return adopted.name
+
+    def _adopt_teacher(self, name: str) -> None:
+        """Keep the given teacher as the checkpoint of that step."""
+        given = load_checkpoint(Path(self.config.teacher))
+        self.record["steps"].setdefault(name, {
+            "bits": given.spec.precision.inner, "from": self.config.teacher, "precision": str(given.spec.precision),
+            "epochs": []})
+        if not self._file(name).exists():
+            save_checkpoint(self._file(name), given)
 
     def _new(self, step: Step, index: int) -> QuantNetwork:
         """The network of a step before its first epoch."""

@@ -57,7 +57,7 @@ def _compiled() -> Callable[[int, np.ndarray], None]:
     @numba.njit(parallel=True)
     def loop(rounds: int, out: np.ndarray) -> None:
         for thread in prange(len(out)):
-            out[thread] = _dot_products(rounds, np.int32(thread))
+            out[thread] = _dot_products(rounds, np.int32(thread))  # type: ignore[call-arg]  # numba adds the context
 
     return loop
 

@@ -64,6 +64,8 @@ class SchemeOptions:
                                ("hard_example_weight", 0.0, 1e3), ("teacher_width", 0, 1024)):
             if not low <= getattr(self, key) <= high:
                 raise SchemeError(f"{_option(key)}: {getattr(self, key)} is not allowed, choose {low} to {high}")
+        if self.candidates == "uniform" and (self.u, self.high_bits) != (SchemeOptions.u, SchemeOptions.high_bits):
+            raise SchemeError("u, high-bits: with candidates uniform every width is as likely, choose candidates pair")
         if self.individual and not self.hard_example_weight:
             raise SchemeError("individual: its mistakes count only with a hard-example-weight above 0")
 

@@ -59,7 +59,6 @@ def test_config__is_what_the_manual_says(pixels):
 
 
 def test_proof__of_the_emulation_and_of_wrong_kernels(monkeypatch):
-    monkeypatch.setattr(proof, "available", isa.runnable)
     assert "20 convolutions, 0 of" in proof.prove(isa.AMX_EMULATED, 20)
     right = amx.pack
     monkeypatch.setattr(amx, "pack", lambda weights, layout: right(weights, layout)[..., ::-1].copy())
@@ -89,10 +88,14 @@ def test_unproven_kernels__are_taken_only_after_the_proof_which_runs_once(monkey
 
     monkeypatch.delenv("BITTRUE_ISA", raising=False)
     monkeypatch.setattr(isa, "CACHE_FOLDER", tmp_path)
-    monkeypatch.setattr(isa, "available", lambda: (isa.PORTABLE, isa.VNNI, isa.AMX))
+    monkeypatch.setattr(isa, "_possible", lambda: (isa.PORTABLE, isa.VNNI, isa.AMX))
     monkeypatch.setattr(subprocess, "run", run)
     for _ in range(2):
         assert isa.choose() == (isa.AMX if proven else isa.VNNI)
+        assert (isa.AMX in isa.runnable()) == proven
     assert calls == [["-m", "sim.proof", "amx"]]
-    monkeypatch.setenv("BITTRUE_ISA", "amx")
-    assert isa.choose() == isa.AMX
+
+
+@pytest.mark.skipif(not isa.is_possible(isa.AMX), reason="this processor has no AMX, or the system does not lend it")
+def test_processor__proves_its_tiles():
+    assert isa.is_proven(isa.AMX), (isa.CACHE_FOLDER / "amx.proof").read_text()

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding
 import numba
@@ -21,22 +22,15 @@ from sim.kernels.jit import CACHE_FOLDER
 PLAIN, PORTABLE, AVX_VNNI, VNNI, AMX, AMX_EMULATED = "plain", "portable", "avxvnni", "vnni", "amx", "amx-emulated"
 INTERPRETED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
 NEEDS_PROOF = (AMX,)
-"""Not run where they were written."""
+"""Not run where they were written.  A fault would end the process, so that none runs them before one has proved them."""
 PROOF_SECONDS = 600
 
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 
 def available() -> tuple[str, ...]:
-    """Instruction sets of this processor, slowest first."""
-    if INTERPRETED:
-        return (PLAIN,)
-    features = llvmlite.binding.get_host_cpu_features()
-    wide = features.get("avx512vnni", False) and features.get("avx512bw", False)
-    narrow = features.get("avxvnni", False) or (wide and features.get("avx512vl", False))
-    tiles = wide and features.get("amx-tile", False) and features.get("amx-int8", False) and _may_use_tiles()
-    found = {PORTABLE: True, AVX_VNNI: narrow, VNNI: wide, AMX: tiles}
-    return tuple(name for name, is_there in found.items() if is_there)
+    """Instruction sets of this processor, slowest first; those that need a proof only with it."""
+    return tuple(name for name in _possible() if name not in NEEDS_PROOF or is_proven(name))
 
 
 def runnable() -> tuple[str, ...]:
@@ -45,18 +39,18 @@ def runnable() -> tuple[str, ...]:
 
 
 def choose() -> str:
-    """The fastest available one that needs no proof or has it; or the one that BITTRUE_ISA names.
-
-    Raises ValueError if that is not to be had.
-    """
+    """The fastest available one, or the one that BITTRUE_ISA names.  Raises ValueError if that is not to be had."""
     wanted = os.environ.get("BITTRUE_ISA", "")
-    if INTERPRETED:
-        return PLAIN
-    if not wanted:
-        return next(name for name in reversed(available()) if name not in NEEDS_PROOF or is_proven(name))
+    if not wanted or INTERPRETED:
+        return available()[-1]
     if wanted not in runnable():
         raise ValueError(f"BITTRUE_ISA: {wanted!r} is not available here, choose one of {', '.join(available())}")
     return wanted
+
+
+def is_possible(isa: str) -> bool:
+    """Whether this processor has the instructions, proven or not."""
+    return isa in _possible()
 
 
 def is_proven(isa: str) -> bool:
@@ -69,9 +63,11 @@ def is_proven(isa: str) -> bool:
     outcome = CACHE_FOLDER / f"{isa}.proof"
     if not outcome.exists():
         print(f"proving the {isa} kernels on this processor, once", file=sys.stderr, flush=True)
+        sources = str(Path(__file__).resolve().parent.parent.parent)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (sources, os.environ.get("PYTHONPATH"))))}
         try:
             done = subprocess.run([sys.executable, "-m", "sim.proof", isa], capture_output=True, text=True,
-                                  timeout=PROOF_SECONDS, check=False)
+                                  timeout=PROOF_SECONDS, check=False, env=environment)
             write_text_atomically(outcome, f"{done.returncode}\n{done.stdout}{done.stderr}")
         except subprocess.TimeoutExpired as error:
             write_text_atomically(outcome, f"-1\n{error}\n")
@@ -79,6 +75,17 @@ def is_proven(isa: str) -> bool:
 
 
 @cache
+def _possible() -> tuple[str, ...]:
+    if INTERPRETED:
+        return (PLAIN,)
+    features = llvmlite.binding.get_host_cpu_features()
+    wide = features.get("avx512vnni", False) and features.get("avx512bw", False)
+    narrow = features.get("avxvnni", False) or (wide and features.get("avx512vl", False))
+    tiles = wide and features.get("amx-tile", False) and features.get("amx-int8", False) and _may_use_tiles()
+    found = {PORTABLE: True, AVX_VNNI: narrow, VNNI: wide, AMX: tiles}
+    return tuple(name for name, is_there in found.items() if is_there)
+
+
 def _may_use_tiles() -> bool:
     """Linux gives the tile registers, 8 KiB for each thread, to processes that ask for them."""
     if sys.platform != "linux" or platform.machine() != "x86_64":

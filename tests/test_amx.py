@@ -36,15 +36,18 @@ def test_tile__is_the_instructions_of_the_processor(monkeypatch, sapphire_rapids
     amx.make_tile(amx.Processor(), tiles, blocks, signed)(builder, function.args)
     amx.make_release()(builder, [])
     builder.ret_void()
-    lines = [line.split() for line in sapphire_rapids.emit_assembly(llvm.parse_assembly(str(module))).splitlines()]
+    assembly = sapphire_rapids.emit_assembly(llvm.parse_assembly(str(module)))
+    lines = [line.split() for line in assembly.splitlines() if line.split()]
     count = {name: sum(line[:1] == [name] for line in lines)
              for name in ("ldtilecfg", "tilerelease", "tilezero", "tileloadd", "tilestored", "tdpbusd", "tdpbssd")}
     products = tiles * blocks
     assert count == {"ldtilecfg": 1, "tilerelease": 1, "tilezero": products, "tilestored": products,
                      "tileloadd": products + tiles + blocks, "tdpbssd" if signed else "tdpbusd": products,
                      "tdpbusd" if signed else "tdpbssd": 0}
-    totals = {line[-1] for line in lines if line[:1] in (["tdpbusd"], ["tdpbssd"])}
-    assert totals == {f"%tmm{number}" for number in range(products)}
+    dots = [[operand.strip("%,") for operand in line[1:]] for line in lines if line[0] in ("tdpbusd", "tdpbssd")]
+    assert {total for _, _, total in dots} == {f"tmm{number}" for number in range(products)}
+    assert {codes for _, codes, _ in dots} <= {"tmm4", "tmm5"}  # the unsigned operand of tdpbusd
+    assert {weights for weights, _, _ in dots} <= {"tmm6", "tmm7"}
 
 
 @pytest.mark.parametrize("pixels", [1, 7, 16])

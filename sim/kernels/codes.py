@@ -52,8 +52,8 @@ def threshold_codes(x: np.ndarray, x_offset: int, first: int, thresholds: np.nda
             t0, t1, t2, t3, t4, t5, t6, t7 = thresholds[t]
             for k in range(columns * channels):
                 code = source[k]
-                target[k] += np.uint8((code > t0) + (code > t1) + (code > t2) + (code > t3) +
-                                      (code > t4) + (code > t5) + (code > t6) + (code > t7))
+                target[k] += (np.uint8(code > t0) + np.uint8(code > t1) + np.uint8(code > t2) + np.uint8(code > t3) +
+                              np.uint8(code > t4) + np.uint8(code > t5) + np.uint8(code > t6) + np.uint8(code > t7))
 
 
 @kernel

@@ -16,6 +16,7 @@ import numpy as np
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -46,7 +47,8 @@ def main(
     json_file: Annotated[Path, typer.Option("--json", help="file of all rows; tables and a plot are written with it")],
     quick: Annotated[bool, typer.Option("--quick", help="few cases and two rounds, about a minute")] = False,
     only: Annotated[str, typer.Option(help=f"measures to take, of {','.join(CASES)}  [default: all]")] = "",
-    rounds: Annotated[int, typer.Option(help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]")] = 0,
+    rounds: Annotated[int, typer.Option(
+        help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]", show_default=False)] = 0,
 ) -> None:
     """Measure this project and its peers side by side."""
     measures = only.split(",") if only else list(CASES)
@@ -172,7 +174,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _cells(row: Row) -> list[str]:
     if row["value"] is None:
-        return ["missing", row["missing"], ""]
+        return ["missing", escape(row["missing"]), ""]
     low, high = row["spread"]
     ratio = f"{row['ratio']:.2f} x" if "ratio" in row else ""
     return [f"{row['value']:.4g}", f"{low:.4g} to {high:.4g}", ratio]

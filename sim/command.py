@@ -5,7 +5,7 @@ import sys
 import typer
 from typer.exceptions import Exit, TyperException
 
-USAGE_ERROR = 2
+USAGE_ERROR, INTERRUPTED = 2, 130
 
 
 def new_app() -> typer.Typer:
@@ -20,6 +20,8 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
     except TyperException as error:
         fail(error.format_message(), USAGE_ERROR)
     except Exit as error:
+        if error.exit_code == INTERRUPTED:
+            fail("interrupted; a training run goes on with --resume", INTERRUPTED)
         sys.exit(error.exit_code)
     except Exception as error:
         if not isinstance(error, (*expected, OSError, MemoryError)):
@@ -28,7 +30,7 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
             fail(f"{error.filename}: {error.strerror}")
         fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
-        fail("interrupted; a training run goes on with --resume", 130)
+        fail("interrupted; a training run goes on with --resume", INTERRUPTED)
     else:
         sys.exit(status or 0)
 

@@ -1,5 +1,6 @@
 """python -m sim.eval: the accuracy of a checkpoint on integer hardware, to the last bit."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -109,10 +110,13 @@ def _hardware(accumulator: int | None, boundary: int | None, overflow: str, tile
         raise EvalError(f"tile: {tile!r} is not allowed, choose 1 or more products, or end")
     size = END if tile == "end" else int(tile)
     try:
-        return HardwareSpec(Accumulator(accumulator, overflow, size),  # type: ignore[arg-type]
-                            Accumulator(boundary, overflow, size), requant)  # type: ignore[arg-type]
+        inner, outer = (Accumulator(width, overflow, size) for width in (accumulator, boundary))  # type: ignore[arg-type]
+        spec = HardwareSpec(inner, outer, requant)
     except ValueError as error:
         raise EvalError(str(error)) from None
+    if accumulator is None and boundary is None and inner != Accumulator():
+        raise EvalError("overflow, tile: only a limited register has them, add --accumulator or --boundary-accumulator")
+    return spec
 
 
 def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Precision:
@@ -160,7 +164,8 @@ def _evaluate(machine: Machine, spec: NetworkSpec | None, images: Images, batch:
     right, simulating = 0, 0.0
     pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     labels = images.labels.numpy()
-    machine.run(pixels[:1])  # compile before the clock starts, then forget
+    with contextlib.suppress(AccumulatorOverflowError):
+        machine.run(pixels[:1])  # compile before the clock starts, then forget
     machine.reset()
     with _progress() as progress:
         task = progress.add_task("images", total=len(labels), accuracy=0.0)
@@ -267,12 +272,13 @@ def _show(title: str, machine: Machine, spec: NetworkSpec, label: str, result: d
     say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "
         f"{result['images_per_second']:.0f} images/s ({machine.isa} kernels)")
     if differing:
-        _show_comparison(title, spec, label, result)
-        if result["differing"] and overflowed and program.convolutions[0].requant.name == "fp32":
+        is_fp32 = program.convolutions[0].requant.name == "fp32"
+        _show_comparison(title, spec, label, result, is_by_layer=not is_fp32)
+        if result["differing"] and overflowed and is_fp32:
             say("the torch model has no accumulator limit: overflows make codes differ")
 
 
-def _show_comparison(title: str, spec: NetworkSpec, label: str, result: dict[str, Any]) -> None:
+def _show_comparison(title: str, spec: NetworkSpec, label: str, result: dict[str, Any], is_by_layer: bool) -> None:
     """The table that a verified evaluation ends with: one network, twice."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model"):
@@ -280,6 +286,8 @@ def _show_comparison(title: str, spec: NetworkSpec, label: str, result: dict[str
     verdict = f"{result['differing']:,} of {result['compared']:,} codes differ"
     if result["largest_difference"]:
         verdict += f", by at most {result['largest_difference']}"
+    if is_by_layer:
+        verdict += ", each layer given the model's codes and a wide accumulator"
     width = f"W{spec.precision.inner}A{spec.precision.inner}"
     table.add_row(title, width, label, f"{result['fq_accuracy']:.2f}", f"{result['accuracy']:.2f}", verdict)
     console.print(table)

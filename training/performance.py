@@ -48,6 +48,7 @@ def performance_table(rows: pd.DataFrame) -> str:
               "command": "`" + rows["command"] + "`"}
     is_summary = rows["what"] == SUMMARY
     summary = pd.DataFrame({"measure": rows["case"], "target": rows["target"], "reached": rows["value"].map(_number),
+                            "met": [_is_met(*pair) for pair in zip(rows["value"], rows["target"], strict=True)],
                             "over": rows["note"], **origin})[is_summary]
     shown = pd.DataFrame({
         "what": rows["what"], "case": rows["case"], "implementation": rows["impl"], "kernels": rows["isa"],
@@ -59,6 +60,14 @@ def performance_table(rows: pd.DataFrame) -> str:
         "note": rows["note"], **origin})[~is_summary]
     tables = [table.to_markdown(index=False, disable_numparse=True) for table in (summary, shown)]
     return "\n\n".join(tables) + "\n"
+
+
+def _is_met(value: float | None, target: Any) -> str:
+    """A target is "at least 2 x", "at most 2 x", "under 2 s", or names no number; rows that are no summary have none."""
+    numbers = [float(word) for word in str(target).split() if word[0].isdigit()]
+    if not numbers or value is None or pd.isna(value):
+        return "-"
+    return "yes" if (value >= numbers[0] if str(target).startswith("at least") else value <= numbers[0]) else "no"
 
 
 def _number(value: float | None) -> str:

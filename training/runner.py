@@ -60,6 +60,7 @@ class Runner:
             "student": MODELS[config.model](image, self.dataset.classes, config.width),
             "teacher": MODELS[config.teacher_model or config.model](
                 image, self.dataset.classes, config.teacher_width or config.width)}
+        config.precision(config.path[-1]).check(self.graphs["student"])
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
         self.validation = self.dataset.validation.to(self.device)
         self.individual = self._individual()

@@ -1,7 +1,8 @@
 """python -m training.sweep: many runs, each trained and evaluated bit-true, their records kept in results/records.
 
-Every run is the command that a user would type, so its record is its provenance.  An interrupted sweep goes on where it
-was; runs share teachers, so that no network is trained twice.
+Every run is the command that a user would type, so its record is its provenance.  What is finished in the folder runs is not
+done again, so that an interrupted sweep goes on where it was; without that folder everything is, and replaces its records.
+Runs share teachers, so that no network is trained twice.
 """
 
 import os
@@ -148,7 +149,9 @@ def main(
     seeds: Annotated[int | None, typer.Option(help="how many seeds  [default: the sweep's]")] = None,
     first_seed: Annotated[int, typer.Option(help="the first of them")] = 0,
 ) -> None:
-    """Train and evaluate every job of a sweep that has no record yet."""
+    """Train and evaluate every job of a sweep that is not finished in the folder runs, and replace its records."""
+    if (seeds is not None and seeds < 1) or first_seed < 0:
+        raise SweepError("seeds: at least 1 from a first seed of at least 0 is allowed")
     if name not in SWEEPS:
         raise SweepError(f"unknown sweep {name!r}, choose one of {', '.join(SWEEPS)}")
     sweep = SWEEPS[name]
@@ -182,12 +185,13 @@ def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
 
 
 def run_evaluation(name: str, evaluation: Evaluation) -> None:
-    """Evaluate and keep the record, unless there is one."""
-    kept = RECORDS / name / f"{evaluation.name}.eval.json"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _call("sim.eval", "--model", str(run_folder(name, evaluation.job, 0) / FINAL_FILE), *evaluation.options,
-              "--json", str(kept))
+    """Evaluate and keep the record, as run_job does."""
+    out = run_folder(name, evaluation.job, 0)
+    file, kept = out / f"{evaluation.name}.json", RECORDS / name / f"{evaluation.name}.eval.json"
+    if not file.exists():
+        _call("sim.eval", "--model", str(out / FINAL_FILE), *evaluation.options, "--json", str(file))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, kept)
 
 
 def _checkpoint(sweep: str, job: str, seed: int) -> str:

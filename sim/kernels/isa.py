@@ -44,7 +44,7 @@ def choose() -> str:
     if not wanted or INTERPRETED:
         return available()[-1]
     if wanted not in runnable():
-        raise ValueError(f"BITTRUE_ISA: {wanted!r} is not available here, choose one of {', '.join(available())}")
+        raise ValueError(f"BITTRUE_ISA: {wanted!r} is not available here, choose one of {', '.join(runnable())}")
     return wanted
 
 

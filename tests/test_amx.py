@@ -1,6 +1,7 @@
 """AMX on machines without it: the emulation runs in test_simulator.py, here are the instructions and who may use them."""
 
 import subprocess
+from collections import Counter
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from llvmlite import ir
 
 from sim import proof
-from sim.kernels import amx, isa
+from sim.kernels import amx, amx_lines, isa
 
 pytestmark = pytest.mark.skipif(isa.INTERPRETED, reason="nothing is compiled there")
 ARGUMENTS = 13
@@ -69,14 +70,18 @@ def test_proof__of_the_emulation_and_of_wrong_kernels(monkeypatch):
         proof.prove(isa.AMX_EMULATED, 20)
 
 
-def test_proof__covers_every_kind_of_convolution():
+def test_proof__covers_every_tile_and_kind_of_convolution():
     ops = [op for op, _ in proof.convolutions(proof.CASES)]
-    columns = {op.shape[1] for op in ops}
-    assert {-(-op.shape[2] // op.groups // 16) > 1 for op in ops} == {True, False}
-    assert min(columns) == 1
-    assert max(columns) > 64
-    assert {op.groups > 1 for op in ops} == {op.operand.signed for op in ops} == {True, False}
-    assert {np.abs(op.weights).max() > 128 for op in ops} == {True, False}
+    tiles = Counter()
+    for op in ops:
+        blocks = next(blocks for blocks in (1, 2, 4) if 16 * blocks >= min(op.shape[2] // op.groups, 64))
+        pixels, count = amx_lines.pixels_of(op.shape[1]), 4 // blocks
+        while count * pixels > op.shape[1]:
+            count //= 2
+        tiles[count, blocks, op.operand.signed, bool(np.abs(op.weights).max() > 128)] += 1
+    assert len(tiles) == 6 * 2 * 2
+    assert min(tiles.values()) >= 2
+    assert {op.groups > 1 for op in ops} == {True, False}
     accumulators = {(op.accumulator.bits, op.accumulator.overflow) for op in ops}
     assert accumulators == {(None, "wrap"), (12, "wrap"), (12, "saturate")}
 
@@ -87,7 +92,7 @@ def test_unproven_kernels__are_taken_only_after_the_proof_which_runs_once(monkey
 
     def run(command, **_):
         calls.append(command[1:])
-        return subprocess.CompletedProcess(command, status, "0 differ\n", "")
+        return subprocess.CompletedProcess(command, status, f"0 differ\n{tmp_path.name}\n", "")
 
     monkeypatch.delenv("BITTRUE_ISA", raising=False)
     monkeypatch.setattr(isa, "CACHE_FOLDER", tmp_path)
@@ -96,7 +101,34 @@ def test_unproven_kernels__are_taken_only_after_the_proof_which_runs_once(monkey
     for _ in range(2):
         assert isa.choose() == (isa.AMX if proven else isa.VNNI)
         assert (isa.AMX in isa.runnable()) == proven
-    assert calls == [["-m", "sim.proof", "amx"]]
+    assert calls == [["-P", "-m", "sim.proof", "amx"]]
+
+
+def test_proof__of_other_sources_is_not_believed(monkeypatch, tmp_path):
+    monkeypatch.setattr(isa, "CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "hello\n", ""))
+    assert not isa.is_proven(isa.AMX)
+
+
+def test_proof__that_cannot_be_kept_is_none(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(isa, "CACHE_FOLDER", tmp_path / "file")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, "file\n", ""))
+    assert not isa.is_proven(isa.AMX)
+
+
+def test_proof__that_cannot_be_run_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(isa, "CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr("sys.executable", "")
+    assert not isa.is_proven(isa.AMX)
+
+
+def test_proof__of_a_process_of_its_own_is_of_these_sources(monkeypatch, tmp_path):
+    (tmp_path / "sim").mkdir()
+    (tmp_path / "sim" / "proof.py").write_text("print('another')")
+    monkeypatch.chdir(tmp_path)
+    lines = isa._run_proof("sse").splitlines()
+    assert lines == ["1", "error: 'sse' is nothing that this processor has"]
 
 
 @pytest.mark.skipif(not isa.is_possible(isa.AMX), reason="this processor has no AMX, or the system does not lend it")

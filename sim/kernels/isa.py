@@ -56,22 +56,35 @@ def is_possible(isa: str) -> bool:
 def is_proven(isa: str) -> bool:
     """Whether `python -m sim.proof` found nothing on this processor; it runs once for each version of sim's sources.
 
-    False where its outcome cannot be kept.
+    False where it cannot be run or its outcome cannot be kept.
     """
     if CACHE_FOLDER is None:
         return False
     outcome = CACHE_FOLDER / f"{isa}.proof"
-    if not outcome.exists():
-        print(f"proving the {isa} kernels on this processor, once", file=sys.stderr, flush=True)
-        sources = str(Path(__file__).resolve().parent.parent.parent)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (sources, os.environ.get("PYTHONPATH"))))}
-        try:
-            done = subprocess.run([sys.executable, "-m", "sim.proof", isa], capture_output=True, text=True,
-                                  timeout=PROOF_SECONDS, check=False, env=environment)
-            write_text_atomically(outcome, f"{done.returncode}\n{done.stdout}{done.stderr}")
-        except subprocess.TimeoutExpired as error:
-            write_text_atomically(outcome, f"-1\n{error}\n")
-    return outcome.read_text().startswith("0\n")
+    try:
+        if not outcome.exists():
+            print(f"proving the {isa} kernels on this processor, once", file=sys.stderr, flush=True)
+            write_text_atomically(outcome, _run_proof(isa))
+        text = outcome.read_text()
+    except OSError:
+        return False
+    return text.startswith("0\n") and text.endswith(f"\n{CACHE_FOLDER.name}\n")
+
+
+def _run_proof(isa: str) -> str:
+    """The exit status, then what it said; its last line is the digest of the sources that were proven.
+
+    Of these very sources, whatever the working directory holds, and with every thread.
+    """
+    sources = str(Path(__file__).resolve().parent.parent.parent)
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (sources, os.environ.get("PYTHONPATH"))))
+    try:
+        done = subprocess.run([sys.executable, "-P", "-m", "sim.proof", isa], capture_output=True, text=True,
+                              timeout=PROOF_SECONDS, check=False, env=environment)
+    except subprocess.TimeoutExpired as error:
+        return f"-1\n{error}\n"
+    return f"{done.returncode}\n{done.stderr}{done.stdout}"
 
 
 @cache

@@ -25,7 +25,7 @@ def source_digest() -> str:
         digest.update(path.name.encode() + path.read_bytes())
     cpu = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
     facts = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__, *cpu,
-             os.environ.get("NUMBA_BOUNDSCHECK", ""))
+             *(os.environ.get(name, "") for name in ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")))
     digest.update(repr(facts).encode())
     return digest.hexdigest()[:16]
 

@@ -57,7 +57,12 @@ ROWS = pd.DataFrame({"change": ["u 0.1", "u 0.9"], "difference": [-1.25, 0.5]})
     (["worse", "within noise"], "worse",
      "S, which these runs confirm in part: u 0.1 is worse by 1.25 points; the rest stays within noise."),
     (["worse", "better"], "worse",
-     "S, which these runs contradict: u 0.1 is worse by 1.25 points; u 0.9 is better by 0.50 points."),
+     "S, which these runs confirm here and contradict there: "
+     "u 0.1 is worse by 1.25 points; u 0.9 is better by 0.50 points."),
+    (["better", "within noise"], "better",
+     "S, which these runs confirm in part: u 0.1 is better by 1.25 points; the rest stays within noise."),
+    (["better", "better"], "worse",
+     "S, which these runs contradict: u 0.1 is better by 1.25 points; u 0.9 is better by 0.50 points."),
     (["worse", "one seed"], "", "S: u 0.1 is worse by 1.25 points; the rest stays within noise."),
 ])
 def test_ablation__says_what_it_shows_beside_its_source(verdicts, expects, sentence):
@@ -71,3 +76,8 @@ def test_ablations__are_of_schemes_and_options_that_exist():
         assert option == "quantizer" or hasattr(SchemeOptions, option.replace("-", "_"))
     shown = {line[3:] for line in TABLES["ablations.md"].splitlines() if line.startswith("## ")}
     assert shown == {f"{scheme}: {ablation.title}" for (scheme, _), ablation in comparisons.ABLATIONS.items()}
+
+
+def test_paired__refuses_a_seed_twice():
+    with pytest.raises(comparisons.ComparisonError, match="two runs of one seed"):
+        comparisons.paired(pd.Series([1.0, 2.0], index=[0, 0]), pd.Series([1.0], index=[0]))

@@ -17,6 +17,10 @@ REFERENCES = ("individual", "skip-level")
 DIGITS = "digits"
 
 
+class ComparisonError(ValueError):
+    """Runs that cannot be compared, and why."""
+
+
 @dataclass(frozen=True)
 class Ablation:
     """What changing an option asks; what its source says, and how it expects the changed runs: "worse", "better" or ""."""
@@ -62,7 +66,12 @@ def changes_of(config: Mapping[str, Any]) -> str:
 
 
 def paired(mine: pd.Series, theirs: pd.Series) -> dict[str, Any]:
-    """Difference of two series of accuracies with seeds as index: n, mean, deviation and the t interval of the mean."""
+    """Difference of two series of accuracies with seeds as index: n, mean, deviation and the t interval of the mean.
+
+    Raises ComparisonError if a series has a seed twice.
+    """
+    if not (mine.index.is_unique and theirs.index.is_unique):
+        raise ComparisonError("two runs of one seed cannot be paired: keep the records of one path, preset and model")
     common = mine.index.intersection(theirs.index)
     difference = (mine[common] - theirs[common]).to_numpy()
     n, mean = len(difference), float(np.mean(difference)) if len(difference) else float("nan")
@@ -116,6 +125,8 @@ def sentence(rows: pd.DataFrame, ablation: Ablation) -> str:
         judged = ""
     elif told.empty:
         judged = ", which these runs neither confirm nor contradict"
+    elif told["verdict"].nunique() > 1:
+        judged = ", which these runs confirm here and contradict there"
     elif (told["verdict"] != ablation.expects).any():
         judged = ", which these runs contradict"
     else:

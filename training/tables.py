@@ -14,7 +14,14 @@ import typer
 
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
-from training.comparisons import ablation_rows, ablation_table, changes_of, comparison_rows, comparison_table
+from training.comparisons import (
+    ComparisonError,
+    ablation_rows,
+    ablation_table,
+    changes_of,
+    comparison_rows,
+    comparison_table,
+)
 from training.performance import NOTE, TITLE, performance_rows, performance_table
 from training.plots import plot_accumulators, plot_performance
 
@@ -283,4 +290,4 @@ PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = Mappi
 
 
 if __name__ == "__main__":
-    run_app(app, TableError)
+    run_app(app, TableError, ComparisonError)

@@ -6,6 +6,7 @@ import typer
 from typer.exceptions import Exit, TyperException
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+_GO_ON = "interrupted; a training run goes on with --resume"
 
 
 def new_app() -> typer.Typer:
@@ -20,8 +21,6 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
     except TyperException as error:
         fail(error.format_message(), USAGE_ERROR)
     except Exit as error:
-        if error.exit_code == INTERRUPTED:
-            fail("interrupted; a training run goes on with --resume", INTERRUPTED)
         sys.exit(error.exit_code)
     except Exception as error:
         if not isinstance(error, (*expected, OSError, MemoryError)):
@@ -30,8 +29,10 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
             fail(f"{error.filename}: {error.strerror}")
         fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
-        fail("interrupted; a training run goes on with --resume", INTERRUPTED)
+        fail(_GO_ON, INTERRUPTED)
     else:
+        if status == INTERRUPTED:  # what typer makes of a KeyboardInterrupt inside the command
+            fail(_GO_ON, INTERRUPTED)
         sys.exit(status or 0)
 
 

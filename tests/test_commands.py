@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sim.checkpoint import load_checkpoint
+from sim.command import new_app, run_app
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
@@ -268,3 +269,34 @@ def test_checkpoint_for_tests__is_small():
     assert CHECKPOINT.stat().st_size < 2**20
     assert load_checkpoint(CHECKPOINT).training["scheme"] == "takd"
     assert torch.load(CHECKPOINT, weights_only=True)["version"] == 1
+
+
+def test_interrupted_command__says_how_to_go_on(monkeypatch, capsys):
+    app = new_app()
+
+    @app.command()
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["command"])
+    with pytest.raises(SystemExit) as status:
+        run_app(app)
+    assert status.value.code == 130
+    assert capsys.readouterr().err.strip() == "error: interrupted; a training run goes on with --resume"
+
+
+@pytest.mark.parametrize("options", [
+    ["digits", "--seeds", "0"], ["ablations", "--seeds", "-1"], ["digits", "--first-seed", "-1"]])
+def test_sweep__of_no_seeds_is_one_line(options):
+    assert_one_line(run("training.sweep", *options), "seeds")
+
+
+@pytest.mark.parametrize("option", [["--overflow", "saturate"], ["--tile", "4"]])
+def test_eval__a_register_without_bits_is_one_line(option):
+    assert_one_line(run("sim.eval", "--model", CHECKPOINT, *option), "add --accumulator")
+
+
+def test_training__a_wrong_layer_is_refused_before_anything_is_trained(tmp_path):
+    result = run("training.run", "--scheme", "takd", "--layer-bits", "stage9=4", "--epochs", "1", "--out", tmp_path / "out")
+    assert_one_line(result, "'stage9' is no inner row")
+    assert not (tmp_path / "out").exists()

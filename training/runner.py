@@ -68,14 +68,14 @@ class Runner:
     def run(self) -> QuantNetwork:
         """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
         steps = self.config.plan()
-        adopted = self._adopted(steps)
+        adopted, given = self._adopted(steps)
         wanted = _needed(steps, adopted)
         if self.config.init_from and not any(
                 step.name in wanted and not step.start and step.network == "student" for step in steps):
             raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
         self.record.setdefault("steps", {})
-        if adopted:
-            self._adopt_teacher(adopted)
+        if given is not None:
+            self._adopt_teacher(adopted, given)
         self._write_record("running")
         for index, step in enumerate(steps):
             if step.name in wanted and not self._file(step.name).exists():
@@ -88,10 +88,10 @@ class Runner:
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
 
-    def _adopted(self, steps: list[Step]) -> str:
-        """The name of the step of its width and architecture that a given teacher stands in for; "" without one."""
+    def _adopted(self, steps: list[Step]) -> tuple[str, Checkpoint | None]:
+        """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
         if not self.config.teacher:
-            return ""
+            return "", None
         given = load_checkpoint(Path(self.config.teacher))
         bits = given.spec.precision.inner
         if bits not in self.config.path[:-1]:
@@ -102,11 +102,10 @@ class Runner:
         if adopted is None:
             raise ConfigError(f"teacher {self.config.teacher} is another network than any step of this run, "
                               "or was trained on other data")
-        return adopted.name
+        return adopted.name, given
 
-    def _adopt_teacher(self, name: str) -> None:
+    def _adopt_teacher(self, name: str, given: Checkpoint) -> None:
         """Keep the given teacher as the checkpoint of that step."""
-        given = load_checkpoint(Path(self.config.teacher))
         self.record["steps"].setdefault(name, {
             "bits": given.spec.precision.inner, "from": self.config.teacher, "precision": str(given.spec.precision),
             "epochs": []})

@@ -17,7 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from sim.kernels.ir import I8, I16, I32, I64, constant, load, loop, machine_code, offset, registers, store
+from sim.kernels.ir import I8, I16, I32, I64, constant, load, loop, machine_code, offset, registers, store, window
 from sim.kernels.layout import LANES, Layout, arrange
 from sim.kernels.vnni import PLANE_SHIFT, QUAD, byte_planes
 
@@ -250,14 +250,9 @@ def make_tile(machine: Instructions, tiles: int, blocks: int, signed: bool) -> C
                         at = offset(builder, out, pixel.index, out_stride)
                         store(builder, builder.shl(load(builder, at, words, 4), shift), at, 4)
                     each_sum(machine.load)
-            with loop(builder, rows) as row:
-                x_row = offset(builder, x, row.index, row_stride)
-                with loop(builder, segments) as segment:
-                    x_segment = offset(builder, x_row, segment.index, segment_stride)
-                    with loop(builder, chunks) as chunk:
-                        at = builder.load(position)
-                        multiply_chunk(offset(builder, x_segment, chunk.index, ROW_BYTES), at)
-                        builder.store(offset(builder, at, blocks, TILE_BYTES), position)
+            strides, counts = (x, row_stride, segment_stride, ROW_BYTES), (rows, segments, chunks)
+            with window(builder, strides, counts, position, blocks * TILE_BYTES) as (x_chunk, w_chunk):
+                multiply_chunk(x_chunk, w_chunk)
             each_sum(machine.store)
 
     return machine_code(13, emit)

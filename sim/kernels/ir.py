@@ -3,7 +3,8 @@
 Vectors may have any length: LLVM splits them into the registers that the processor has.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,26 @@ def call(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
 def loop(builder: Any, count: Any) -> Any:
     """`with loop(...) as l:` repeats the block with l.index = 0 .. count - 1."""
     return cgutils.for_range(builder, constant(count) if isinstance(count, int) else count, intp=I64)
+
+
+@contextlib.contextmanager
+def window(builder: Any, x: tuple[Any, Any, Any, int], counts: tuple[Any, Any, Any], w: Any,
+           w_step: int) -> Iterator[tuple[Any, Any]]:
+    """`with window(...) as (codes, weights):` repeats the block for every step of a window, with the addresses of both.
+
+    `x` is the address of the first code and the strides of rows, segments and steps, `counts` how many there are of each;
+    `w` a variable with the address of the weights, which follow each other every `w_step` bytes.
+    """
+    first, row_stride, segment_stride, step_bytes = x
+    rows, segments, steps = counts
+    with loop(builder, rows) as row:
+        in_row = offset(builder, first, row.index, row_stride)
+        with loop(builder, segments) as segment:
+            in_segment = offset(builder, in_row, segment.index, segment_stride)
+            with loop(builder, steps) as step:
+                weights = builder.load(w)
+                yield offset(builder, in_segment, step.index, step_bytes), weights
+                builder.store(offset(builder, weights, 1, w_step), w)
 
 
 def offset(builder: Any, base: Any, index: Any, stride: Any) -> Any:

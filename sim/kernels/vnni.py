@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, store, window
 from sim.kernels.layout import Layout, arrange
 
 QUAD = 4
@@ -84,21 +84,15 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool) -> Callable[..
                 for register in (register for pixel in sums for register in pixel):
                     shift = ir.Constant(vector, [PLANE_SHIFT] * lanes)
                     builder.store(builder.shl(builder.load(register), shift), register)
-            with loop(builder, rows) as row:
-                x_row = offset(builder, x, row.index, row_stride)
-                with loop(builder, segments) as segment:
-                    x_segment = offset(builder, x_row, segment.index, segment_stride)
-                    with loop(builder, quads) as quad:
-                        w_quad = builder.load(position)
-                        weights = [load(builder, offset(builder, w_quad, b, block_bytes), vector, block_bytes)
-                                   for b in range(blocks)]
-                        builder.store(offset(builder, w_quad, blocks, block_bytes), position)
-                        x_quad = offset(builder, x_segment, quad.index, QUAD)
-                        for p in range(pixels):
-                            codes = _broadcast(builder, offset(builder, x_quad, p, pixel_stride), lanes, signed)
-                            for b in range(blocks):
-                                total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
-                                builder.store(total, sums[p][b])
+            strides, counts = (x, row_stride, segment_stride, QUAD), (rows, segments, quads)
+            with window(builder, strides, counts, position, blocks * block_bytes) as (x_quad, w_quad):
+                weights = [load(builder, offset(builder, w_quad, b, block_bytes), vector, block_bytes)
+                           for b in range(blocks)]
+                for p in range(pixels):
+                    codes = _broadcast(builder, offset(builder, x_quad, p, pixel_stride), lanes, signed)
+                    for b in range(blocks):
+                        total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
+                        builder.store(total, sums[p][b])
         for b in range(blocks):
             more = load(builder, offset(builder, extra, b, block_bytes), vector, 4) if signed else None
             for p in range(pixels):

@@ -124,6 +124,12 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
     ("quantized training step ResNet-20 W2A2 against our own float step, same precision and layout", "at least 0.85 x",
      _steps("bittrue W2A2", "bittrue float32")),
     ("the same against Brevitas' quantized step", "at least 4 x", _steps("bittrue W2A2", "Brevitas W2A2")),
+    ("quantized step with bfloat16 gradients against our own float step with them", "at least 0.85 x",
+     _steps("bittrue W2A2, bfloat16 gradients", "bittrue float32, bfloat16 gradients")),
+    ("the same against Brevitas' quantized step under bfloat16 autocast", "at least 4 x",
+     _steps("bittrue W2A2, bfloat16 gradients", "Brevitas W2A2, bfloat16 autocast")),
+    ("the same against Brevitas' quantized step in float32", "no target",
+     _steps("bittrue W2A2, bfloat16 gradients", "Brevitas W2A2")),
     ("second start of sim.eval on digits until done, import of torch aside", "under 3 s", _start_without_torch),
     ("peak memory of sim.eval on 10,000 against 1,000 images, data set itself aside", "at most 1.05 x", _memory_growth),
 )

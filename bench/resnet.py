@@ -68,8 +68,8 @@ def evaluation(model: nn.Module, case: NetworkCase, layout: torch.memory_format 
     return Work(run, case.images)
 
 
-def training_step(model: nn.Module, case: NetworkCase) -> Work:
-    """Forward, backward and an SGD step on one batch, channels-last."""
+def training_step(model: nn.Module, case: NetworkCase, autocast: bool = False) -> Work:
+    """Forward, backward and an SGD step on one batch, channels-last; under bfloat16 autocast if asked to."""
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
     pixels = torch.from_numpy(case.pixels()).permute(0, 3, 1, 2)
@@ -77,7 +77,8 @@ def training_step(model: nn.Module, case: NetworkCase) -> Work:
 
     def run() -> None:
         batch = pixels.float().contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(model(batch), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = F.cross_entropy(model(batch), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -66,6 +66,7 @@ def test_eval__of_float_layers_of_which_nothing_was_learned_is_refused(tmp_path)
     (["--scheme", "takd", "--lr", "nan"], ["lr: nan"]),
     (["--scheme", "takd", "--batch", "1"], ["batch: 1"]),
     (["--scheme", "takd", "--width", "0"], ["width: 0"]),
+    (["--scheme", "takd", "--gradients", "float16"], ["gradients: 'float16'", "float32, bfloat16"]),
     (["--scheme", "takd", "--device", "tpu"], ["'tpu'"]),
     (["--scheme", "takd", "--dataset", "npz", "--data", "nowhere.npz"], ["nowhere.npz", "no such file"]),
     (["--scheme", "takd", "--dataset", "mnist"], ["'mnist'", "digits"]),
@@ -257,8 +258,8 @@ for module in pkgutil.walk_packages(sim.__path__, "sim."):
 
 
 def test_training__imports_only_descriptions_and_files_of_sim():
-    """training -> sim: the graph, the file formats and the way a command fails; never the arithmetic."""
-    allowed = {"sim.network", "sim.checkpoint", "sim.files", "sim.command"}
+    """training -> sim: the graph, the file formats, how a command fails and how loops are compiled; never the arithmetic."""
+    allowed = {"sim.network", "sim.checkpoint", "sim.files", "sim.command", "sim.kernels.jit"}
     for path in (ROOT / "training").rglob("*.py"):
         for line in path.read_text().splitlines():
             if line.startswith(("from sim", "import sim")):

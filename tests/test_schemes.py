@@ -209,6 +209,16 @@ def test_every_quantizer__trains_a_student_that_is_bit_true(tmp_path, quantizer)
     assert_bit_true(tmp_path)
 
 
+@pytest.mark.parametrize("has_loops", [True, False])
+@pytest.mark.parametrize("scheme", ["qkd", "speq", "apprentice-a"])
+def test_bfloat16_gradients__train_a_student_that_is_bit_true_with_and_without_fused_loops(
+        tmp_path, monkeypatch, scheme, has_loops):
+    if not has_loops:
+        monkeypatch.setattr("training.kernels.is_available", lambda: False)
+    run(config_of(scheme, gradients="bfloat16"), tmp_path)
+    assert_bit_true(tmp_path)
+
+
 def test_layer_bits__are_the_students_exceptions_in_training_checkpoint_and_simulator(tmp_path):
     run(config_of("skip-level", layer_bits="stage1_block1_conv1=4,stage2_block1_in=3"), tmp_path)
     assert_bit_true(tmp_path)

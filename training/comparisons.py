@@ -56,7 +56,7 @@ def changes_of(config: Mapping[str, Any]) -> str:
     plain = {field.name: field.default for field in fields(SchemeOptions)}
     plain |= {key: defaults[key] for key in ("quantizer", "calibration")}
     found = []
-    for key, default in {**plain, "layer_bits": ""}.items():
+    for key, default in {**plain, "layer_bits": "", "gradients": "float32"}.items():
         value = config.get(key, default)
         value = tuple(value) if isinstance(value, list) else value
         if value != default:

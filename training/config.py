@@ -13,6 +13,7 @@ from training.quantizers import CALIBRATIONS, QUANTIZERS
 from training.schemes import SchemeOptions, Step, find_scheme
 
 SCHEDULES = ("cosine", "multistep")
+GRADIENTS = ("float32", "bfloat16")
 
 
 class ConfigError(ValueError):
@@ -39,6 +40,8 @@ class RunConfig(Recipe, SchemeOptions):
     calibration: str = "minmax"
     layer_bits: str = ""
     """Exceptions of the student, "row=bits,row=bits"."""
+    gradients: str = "float32"
+    """What the gradients of convolutions are multiplied in; no code of the forward pass depends on it."""
 
     def __post_init__(self) -> None:
         for bits in self.path:
@@ -47,7 +50,8 @@ class RunConfig(Recipe, SchemeOptions):
             self.precision(bits)
         self.plan()
         for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
-                           ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS)):
+                           ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
+                           ("gradients", GRADIENTS)):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")

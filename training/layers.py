@@ -4,6 +4,9 @@ A value travels as `Codes`: integers held in a float tensor, and the real number
 see only the integers, so their float32 sums are exact while they stay below 2^24; a layer that could pass that bound
 computes in float64 (contract C2).  In eval() the arithmetic is, operation by operation, that of sim's `fp32`
 requantizer (C3), and every code agrees with it (C4).
+
+In train() rows of a usual form run as one operation (fused.py) where its loops can run; the operations of torch in this file
+say the same and serve everywhere.
 """
 
 import math
@@ -15,10 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sim.network import FLOAT_BITS, Activation, AvgPool, Conv, Input, Precision, Requantize, Row, Shape, Shortcut
-from training import exact
+from training import exact, kernels
+from training.fused import NormalizedRow, Rescaled
+from training.fused import Row as FusedRow
+from training.products import Geometry, Products
 from training.quantizers import QUANTIZERS, Quantizer, Scale
 
 EXACT_FLOAT32 = 2**24
+BYTE = 2**8 - 1
 BATCH_NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
 
@@ -26,12 +33,14 @@ BATCH_NORM_MOMENTUM = 0.1
 class Codes(NamedTuple):
     """`values` [N, C, H, W]; each stands for value * `scale`; `bound` is the largest magnitude (inf: not integers).
 
-    A scale that is learned is a 0-d float64 tensor and carries a gradient.
+    A scale that is learned is a 0-d float64 tensor and carries a gradient.  `packed` are the same codes as bytes, if
+    somebody made them; then `values` may be bfloat16, and are there for the gradient.
     """
 
     values: Tensor
     scale: Scale
     bound: float
+    packed: Tensor | None = None
 
 
 class Norm(nn.Module):
@@ -92,6 +101,20 @@ class Activate(nn.Module):
         """Whether there are no codes."""
         return self.bits == FLOAT_BITS
 
+    @property
+    def levels(self) -> float:
+        """The largest code, or inf."""
+        return float("inf") if self.is_float else 2**self.bits - 1
+
+    def can_fuse(self, x: Codes) -> bool:
+        """Whether a row that reads `x` and ends like this may run as one operation."""
+        is_usual = self.levels <= BYTE and type(self.quantizer).activation is Quantizer.activation
+        return is_usual and not x.values.is_cuda and kernels.is_available()
+
+    def taught(self, step: Scale) -> Tensor | None:
+        """The step if its quantizer wants the rounding error's gradient for it."""
+        return step if self.quantizer.error_teaches_scale and isinstance(step, Tensor) else None
+
     def step(self) -> Scale:
         """What one code stands for."""
         if self.is_float:
@@ -103,7 +126,11 @@ class Activate(nn.Module):
         """Values in units of `step` -> codes."""
         if self.is_float:
             return Codes(F.relu(steps), 1.0, float("inf"))
-        return Codes(self.quantizer.activation(steps, self.bits, step), step, 2**self.bits - 1)
+        return Codes(self.quantizer.activation(steps, self.bits, step), step, self.levels)
+
+    def codes(self, values: Tensor, packed: Tensor, step: Scale) -> Codes:
+        """What a fused row found."""
+        return Codes(values, step, self.levels, packed if packed.numel() else None)
 
 
 class InputLayer(nn.Module):
@@ -149,6 +176,8 @@ class ConvLayer(nn.Module):
         for name, shape in quantizer.weight_parameters(row.channels).items():
             self.register_parameter(name, nn.Parameter(torch.ones(shape)))
         self.learned = tuple(quantizer.weight_parameters(row.channels))
+        self.geometry = Geometry(row.stride, row.padding, row.groups)
+        self.gradients = torch.float32
 
     def weight_codes(self) -> tuple[Tensor, Scale]:
         """The weights as the hardware holds them; float weights have scale 1."""
@@ -158,9 +187,13 @@ class ConvLayer(nn.Module):
 
     def sums(self, x: Codes, weight: Tensor) -> Tensor:
         """The accumulators: exact integers where both operands are codes."""
-        wide = self._exceeds_float32(x, weight)
-        values, weight = (x.values.double(), weight.double()) if wide else (x.values, weight)
-        return F.conv2d(values, weight, None, self.row.stride, self.row.padding, 1, self.row.groups)
+        if self._exceeds_float32(x, weight):
+            return F.conv2d(x.values.double(), weight.double(), None, *self.geometry[:2], 1, self.geometry.groups)
+        if self.training:
+            sums: Tensor = Products.apply(
+                x.values, weight, x.packed, self.geometry, self._bounds(x), self.gradients)
+            return sums
+        return F.conv2d(x.values, weight, None, *self.geometry[:2], 1, self.geometry.groups)
 
     def folded(self, x_scale: Scale, weight_scale: Scale, skip_scale: Scale | None,
                step: Scale) -> tuple[Tensor, Tensor, Scale | None]:
@@ -178,11 +211,41 @@ class ConvLayer(nn.Module):
     def forward(self, x: Codes, skip: Codes | None = None) -> Codes:
         """Codes in, codes out; without an activation the float32 logits, scale 1."""
         weight, weight_scale = self.weight_codes()
-        sums = self.sums(x, weight).float()
         step = self.activate.step() if self.activate else 1.0
+        if self.training and self._can_fuse(x, weight, weight_scale, skip):
+            return self._fused(x, weight, _number(x.scale) * _number(weight_scale), skip, step)
+        sums = self.sums(x, weight).float()
         steps = self._batch_statistics(sums, x.scale, weight_scale, skip, step) if self.training else \
             self._folded_affine(sums, x.scale, weight_scale, skip, step)
         return self.activate(steps, step) if self.activate else Codes(steps, 1.0, float("inf"))
+
+    def _can_fuse(self, x: Codes, weight: Tensor, weight_scale: Scale, skip: Codes | None) -> bool:
+        """Whether this row is of the form that fused.NormalizedRow computes."""
+        if self.norm is None or self.activate is None or not self.activate.can_fuse(x) or self._exceeds_float32(x, weight):
+            return False
+        if skip is not None and skip.packed is None:
+            return False
+        has_one_scale = not isinstance(weight_scale, Tensor) or weight_scale.ndim == 0
+        return has_one_scale and _number(weight_scale) > 0.0 and len(x.values) > 1
+
+    def _fused(self, x: Codes, weight: Tensor, scale: float, skip: Codes | None, step: Scale) -> Codes:
+        norm, activate = self.norm, self.activate
+        assert norm is not None
+        assert activate is not None
+        running = (norm.running_mean, norm.running_var) if norm.tracks else None
+        row = FusedRow(self.geometry, self._bounds(x), int(activate.levels), BATCH_NORM_EPS / scale**2, self.gradients,
+                       scale, running, BATCH_NORM_MOMENTUM)
+        residual: tuple[Tensor | None, ...] = (None, None, None)
+        if skip is not None:
+            residual = skip.values, skip.packed, torch.as_tensor(skip.scale / step, dtype=torch.float64)
+        values, packed = NormalizedRow.apply(
+            x.values, x.packed, weight, (norm.weight / step).float(), (norm.bias / step).float(), *residual,
+            activate.taught(step), row)
+        return activate.codes(values, packed, step)
+
+    def _bounds(self, x: Codes) -> tuple[float, float]:
+        """Largest magnitudes of what is multiplied."""
+        return x.bound, float("inf") if self.bits == FLOAT_BITS else self.quantizer.weight_bound(self.bits)
 
     def _batch_statistics(self, sums: Tensor, x_scale: Scale, weight_scale: Scale, skip: Codes | None,
                           step: Scale) -> Tensor:
@@ -224,11 +287,14 @@ class RescaleLayer(nn.Module):
         activate = _activate(row, shapes, precision, quantizer)
         assert activate is not None
         self.activate = activate
+        self.gradients = torch.float32
 
     def forward(self, x: Codes) -> Codes:
         """Equation 7 with the window's size as divisor."""
+        if self.training and isinstance(self.row, Requantize) and x.packed is not None and self.activate.can_fuse(x):
+            return self._fused(x, x.packed)
         area = 1
-        values = x.values
+        values = x.values.float()
         if isinstance(self.row, AvgPool):
             area = self.row.kernel**2
             if x.bound != float("inf") and area * x.bound >= EXACT_FLOAT32:
@@ -238,6 +304,13 @@ class RescaleLayer(nn.Module):
         step = self.activate.step()
         gain = torch.as_tensor(x.scale / (area * step), device=values.device).float()
         return self.activate(values * gain, step)
+
+    def _fused(self, x: Codes, packed: Tensor) -> Codes:
+        step = self.activate.step()
+        row = FusedRow(Geometry(1, 0, 1), (x.bound, 0.0), int(self.activate.levels), 0.0, self.gradients)
+        gain = torch.as_tensor(x.scale / step, dtype=torch.float64)
+        values, codes = Rescaled.apply(x.values, packed, gain, self.activate.taught(step), row)
+        return self.activate.codes(values, codes, step)
 
 
 class ShortcutLayer(nn.Module):
@@ -249,9 +322,12 @@ class ShortcutLayer(nn.Module):
 
     def forward(self, x: Codes) -> Codes:
         """The codes are copied, never changed."""
-        values = x.values[:, :, :: self.row.stride, :: self.row.stride]
+        return x._replace(values=self._copy(x.values), packed=None if x.packed is None else self._copy(x.packed))
+
+    def _copy(self, values: Tensor) -> Tensor:
+        values = values[:, :, :: self.row.stride, :: self.row.stride]
         added = self.row.channels - values.shape[1]
-        return x._replace(values=F.pad(values, (0, 0, 0, 0, added // 2, added - added // 2)))
+        return F.pad(values, (0, 0, 0, 0, added // 2, added - added // 2))
 
 
 def build_layer(row: Row, shapes: Mapping[str, Shape], precision: Precision, quantizer_name: str) -> nn.Module:
@@ -288,5 +364,5 @@ def _multiplier(scale: Scale) -> Scale:
 def _add_residual(steps: Tensor, skip: Codes, step: Scale) -> Tensor:
     gain = skip.scale / step
     if isinstance(gain, Tensor):
-        return steps + skip.values * gain.float()
-    return torch.add(steps, skip.values, alpha=gain)
+        return steps + skip.values.float() * gain.float()
+    return torch.add(steps, skip.values.float(), alpha=gain)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sim.network import FLOAT_BITS, Conv, Graph, NetworkError, NetworkSpec, Precision
-from training.layers import Activate, Codes, ConvLayer, Norm, build_layer
+from training.layers import Activate, Codes, ConvLayer, Norm, RescaleLayer, build_layer
 from training.quantizers import QUANTIZERS
 
 PREFIX = "rows.row:"
@@ -53,6 +53,12 @@ class QuantNetwork(nn.Module):
             if trace is not None:
                 trace[row.name] = values[row.name].values
         return values[self.graph.rows[-1].name].values.flatten(1)
+
+    def multiply_gradients_as(self, kind: torch.dtype) -> None:
+        """Let convolutions multiply their gradients as float32 or, rounded, as bfloat16."""
+        for module in self.modules():
+            if isinstance(module, ConvLayer | RescaleLayer):
+                module.gradients = kind
 
     def start_from(self, other: "QuantNetwork") -> None:
         """Copy the weights of a network of the same graph; of another precision not its batch-norm statistics.

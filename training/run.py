@@ -68,6 +68,8 @@ def main(  # noqa: PLR0913 - one parameter per option
         help="first values of learned intervals: minmax, or mse (least squared error)" + BY_SCHEME)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, order and augmentation")] = 0,
     train_limit: Annotated[int | None, typer.Option(help="train on the first N images only")] = None,
+    gradients: Annotated[str, typer.Option(
+        help="float32, or bfloat16: faster where the processor multiplies it, rounds gradients, not codes")] = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="folder of the run  [default: runs/SCHEME-DATA-MODEL-BITS-SEED]")] = None,
     teacher: Annotated[Path | None, typer.Option(help="checkpoint to take a step of the ladder from")] = None,
@@ -109,7 +111,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     config = RunConfig(
         scheme=scheme, dataset=dataset, data=str(data or ""), model=model, width=width, path=_path(scheme, bits, path),
         preset=preset, skip_bits=skip_bits, layer_bits=layer_bits, seed=seed, train_limit=train_limit,
-        teacher=str(teacher or ""), init_from=str(init_from or ""), **recipe)
+        teacher=str(teacher or ""), init_from=str(init_from or ""), gradients=gradients,
+        **recipe)
     torch_device = _device(device)
     images = load_dataset(dataset, data)
     folder = out or config.default_out

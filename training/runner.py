@@ -132,6 +132,7 @@ class Runner:
 
     def _network(self, which: str, bits: int) -> QuantNetwork:
         network = QuantNetwork(self.graphs[which], self.config.precision(bits), self.config.quantizer)
+        network.multiply_gradients_as(getattr(torch, self.config.gradients))
         return network.channels_last().to(self.device)
 
     def _transfer(self, model: QuantNetwork) -> None:

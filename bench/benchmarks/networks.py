@@ -106,11 +106,11 @@ class StartUp:
 class TrainingStep:
     """Forward, backward and update of ResNet-20 with a batch of 128; skipped where torch is not installed."""
 
-    params = (32, 8, 2, 1)
-    param_names = ("bits",)
+    params = ((32, 8, 2, 1), ("float32", "bfloat16"))
+    param_names = ("bits", "gradients")
     timeout = 300
 
-    def setup(self, bits: int) -> None:
+    def setup(self, bits: int, gradients: str) -> None:
         try:
             import torch
 
@@ -119,6 +119,7 @@ class TrainingStep:
             raise NotImplementedError from None
         torch.manual_seed(0)
         model = QuantNetwork(resnet20(8).graph, Precision.of(bits)).channels_last().train()
+        model.multiply_gradients_as(getattr(torch, gradients))
         optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
         pixels = torch.from_numpy(images(128)).permute(0, 3, 1, 2).float()
         labels = torch.arange(128) % 10
@@ -131,5 +132,5 @@ class TrainingStep:
         self.step = step
         step()
 
-    def time_step(self, bits: int) -> None:
+    def time_step(self, bits: int, gradients: str) -> None:
         self.step()

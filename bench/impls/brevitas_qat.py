@@ -63,14 +63,15 @@ def inference_network(case: NetworkCase) -> Work:
     return evaluation(model, case)
 
 
-def step(case: NetworkCase, bits: int, warm_up: int = WARM_UP) -> Work:
+def step(case: NetworkCase, bits: int, warm_up: int = WARM_UP, autocast: bool = False) -> Work:
     """A quantization-aware training step of cross-entropy alone."""
-    return training_step(_model(bits, case, warm_up), case)
+    return training_step(_model(bits, case, warm_up), case, autocast)
 
 
 BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "Brevitas W3A3": {"network": network},
     "Brevitas W3A3, quant_inference_mode": {"network": inference_network},
     "Brevitas W2A2": {"train_step": partial(step, bits=2)},
+    "Brevitas W2A2, bfloat16 autocast": {"train_step": partial(step, bits=2, autocast=True)},
     "Brevitas W2A2, first 300 steps": {"train_step": partial(step, bits=2, warm_up=DEFAULT_WARM_UP)},
 }

@@ -26,13 +26,17 @@ def network(case: NetworkCase) -> Work:
     return evaluation(_model(3), case)
 
 
-def step(case: NetworkCase, bits: int) -> Work:
+def step(case: NetworkCase, bits: int, gradients: torch.dtype = torch.float32) -> Work:
     """A training step of cross-entropy alone."""
-    return training_step(_model(bits), case)
+    model = _model(bits)
+    model.multiply_gradients_as(gradients)
+    return training_step(model, case)
 
 
 BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "torch FQ W3A3": {"network": network},
     "bittrue float32": {"train_step": partial(step, bits=32)},
     **{f"bittrue W{bits}A{bits}": {"train_step": partial(step, bits=bits)} for bits in (8, 4, 2, 1)},
+    **{f"bittrue {name}, bfloat16 gradients": {"train_step": partial(step, bits=bits, gradients=torch.bfloat16)}
+       for name, bits in (("float32", 32), ("W2A2", 2))},
 }

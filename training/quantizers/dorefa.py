@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training import kernels
 from training.quantizers.quantizer import Quantizer, Scale
 
 TANH_DOUBLINGS = 5
@@ -62,9 +63,25 @@ def mean_magnitude(weight: Tensor) -> Tensor:
     return largest * (total.double() / (weight.numel() * steps))
 
 
+def _tanh_codes(weight: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """What _TanhCodes computes and saves, the same bits in two passes."""
+    blocks = -(-weight.numel() // kernels.BLOCK)
+    shape = torch.tensor([kernels.BLOCK, TANH_DOUBLINGS])
+    t, largest = torch.empty_like(weight, dtype=torch.float64), torch.empty(blocks, dtype=torch.float64)
+    kernels.tanh(blocks, shape, weight, t, largest)
+    numbers = torch.stack([largest.max(), torch.tensor(float(levels), dtype=torch.float64)])
+    codes, slope = torch.empty_like(weight), torch.empty_like(weight)
+    kernels.tanh_codes(blocks, shape, t, numbers, codes, slope)
+    return codes, slope
+
+
 class _TanhCodes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, levels: int) -> Tensor:
+        if not weight.is_cuda and kernels.is_available():
+            codes, slope = _tanh_codes(weight.detach(), levels)
+            ctx.save_for_backward(slope)
+            return codes
         t = tanh(weight.detach().double())
         largest = t.abs().max()
         if largest > 0:

@@ -7,15 +7,13 @@
 """
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from sim.network import Parameters, QuantizerError
 from training import exact
 from training.quantizers.dorefa import DoReFa, mean_magnitude
-from training.quantizers.quantizer import LEAST, Quantizer, Scale, best_interval, bounded, inside_gradient, round_through
+from training.quantizers.quantizer import LEAST, Quantizer, Scale, best_interval, bounded, round_through
 
 SAWB_COEFFICIENTS = {2: (3.12, -2.064), 3: (7.509, -6.892), 4: (12.68, -12.80), 8: (31.76, -35.04)}
 
@@ -25,6 +23,7 @@ class Pact(Quantizer):
 
     weights: Quantizer = DoReFa()
     decays = True
+    error_teaches_scale = True
 
     def check(self, bits: int) -> None:
         """As DoReFa."""
@@ -41,10 +40,6 @@ class Pact(Quantizer):
     def weight_bound(self, bits: int) -> int:
         """DoReFa's."""
         return self.weights.weight_bound(bits)
-
-    def activation(self, steps: Tensor, bits: int, scale: Scale) -> Tensor:
-        """Codes whose real values pass no gradient to the clip from inside."""
-        return _PactCodes.apply(steps, scale, 2**bits - 1)
 
     def activation_scale(self, bits: int, limit: float, learned: Mapping[str, Tensor], features: int) -> Scale:
         """Equation 11."""
@@ -77,20 +72,3 @@ def sawb_clip(weight: Tensor, bits: int) -> Tensor:
     first, second = SAWB_COEFFICIENTS[bits]
     root = exact.sqrt(mean_magnitude(weight.double() * weight.double()))
     return (first * root + second * mean_magnitude(weight)).clamp_min(LEAST)
-
-
-class _PactCodes(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, steps: Tensor, scale: Tensor, levels: int) -> Tensor:
-        codes = steps.clamp(0.0, float(levels)).round_()
-        ctx.save_for_backward(steps, codes, scale)
-        ctx.levels = levels
-        return codes
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        # steps = a / scale pass on -steps / scale, and whoever reads the codes + codes / scale: what is left of them inside
-        # the clip, the rounding error, is taken back here
-        steps, codes, scale = ctx.saved_tensors
-        inside = inside_gradient(gradients[0], steps, ctx.levels)
-        return inside, ((inside * (steps - codes)).sum().double() / scale).reshape(scale.shape), None

@@ -28,6 +28,10 @@ class Quantizer:
     decays = False
     """Whether weight decay pulls at what is learned."""
 
+    error_teaches_scale = False
+    """Whether the scale of an activation learns from values beyond the clip alone, as PACT's: the gradient that reaches it
+    through values inside is then taken back."""
+
     def check(self, bits: int) -> None:
         """Raise QuantizerError unless there is such a width."""
 
@@ -49,6 +53,8 @@ class Quantizer:
 
     def activation(self, steps: Tensor, bits: int, scale: Scale) -> Tensor:
         """Real values, measured in code steps of size `scale` -> codes 0 .. 2^bits - 1; gradient inside the clip only."""
+        if self.error_teaches_scale:
+            return ClipTaughtCodes.apply(steps, scale, 2**bits - 1)
         return ActivationCodes.apply(steps, 2**bits - 1)
 
     def activation_scale(self, bits: int, limit: float, learned: Mapping[str, Tensor], features: int) -> Scale:
@@ -79,6 +85,27 @@ class ActivationCodes(torch.autograd.Function):
         """The gradient inside the clip, limits included."""
         (steps,) = ctx.saved_tensors
         return inside_gradient(gradients[0], steps, ctx.levels), None
+
+
+class ClipTaughtCodes(torch.autograd.Function):
+    """Round and clip; the scale learns from what lies beyond the clip (PACT)."""
+
+    @staticmethod
+    def forward(ctx: Any, steps: Tensor, scale: Tensor, levels: int) -> Tensor:
+        """Nearest code, ties to even."""
+        codes = steps.clamp(0.0, float(levels)).round_()
+        ctx.save_for_backward(steps, codes, scale)
+        ctx.levels = levels
+        return codes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Of the steps inside the clip, and of the scale."""
+        # steps = a / scale pass on -steps / scale, and whoever reads the codes + codes / scale: what is left of them inside
+        # the clip, the rounding error, is taken back here
+        steps, codes, scale = ctx.saved_tensors
+        inside = inside_gradient(gradients[0], steps, ctx.levels)
+        return inside, ((inside * (steps - codes)).sum().double() / scale).reshape(scale.shape), None
 
 
 def inside_gradient(gradient: Tensor, steps: Tensor, levels: int) -> Tensor:

@@ -6,8 +6,9 @@ than a byte, sums beyond int32, interpreted kernels) goes through the plain int6
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, repla
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
-from sim.kernels.layout import Layout, divide
+from sim.kernels.layout import LANES, Layout, divide
 from sim.kernels.lines import (
     CLIP,
     REPLAY,
     SCREEN,
     TOGETHER,
     conv_codes,
+    conv_direct,
     conv_saturating_sums,
     depart,
     driver,
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 class _Path:
     """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
 
-    `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.
+    `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes` are lines
+    that go on to codes in registers, by (whether the input is signed, whether there is a residual), if the path has them;
+    they write so many channels together as `registers` says.
     """
 
     layout: Callable[["ConvOp"], Layout | None]
@@ -49,6 +53,8 @@ class _Path:
     line: Callable[..., None]
     enter: Callable[..., Any] = stay
     leave: Callable[..., None] = depart
+    to_codes: Mapping[tuple[bool, bool], Callable[..., None]] = field(default_factory=dict)
+    registers: Callable[[Layout], int] = attrgetter("width")
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
@@ -104,6 +110,12 @@ class Convolution:
             sums, overflows = self.registers(x)
             op.requant.codes_into(sums, skip, op.format, out)
             return overflows
+        if self._direct is not None and (skip is None or skip.array.dtype == np.uint8):
+            residual, pad, _ = residual_arguments(skip)
+            self._direct[skip is not None](
+                x.unsigned, x.pad - op.padding, op.stride, layout.parts, self._operands,
+                op.requant.register_arguments(op.format), residual, pad, skip is not None, out.unsigned, out.pad)
+            return None
         counts = self._counters(out.array)
         run, constants, repeat = self._fused
         run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands, self._wrap, counts,
@@ -121,6 +133,19 @@ class Convolution:
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
         run = self._path.run(conv_codes, codes=op.requant.line)
         return run, op.requant.line_arguments(op.format, repeat), repeat
+
+    @cached_property
+    def _direct(self) -> Mapping[bool, Callable[..., None]] | None:
+        """The loops from codes to codes in registers, by whether there is a residual; None where these do not do."""
+        op, path, layout = self.op, self._path, self._layout
+        assert path is not None
+        assert layout is not None
+        assert op.format is not None
+        is_whole = not (layout.parts[:, 2] % path.registers(layout)).any()
+        if (not path.to_codes or self.register is not None or not is_whole or op.format.dtype != np.uint8
+                or op.requant.register_arguments(op.format) is None):
+            return None
+        return {has_skip: driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip]) for has_skip in (False, True)}
 
     @cached_property
     def _wrap(self) -> np.int32:
@@ -278,16 +303,18 @@ def _amx_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[An
 
 
 _DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
-_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE)
+_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
+                        to_codes=depthwise_vnni.TO_CODES, registers=lambda layout: LANES)
 _BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
 _AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
+_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=vnni_lines.TO_CODES)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
     AVX_VNNI: (_DEPTHWISE, _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI]), _BLOCKS),
     AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _AMX, _BLOCKS),
     AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),
-    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]), _BLOCKS),
+    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _VNNI, _BLOCKS),
 }
 """For each instruction set its paths, the first that can run a convolution does."""

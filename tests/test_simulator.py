@@ -62,7 +62,8 @@ def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data)
     """Rows, channels and groups beyond a register tile, where the plain integers would be too slow."""
     form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
     groups = data.draw(st.sampled_from([1, 1, 2, 5, "depthwise"]))
-    depth, channels = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 150))
+    depth = data.draw(st.integers(1, 70))
+    channels = data.draw(st.one_of(st.integers(1, 150), st.sampled_from([16, 32, 64, 96, 128])))  # whole registers
     if groups == "depthwise":
         groups = depth = channels
     elif groups > 1:
@@ -74,14 +75,23 @@ def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data)
     weight_format = IntFormat(data.draw(st.sampled_from([2, 3, 8, 9, 13, 15])), signed=True)
     weights = codes(data.draw, (side, side, depth // groups, channels), weight_format).astype(np.int32)
     out = (*(output_side(length, side, stride, padding) for length in shape[:2]), channels)
-    reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (form.max + 1)
-    program = Program((InputOp("image", "", shape, form, table), ConvOp(
-        "conv", "image", out, IntFormat(8, signed=False), skip="", weights=weights, stride=stride, padding=padding,
-        groups=groups, operand=form, weight_format=weight_format, weight_bits=8, accumulator=data.draw(accumulators()),
-        requant=data.draw(requantizers(channels, reach))), ConvOp(
-        "logits", "conv", (1, 1, 1), None, skip="", weights=np.ones((*out[:2], channels, 1), np.int32), stride=1, padding=0,
-        groups=1, operand=IntFormat(8, signed=False), weight_format=IntFormat(2, signed=True), weight_bits=1,
-        accumulator=Accumulator(), requant=ONE)))
+    middle, last = (IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.sampled_from([False, False, True])))
+                    for _ in range(2))
+
+    def conv(name, source, skip, operand, target, weights, groups):
+        reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (operand.max + 1)
+        return ConvOp(name, source, out, target, skip=skip, weights=weights, stride=stride if source == "image" else 1,
+                      padding=padding if source == "image" else 1, groups=groups, operand=operand,
+                      weight_format=weight_format, weight_bits=8, accumulator=data.draw(accumulators()),
+                      requant=data.draw(requantizers(channels, reach)))
+
+    again = codes(data.draw, (3, 3, channels // groups, channels), weight_format).astype(np.int32)
+    program = Program((
+        InputOp("image", "", shape, form, table), conv("before", "image", "", form, middle, weights, groups),
+        conv("conv", "before", data.draw(st.sampled_from(["", "before"])), middle, last, again, groups),
+        ConvOp("logits", "conv", (1, 1, 1), None, skip="", weights=np.ones((*out[:2], channels, 1), np.int32), stride=1,
+               padding=0, groups=1, operand=last, weight_format=IntFormat(2, signed=True), weight_bits=1,
+               accumulator=Accumulator(), requant=ONE)))
     pixels = image_codes(program, data, 3)
     plain, *others = (Machine(program, isa) for isa in (PLAIN, *ISAS))
     expected: dict[str, np.ndarray] = {}
@@ -89,9 +99,9 @@ def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data)
     for machine in others:
         trace: dict[str, np.ndarray] = {}
         machine.run(pixels, trace)
-        np.testing.assert_array_equal(trace["conv"], expected["conv"], err_msg=machine.isa)
-        np.testing.assert_array_equal(trace["logits"], expected["logits"], err_msg=machine.isa)
-        np.testing.assert_array_equal(machine.overflows["conv"], plain.overflows["conv"], err_msg=machine.isa)
+        for name in ("before", "conv", "logits"):
+            np.testing.assert_array_equal(trace[name], expected[name], err_msg=f"{machine.isa} {name}")
+            np.testing.assert_array_equal(machine.overflows[name], plain.overflows[name], err_msg=f"{machine.isa} {name}")
 
 
 @pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I8, I32, I64, call, constant, load, loop, machine_code, offset, registers, store
+from sim.kernels.finish import arguments_of, codes_at, finish_tile, sums_at, target_of
+from sim.kernels.ir import I8, I32, I64, call, constant, load, loop, machine_code, offset, registers
 from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 
@@ -46,11 +47,11 @@ def pack(weights: np.ndarray, stride: int) -> np.ndarray:
     return np.ascontiguousarray(blocks)
 
 
-def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool) -> Any:
+def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, finish: str) -> Any:
     """tile((x, tap_stride, row_stride, w, w_block_stride, rows, surplus, out, out_stride)): sums of blocks of 16 channels.
 
     `quads` times two neighboring pairs of pixels serve `outputs` outputs each.  `x` are bytes, `w` int8
-    [rows, outputs, 16, 4] for each block, `surplus` and `out` int32.
+    [rows, outputs, 16, 4] for each block, `surplus` and `out` int32.  With `finish` as in vnni.make_tile.
     """
     words = ir.VectorType(I32, LANES)
     channels = blocks * LANES
@@ -60,7 +61,7 @@ def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool) -> Any:
                                                           for tap in range(TAPS)]) for b in range(blocks)]
 
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        x, tap_stride, row_stride, w, w_block_stride, rows, surplus, out, out_stride = arguments
+        x, tap_stride, row_stride, w, w_block_stride, rows, surplus, *rest = arguments
         sums = registers(builder, words, quads * outputs, blocks)
 
         def pair(at: Any, number: int) -> Any:
@@ -81,24 +82,19 @@ def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool) -> Any:
                         register = sums[q * outputs + k][b]
                         builder.store(_dot(builder, builder.load(register), quad, weights[k][b]), register)
                 before = after
-        for b in range(blocks):
-            extra = load(builder, offset(builder, surplus, b, _BYTES), words, 4) if signed else None
-            for p in range(quads * outputs):
-                total = builder.load(sums[p][b])
-                at = offset(builder, offset(builder, out, p, out_stride), b, _BYTES)
-                store(builder, builder.sub(total, extra) if signed else total, at, 4)
+        finish_tile(builder, sums, surplus if signed else None, rest, finish)
 
-    return machine_code(9, emit)
+    return machine_code(7 + arguments_of(finish), emit)
 
 
 def _dot(builder: Any, total: Any, quads: Any, weights: Any) -> Any:
     return call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, [total, quads, weights])
 
 
-def _make_apart(pixels: int, signed: bool) -> Any:
+def _make_apart(pixels: int, signed: bool, finish: str) -> Any:
     """tile((x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, out, out_stride)): sums of 16 channels.
 
-    `x` are bytes, `w` int8 [rows, groups, 16, 4], `surplus` and `out` int32.
+    `x` are bytes, `w` int8 [rows, groups, 16, 4], `surplus` and `out` int32.  With `finish` as in vnni.make_tile.
     """
     codes, words = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES)
 
@@ -114,7 +110,7 @@ def _make_apart(pixels: int, signed: bool) -> Any:
         return builder.xor(quads, ir.Constant(words, [0x80808080] * LANES)) if signed else quads
 
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, out, out_stride = arguments
+        x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, *rest = arguments
         sums = registers(builder, words, pixels)
         position = registers(builder, I64)
         builder.store(w, position)
@@ -128,37 +124,30 @@ def _make_apart(pixels: int, signed: bool) -> Any:
                 for p, register in enumerate(sums):
                     quads = transposed(builder, offset(builder, first_tap, p, pixel_stride), tap_stride)
                     builder.store(_dot(builder, builder.load(register), quads, weights), register)
-        extra = load(builder, surplus, words, 4)
-        for p, register in enumerate(sums):
-            store(builder, builder.sub(builder.load(register), extra), offset(builder, out, p, out_stride), 4)
+        finish_tile(builder, [[register] for register in sums], surplus if signed else None, rest, finish)
 
-    return machine_code(10, emit)
+    return machine_code(8 + arguments_of(finish), emit)
 
 
-_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False)
-_tile_4 = _tile_1 = _make_apart(1, False)
+_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False, "")
+_tile_4 = _tile_1 = _make_apart(1, False, "")
+_at: Any = sums_at
 _outputs = 1
-_pairs_1: Any = _tile_4
-_pairs_1_signed: Any = _tile_4
-_pairs_2: Any = _tile_4
-_pairs_2_signed: Any = _tile_4
-_apart: Any = _tile_4
-_apart_signed: Any = _tile_4
+_pairs_1 = _pairs_2 = _apart = _at
 """`specialize` puts the real tiles and functions in place of these names: machine code cannot be looked up in a table."""
 
 
-def _pairs(x: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, sums: np.ndarray) -> None:
+def _pairs(x: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, target: Any, columns: int) -> None:
     """All channels, 32 at once where there are more than 16; the last tile begins early enough to end with the line."""
-    columns, width = sums.shape
     quads = 4 if columns >= 4 * _outputs else 2
-    at_once, pixel, step = quads * _outputs, tap * (3 - _outputs), 4 * width
+    at_once, pixel = quads * _outputs, tap * (3 - _outputs)
     for first in range(0, count, 2 * LANES):
         weights = w.ctypes.data + first // LANES * w.strides[0]
         is_double = count - first > LANES
         for start in range(0, columns, at_once):
             j = min(start, columns - at_once)
-            arguments = (x + first + j * pixel, tap, row, weights, w.strides[0], w.shape[1], surplus + 4 * first,
-                         sums.ctypes.data + 4 * first + j * step, step)
+            place = (x + first + j * pixel, tap, row, weights, w.strides[0], w.shape[1], surplus + 4 * first)
+            arguments = place + _at(target, first, j)
             if quads == 4:
                 if is_double:
                     _tile_4_2(arguments)
@@ -170,56 +159,79 @@ def _pairs(x: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, 
                 _tile_2_1(arguments)
 
 
-def _each(x: int, pixel: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, sums: np.ndarray) -> None:
+def _each(x: int, pixel: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, target: Any,
+          columns: int) -> None:
     """The same for windows that share nothing."""
-    columns, width = sums.shape
-    at_once, step = PIXELS if columns >= PIXELS else 1, 4 * width
+    at_once = PIXELS if columns >= PIXELS else 1
     for first in range(0, count, LANES):
         weights = w.ctypes.data + first // LANES * w.strides[0]
         for start in range(0, columns, at_once):
             j = min(start, columns - at_once)
-            arguments = (x + first + j * pixel, pixel, row, tap, weights, w.shape[1], w.shape[2], surplus + 4 * first,
-                         sums.ctypes.data + 4 * first + j * step, step)
+            place = (x + first + j * pixel, pixel, row, tap, weights, w.shape[1], w.shape[2], surplus + 4 * first)
+            arguments = place + _at(target, first, j)
             if at_once == PIXELS:
                 _tile_4(arguments)
             else:
                 _tile_1(arguments)
 
 
-def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,
-          sums: np.ndarray) -> None:
-    """`sums` int32 [columns, width] of the channels from `channel` on; reads up to 3 pixels and 15 bytes behind a line."""
-    w, surplus, outputs, count, signed = operands
+def _channels(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, target: Any,
+        columns: int) -> None:
+    """A line of the channels from `channel` on; reads up to 3 pixels and 15 bytes behind a line."""
+    w, surplus, outputs, count, _ = operands
     tap, row = x.strides[2], x.strides[1]
     corner = x.ctypes.data + n * x.strides[0] + top * row + left * tap + channel
-    blocks, extra, channels = w[channel // LANES :], surplus.ctypes.data + 4 * channel, count[part]
+    blocks, extra = w[channel // LANES :], surplus.ctypes.data + 4 * channel
     if outputs == 2:
-        if signed:
-            _pairs_2_signed(corner, tap, row, blocks, extra, channels, sums)
-        else:
-            _pairs_2(corner, tap, row, blocks, extra, channels, sums)
+        _pairs_2(corner, tap, row, blocks, extra, count[part], target, columns)
     elif outputs == 1:
-        if signed:
-            _pairs_1_signed(corner, tap, row, blocks, extra, channels, sums)
-        else:
-            _pairs_1(corner, tap, row, blocks, extra, channels, sums)
-    elif signed:
-        _apart_signed(corner, stride * tap, tap, row, blocks, extra, channels, sums)
+        _pairs_1(corner, tap, row, blocks, extra, count[part], target, columns)
     else:
-        _apart(corner, stride * tap, tap, row, blocks, extra, channels, sums)
+        _apart(corner, stride * tap, tap, row, blocks, extra, count[part], target, columns)
 
 
-def _specialize() -> Any:
-    variants: dict[str, Any] = {}
-    for signed, suffix in ((False, ""), (True, "_signed")):
-        for outputs in (1, 2):
-            tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed)
-                     for quads in (2, 4) for blocks in (1, 2)}
-            name = f"_pairs_{outputs}{suffix}"
-            variants[name] = specialize(_pairs, f"depthwise{name}", inline, _outputs=outputs, **tiles)
-        variants[f"_apart{suffix}"] = specialize(
-            _each, f"depthwise_apart{suffix}", inline, _tile_4=_make_apart(4, signed), _tile_1=_make_apart(1, signed))
-    return specialize(_line, "depthwise_vnni_line", inline, **variants)
+_unsigned: Any = _channels
+_signed: Any = _channels
 
 
-LINE = _specialize()
+def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,
+          sums: np.ndarray) -> None:
+    """`sums` int32 [columns, width] of a line whose first window begins at x[n, top, left]."""
+    columns, width = sums.shape
+    target = (sums.ctypes.data, 4 * width)
+    if operands[4]:
+        _signed(x, n, top, left, stride, channel, part, operands, target, columns)
+    else:
+        _unsigned(x, n, top, left, stride, channel, part, operands, target, columns)
+
+
+def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, constants: Any,
+        first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, out_row: int,
+        pad: int) -> None:
+    """Codes of `count` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
+    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad)
+    _unsigned(x, n, top, left, stride, channel, part, operands, target, out.shape[2] - 2 * pad)
+
+
+def _specialize_channels(signed: bool, finish: str) -> Any:
+    name, variants = f"depthwise_{finish or 'sums'}_{signed}", {}
+    at = codes_at if finish else sums_at
+    for outputs in (1, 2):
+        tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed, finish)
+                 for quads in (2, 4) for blocks in (1, 2)}
+        variants[f"_pairs_{outputs}"] = specialize(
+            _pairs, f"{name}_pairs_{outputs}", inline, _outputs=outputs, _at=at, **tiles)
+    variants["_apart"] = specialize(_each, f"{name}_apart", inline, _at=at, _tile_4=_make_apart(4, signed, finish),
+                                    _tile_1=_make_apart(1, signed, finish))
+    return specialize(_channels, name, inline, **variants)
+
+
+LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_channels(False, ""),
+                  _signed=_specialize_channels(True, ""))
+TO_CODES = {(signed, has_skip): specialize(
+    _line_to_codes, f"depthwise_vnni_to_codes_{signed}_{has_skip}", inline,
+    _unsigned=_specialize_channels(signed, "residual" if has_skip else "codes"))
+    for signed in (False, True) for has_skip in (False, True)}
+"""Lines from codes to codes, by (whether the input is signed, whether there is a residual)."""

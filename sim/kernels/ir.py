@@ -76,6 +76,12 @@ def call(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
     return builder.call(function, arguments)
 
 
+def call_mixed(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
+    """An LLVM intrinsic whose arguments have types of their own."""
+    signature = ir.FunctionType(kind, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
+
+
 def loop(builder: Any, count: Any) -> Any:
     """`with loop(...) as l:` repeats the block with l.index = 0 .. count - 1."""
     return cgutils.for_range(builder, constant(count) if isinstance(count, int) else count, intp=I64)

@@ -55,6 +55,21 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         _leave(mine)
 
 
+def conv_direct(  # noqa: PLR0913
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, operands: Any, constants: Any, skip: np.ndarray,
+        skip_pad: int, has_skip: bool, out: np.ndarray, pad: int) -> None:
+    """Codes -> codes, where a path turns sums into codes in its registers."""
+    images, rows = len(out), out.shape[1] - 2 * pad
+    lines = images * rows
+    items = (lines + TOGETHER - 1) // TOGETHER
+    for item in prange(len(parts) * items):
+        part, first = item // items, item % items * TOGETHER
+        for line in range(first, min(first + TOGETHER, lines)):
+            n, i = line // rows, line % rows
+            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
+                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad)
+
+
 def conv_saturating_sums(  # noqa: PLR0913
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, positive: Any, negative: Any,
         risky: np.ndarray, mode: int, replays: Any, low: Any, high: Any, counts: np.ndarray, out: np.ndarray) -> None:

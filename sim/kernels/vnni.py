@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, store, window
+from sim.kernels.finish import arguments_of, finish_tile
+from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, window
 from sim.kernels.layout import Layout, arrange
 
 QUAD = 4
@@ -63,19 +64,22 @@ def surplus(weights: np.ndarray, layout: Layout, signed: bool) -> np.ndarray:
     return ((extra + 2**31) % 2**32 - 2**31).astype(np.int32)
 
 
-def make_tile(lanes: int, pixels: int, blocks: int, signed: bool) -> Callable[..., None]:
+def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = "") -> Callable[..., None]:
     """The inner loop of one tile size, registers of `lanes` channels (16 or 8), as machine code.
 
     tile((x, pixel_stride, row_stride, segment_stride, w, planes, rows, segments, quads, surplus, out, out_stride)):
     addresses and strides in bytes; `w` points to int8 [planes, rows, segments, quads, blocks * lanes, 4], `surplus` to
     int32 [blocks * lanes], `out` to int32 pixels that are `out_stride` bytes apart.
+
+    With `finish` "codes" or "residual" sums become codes in their registers, and the arguments of finish.emit_codes stand
+    in the place of `out` and `out_stride`.
     """
     vector = ir.VectorType(I32, lanes)
     block_bytes = lanes * QUAD
     instruction = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
 
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        x, pixel_stride, row_stride, segment_stride, w, planes, rows, segments, quads, extra, out, out_stride = arguments
+        x, pixel_stride, row_stride, segment_stride, w, planes, rows, segments, quads, extra, *rest = arguments
         sums = registers(builder, vector, pixels, blocks)
         position = registers(builder, ir.IntType(64))
         builder.store(w, position)
@@ -93,14 +97,9 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool) -> Callable[..
                     for b in range(blocks):
                         total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
                         builder.store(total, sums[p][b])
-        for b in range(blocks):
-            more = load(builder, offset(builder, extra, b, block_bytes), vector, 4) if signed else None
-            for p in range(pixels):
-                total = builder.load(sums[p][b])
-                address = offset(builder, offset(builder, out, p, out_stride), b, block_bytes)
-                store(builder, builder.sub(total, more) if signed else total, address, 4)
+        finish_tile(builder, sums, extra if signed else None, rest, finish)
 
-    return machine_code(12, emit)
+    return machine_code(10 + arguments_of(finish), emit)
 
 
 def _broadcast(builder: Any, address: Any, lanes: int, signed: bool) -> Any:

@@ -7,21 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from sim.kernels.finish import codes_at, sums_at, target_of
 from sim.kernels.jit import inline, specialize
 from sim.kernels.vnni import make_tile
 
 _full_16 = _full_32 = _full_64 = _sevens = _rest_16 = _rest_32 = _rest_64 = make_tile(16, 1, 1, False)
 _at_once_16, _at_once_32, _at_once_64, _has_sevens = 1, 1, 1, False
+_at: Any = sums_at
 _unsigned: Any = _full_16
 _signed: Any = _full_16
 """`specialize` puts the real tiles and functions in place of these names: machine code cannot be looked up in a table."""
 
 
-def _tiles(x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra: int, sums: np.ndarray) -> None:
+def _tiles(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra: int, target: Any, columns: int,
+        width: int) -> None:
     """Tiles take neighboring pixels; the last one begins early enough to end with the line, doing some pixels twice."""
     planes, rows, segments, quads = shape
-    columns, width = sums.shape
-    out, step = sums.ctypes.data, 4 * width
     at_once = _at_once_16 if width == 16 else _at_once_32 if width == 32 else _at_once_64
     if _has_sevens and width == 32 and columns % 7 == 0:
         at_once = 7
@@ -29,7 +31,8 @@ def _tiles(x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra
     at_once = at_once if fills else 1
     for first in range(0, columns, at_once):
         j = min(first, columns - at_once)
-        arguments = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra, out + j * step, step)
+        place = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra)
+        arguments = place + _at(target, 0, j)
         if width == 16:
             if fills:
                 _full_16(arguments)
@@ -57,28 +60,57 @@ def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int,
     corner = x.ctypes.data + n * x.strides[0] + top * row + left * pixel + channel
     weights = w.ctypes.data + part * w.strides[0]
     extra = surplus.ctypes.data + part * surplus.strides[0]
+    columns, width = sums.shape
+    target = (sums.ctypes.data, 4 * width)
     if signed:
-        _signed(corner, stride * pixel, row, pixel, weights, shape, extra, sums)
+        _signed(corner, stride * pixel, row, pixel, weights, shape, extra, target, columns, width)
     else:
-        _unsigned(corner, stride * pixel, row, pixel, weights, shape, extra, sums)
+        _unsigned(corner, stride * pixel, row, pixel, weights, shape, extra, target, columns, width)
+
+
+def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, constants: Any,
+        first: int, width: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, out_row: int,
+        pad: int) -> None:
+    """Codes of `width` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
+    w, surplus, planes, rows, segments, quads, _ = operands
+    row, pixel = x.strides[1], x.strides[2]
+    corner = x.ctypes.data + n * x.strides[0] + top * row + left * pixel + channel
+    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad)
+    _unsigned(corner, stride * pixel, row, pixel, w.ctypes.data + part * w.strides[0], (planes, rows, segments, quads),
+              surplus.ctypes.data + part * surplus.strides[0], target, out.shape[2] - 2 * pad, width)
+
+
+def _sizes(lanes: int, sizes: dict[int, int], signed: bool, finish: str = "") -> dict[str, Any]:
+    """The tiles of one register width; `sizes` are pixels per tile by channels per tile."""
+    tiles: dict[str, Any] = {}
+    for width in (16, 32, 64):
+        channels = min(width, max(sizes))
+        tiles[f"_full_{width}"] = make_tile(lanes, sizes[channels], channels // lanes, signed, finish)
+        tiles[f"_rest_{width}"] = make_tile(lanes, 1, channels // lanes, signed, finish)
+        tiles[f"_at_once_{width}"] = sizes[channels]
+    has_sevens = lanes == 16  # which leaves registers enough
+    return tiles | {"_has_sevens": has_sevens, "_at": codes_at if finish else sums_at,
+                    "_sevens": make_tile(lanes, 7 if has_sevens else 1, 32 // lanes, signed, finish)}
 
 
 def _specialize(name: str, lanes: int, sizes: dict[int, int]) -> Any:
-    """The line of one register width; `sizes` are pixels per tile by channels per tile."""
-    variants = {}
-    for signed in (False, True):
-        tiles: dict[str, Any] = {}
-        for width in (16, 32, 64):
-            channels = min(width, max(sizes))
-            tiles[f"_full_{width}"] = make_tile(lanes, sizes[channels], channels // lanes, signed)
-            tiles[f"_rest_{width}"] = make_tile(lanes, 1, channels // lanes, signed)
-            tiles[f"_at_once_{width}"] = sizes[channels]
-        has_sevens = lanes == 16  # which leaves registers enough
-        tiles |= {"_has_sevens": has_sevens, "_sevens": make_tile(lanes, 7 if has_sevens else 1, 32 // lanes, signed)}
-        variants["_signed" if signed else "_unsigned"] = specialize(_tiles, f"{name}_{signed}", inline, **tiles)
-    return specialize(_line, name, inline, **variants)
+    """The line of one register width."""
+    return specialize(_line, name, inline, **{
+        "_signed" if signed else "_unsigned": specialize(_tiles, f"{name}_{signed}", inline, **_sizes(lanes, sizes, signed))
+        for signed in (False, True)})
 
 
+def _specialize_to_codes(signed: bool, finish: str) -> Any:
+    name = f"vnni_to_{finish}_{signed}"
+    tiles = specialize(_tiles, f"{name}_tiles", inline, **_sizes(16, _SIZES, signed, finish))
+    return specialize(_line_to_codes, name, inline, _unsigned=tiles)
+
+
+_SIZES = {16: 16, 32: 8, 64: 4}
 # AVX-VNNI has 16 registers: 8 of sums, and the weights and codes
-LINES = {"vnni": _specialize("vnni_line", 16, {16: 16, 32: 8, 64: 4}),
+LINES = {"vnni": _specialize("vnni_line", 16, _SIZES),
          "avxvnni": _specialize("avxvnni_line", 8, {16: 4, 32: 2})}
+TO_CODES = {(signed, has_skip): _specialize_to_codes(signed, "residual" if has_skip else "codes")
+            for signed in (False, True) for has_skip in (False, True)}
+"""Lines from codes to codes, by (whether the input is signed, whether there is a residual)."""

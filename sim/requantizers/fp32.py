@@ -38,6 +38,10 @@ class Fp32(Requantizer):
         return (np.tile(self.gain, repeat), np.tile(self.offset, repeat), self.skip_gain[0],
                 np.float32(target.min), np.float32(target.max))
 
+    def register_arguments(self, target: IntFormat) -> tuple[np.ndarray, ...] | None:
+        """For codes of unsigned bytes; the residual's are then as well."""
+        return self.gain, self.offset, np.array([target.max, self.skip_gain[0]], np.float32)
+
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """The same without rounding to codes."""
         product: np.ndarray = sums.astype(np.float32) * self.gain

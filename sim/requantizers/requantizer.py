@@ -75,6 +75,10 @@ class Requantizer:
         """The constants that `line` wants, those per channel repeated for so many neighboring pixels."""
         raise NotImplementedError
 
+    def register_arguments(self, target: IntFormat) -> tuple[np.ndarray, ...] | None:
+        """(gains [C], offsets [C], limits) for kernels/finish.py, if its arithmetic is this requantizer's."""
+        return None
+
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """int sums [N, H, W, C] -> logits of the same shape."""
         raise NotImplementedError

@@ -1,0 +1,113 @@
+"""The `fp32` requantizer on registers: sums become bytes where they are, without a way through memory.
+
+Equation 8 of ARITHMETIC.md, operation by operation as in requantizers/fp32.py: each float32 product and sum is rounded on
+its own, then to the nearest integer, ties to even, by the conversion of the processor.  Clamping to the largest code comes
+before it, as limits are integers; below, the conversion to bytes saturates at 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from sim.kernels.ir import F32, I8, I16, I32, call_mixed, load, offset, splat, store
+from sim.kernels.jit import inline
+
+LANES = 16
+_SUMS, _REALS, _BYTES = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES), ir.VectorType(I8, LANES)
+_HALVES, _ALL = ir.VectorType(I16, 2 * LANES), ir.VectorType(I8, 4 * LANES)
+_NEAREST_EVEN = 8
+"""Rounding control: to nearest, ties to even, no exceptions, whatever the processor's mode."""
+_SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 7
+"""(gains, offsets, limits, residual, its stride, out, its stride): addresses and strides in bytes of a tile.
+
+`limits` are float32 (largest code, gain of the residual); the residual is unsigned bytes.
+"""
+
+
+@inline
+def sums_at(target: Any, channel: int, pixel: int) -> Any:
+    """The last arguments of a tile that stores int32 sums: `target` is (address, bytes from pixel to pixel) of a line."""
+    sums, step = target
+    return sums + 4 * channel + pixel * step, step
+
+
+@inline
+def codes_at(target: Any, channel: int, pixel: int) -> Any:
+    """The same for one that stores codes: `target` is (gains, offsets, limits, residual, out, channels of both)."""
+    gains, offsets, limits, skip, out, channels = target
+    return (gains + 4 * channel, offsets + 4 * channel, limits, skip + channel + pixel * channels, channels,
+            out + channel + pixel * channels, channels)
+
+
+@inline
+def target_of(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        constants: Any, first: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, n: int,
+        row: int, pad: int) -> Any:
+    """What `codes_at` wants, for channels from `first` on of a line of codes and of its residual."""
+    gain, offset, limits = constants
+    channels = out.shape[3]
+    target = out.ctypes.data + n * out.strides[0] + row * out.strides[1] + pad * channels + first
+    residue = skip.ctypes.data + skip_n * skip.strides[0] + skip_row * skip.strides[1] + skip_pad * channels + first
+    return gain.ctypes.data + 4 * first, offset.ctypes.data + 4 * first, limits.ctypes.data, residue, target, channels
+
+
+def arguments_of(finish: str) -> int:
+    """How many integers a tile with this end takes for it."""
+    return _CODES_ARGUMENTS if finish else _SUMS_ARGUMENTS
+
+
+def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, arguments: Sequence[Any], finish: str) -> None:
+    """The end of a tile: registers of sums [pixels][blocks], less the `surplus` at an address, go to memory.
+
+    `finish` is "" for int32 sums at (out, bytes from pixel to pixel), "codes" or "residual".
+    """
+    totals = [[builder.load(register) for register in pixel] for pixel in sums]
+    kind = totals[0][0].type
+    size = 4 * kind.count
+    if surplus is not None:
+        more = [load(builder, offset(builder, surplus, b, size), kind, 4) for b in range(len(totals[0]))]
+        totals = [[builder.sub(total, more[b]) for b, total in enumerate(pixel)] for pixel in totals]
+    if finish:
+        emit_codes(builder, totals, arguments, finish == "residual")
+        return
+    out, step = arguments
+    for p, pixel in enumerate(totals):
+        for b, total in enumerate(pixel):
+            store(builder, total, offset(builder, offset(builder, out, p, step), b, size), 4)
+
+
+def emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], has_skip: bool) -> None:
+    """Vectors of 16 sums [pixels][blocks] -> bytes at `out`."""
+    gains, offsets, limits, skip, skip_stride, out, out_stride = arguments
+    blocks = len(sums[0])
+    constants = [[load(builder, offset(builder, base, b, 4 * LANES), _REALS, 4) for b in range(blocks)]
+                 for base in (gains, offsets)]
+    high = splat(builder, load(builder, limits, F32, 4), LANES)
+    skip_gain = splat(builder, load(builder, offset(builder, limits, 1, 4), F32, 4), LANES) if has_skip else None
+    whole = []
+    for p, pixel in enumerate(sums):
+        for b, total in enumerate(pixel):
+            steps = builder.fmul(builder.sitofp(total, _REALS), constants[0][b])
+            steps = builder.fadd(steps, constants[1][b])
+            if has_skip:
+                address = offset(builder, offset(builder, skip, p, skip_stride), b, LANES)
+                residue = builder.zext(load(builder, address, _BYTES, 1), _SUMS)
+                steps = builder.fadd(steps, builder.fmul(builder.sitofp(residue, _REALS), skip_gain))
+            clamped = builder.select(builder.fcmp_ordered("<", steps, high), steps, high)
+            whole.append(call_mixed(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
+                clamped, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
+    for first in range(0, len(whole), 4):
+        four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
+        halves = [call_mixed(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
+        mixed = call_mixed(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
+        # packing works in lanes of 16 bytes: 4 bytes of each register in turn
+        order = [4 * lane + register for register in range(4) for lane in range(4)]
+        words = builder.bitcast(mixed, _SUMS)
+        codes = builder.bitcast(builder.shuffle_vector(words, words, ir.Constant(_SUMS, order)), _ALL)
+        size = blocks * LANES
+        for k in range(0, min(4, len(whole) - first), blocks):
+            places = ir.Constant(ir.VectorType(I32, size), list(range(k * LANES, k * LANES + size)))
+            part = builder.shuffle_vector(codes, codes, places)
+            store(builder, part, offset(builder, out, (first + k) // blocks, out_stride), 1)

@@ -263,6 +263,16 @@ def test_what_is_no_number__is_not_lost_in_a_byte(what):
     assert first.packed is None
 
 
+def test_step_that_is_no_number__is_not_lost_in_a_byte():
+    layer = RescaleLayer(Requantize("row", "x", Activation("inner", 1.0)), {"row": (4, 4, 3)}, Precision.of(4),
+                         QUANTIZERS["interval"]).train()
+    with torch.no_grad():
+        layer.activate.interval.fill_(torch.nan)
+    out = layer(as_codes(tensor(np.random.default_rng(0), 0, 15, (4, 3, 4, 4)), 0.1, 15))
+    assert out.values.isnan().all()
+    assert out.packed is None
+
+
 @given(st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=50), st.sampled_from([2, 4, 8, 16]))
 def test_tanh_codes__and_slopes_have_the_bits_of_torchs_own_operations(values, bits):
     found = []

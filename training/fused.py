@@ -8,6 +8,7 @@ own operations, which run where these loops do not.
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,8 @@ class Rescaled(torch.autograd.Function):
         limits = torch.tensor([row.levels, float(gain)], dtype=torch.float32)
         out, codes = torch.empty_like(packed, dtype=row.gradients), torch.empty_like(packed)
         rescale(row.kinds(False, False))(layout.blocks, layout.shape, packed, limits, out, codes)
+        if not math.isfinite(gain):
+            codes = codes[:0]
         ctx.save_for_backward(packed, limits, step)
         ctx.row = row
         ctx.mark_non_differentiable(codes)

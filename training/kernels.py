@@ -142,12 +142,6 @@ def _to_bfloat16(value: Any) -> Any:
 
 
 @inline
-def _whole_bfloat16(value: Any) -> Any:
-    """A whole number of at most 8 bits."""
-    return np.uint16(np.float32(value).view(np.uint32) >> np.uint32(16))
-
-
-@inline
 def _steps_alone(sums: Any, gain: Any, offset: Any, residue: Any, skip_gain: Any, c: int) -> Any:
     return np.float32(np.float32(sums[c] * gain[c]) + offset[c])
 

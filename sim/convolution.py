@@ -44,8 +44,8 @@ class _Path:
     """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
 
     `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes` are lines
-    that go on to codes in registers, by (whether the input is signed, whether there is a residual), if the path has them;
-    they write so many channels together as `registers` says.
+    that go on to codes in registers, by (whether the input is signed, whether there is a residual, whether the register
+    wraps), if the path has them; they write so many channels together as `registers` says.
     """
 
     layout: Callable[["ConvOp"], Layout | None]
@@ -53,7 +53,7 @@ class _Path:
     line: Callable[..., None]
     enter: Callable[..., Any] = stay
     leave: Callable[..., None] = depart
-    to_codes: Mapping[tuple[bool, bool], Callable[..., None]] = field(default_factory=dict)
+    to_codes: Mapping[tuple[bool, bool, bool], Callable[..., None]] = field(default_factory=dict)
     registers: Callable[[Layout], int] = attrgetter("width")
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
@@ -112,10 +112,12 @@ class Convolution:
             return overflows
         if self._direct is not None and (skip is None or skip.array.dtype == np.uint8):
             residual, pad, _ = residual_arguments(skip)
-            self._direct[skip is not None](
-                x.unsigned, x.pad - op.padding, op.stride, layout.parts, self._operands,
-                op.requant.register_arguments(op.format), residual, pad, skip is not None, out.unsigned, out.pad)
-            return None
+            wraps = self.register is not None
+            counts = self._counters(out.array) if wraps else np.empty((1, 0), np.int32)
+            run, constants = self._direct[skip is not None]
+            run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, self._operands, constants, residual, pad,
+                skip is not None, out.unsigned, out.pad, wraps, counts)
+            return self._totals(counts) if wraps else None
         counts = self._counters(out.array)
         run, constants, repeat = self._fused
         run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands, self._wrap, counts,
@@ -135,17 +137,21 @@ class Convolution:
         return run, op.requant.line_arguments(op.format, repeat), repeat
 
     @cached_property
-    def _direct(self) -> Mapping[bool, Callable[..., None]] | None:
-        """The loops from codes to codes in registers, by whether there is a residual; None where these do not do."""
+    def _direct(self) -> Mapping[bool, tuple[Callable[..., None], tuple[Any, ...]]] | None:
+        """The loop from codes to codes in registers and its constants, by whether there is a residual; None if it cannot."""
         op, path, layout = self.op, self._path, self._layout
         assert path is not None
         assert layout is not None
         assert op.format is not None
         is_whole = not (layout.parts[:, 2] % path.registers(layout)).any()
-        if (not path.to_codes or self.register is not None or not is_whole or op.format.dtype != np.uint8
-                or op.requant.register_arguments(op.format) is None):
+        if not path.to_codes or self._saturation is not None or not is_whole or op.format.dtype != np.uint8:
             return None
-        return {has_skip: driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip]) for has_skip in (False, True)}
+        constants = op.requant.register_arguments(op.format)
+        if constants is None:
+            return None
+        wraps = self.register is not None
+        return {has_skip: (driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip, wraps]),
+                           (*constants, int(self._wrap))) for has_skip in (False, True)}
 
     @cached_property
     def _wrap(self) -> np.int32:

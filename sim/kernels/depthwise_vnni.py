@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.finish import arguments_of, codes_at, finish_tile, sums_at, target_of
+from sim.kernels.finish import ENDINGS, arguments_of, codes_at, finish_tile, sums_at, target_of
 from sim.kernels.ir import I8, I32, I64, call, constant, load, loop, machine_code, offset, registers
 from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
@@ -147,7 +147,7 @@ def _pairs(x: int, tap: int, row: int, w: np.ndarray, surplus: int, count: int, 
         for start in range(0, columns, at_once):
             j = min(start, columns - at_once)
             place = (x + first + j * pixel, tap, row, weights, w.strides[0], w.shape[1], surplus + 4 * first)
-            arguments = place + _at(target, first, j)
+            arguments = place + _at(target, first, j, start - j)
             if quads == 4:
                 if is_double:
                     _tile_4_2(arguments)
@@ -168,7 +168,7 @@ def _each(x: int, pixel: int, tap: int, row: int, w: np.ndarray, surplus: int, c
         for start in range(0, columns, at_once):
             j = min(start, columns - at_once)
             place = (x + first + j * pixel, pixel, row, tap, weights, w.shape[1], w.shape[2], surplus + 4 * first)
-            arguments = place + _at(target, first, j)
+            arguments = place + _at(target, first, j, start - j)
             if at_once == PIXELS:
                 _tile_4(arguments)
             else:
@@ -209,14 +209,14 @@ def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int,
 def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, constants: Any,
         first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, out_row: int,
-        pad: int) -> None:
+        pad: int, counts: np.ndarray) -> None:
     """Codes of `count` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
-    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad)
+    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
     _unsigned(x, n, top, left, stride, channel, part, operands, target, out.shape[2] - 2 * pad)
 
 
 def _specialize_channels(signed: bool, finish: str) -> Any:
-    name, variants = f"depthwise_{finish or 'sums'}_{signed}", {}
+    name, variants = f"depthwise_{finish.replace(' ', '_') or 'sums'}_{signed}", {}
     at = codes_at if finish else sums_at
     for outputs in (1, 2):
         tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed, finish)
@@ -230,8 +230,7 @@ def _specialize_channels(signed: bool, finish: str) -> Any:
 
 LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_channels(False, ""),
                   _signed=_specialize_channels(True, ""))
-TO_CODES = {(signed, has_skip): specialize(
-    _line_to_codes, f"depthwise_vnni_to_codes_{signed}_{has_skip}", inline,
-    _unsigned=_specialize_channels(signed, "residual" if has_skip else "codes"))
-    for signed in (False, True) for has_skip in (False, True)}
-"""Lines from codes to codes, by (whether the input is signed, whether there is a residual)."""
+TO_CODES = {(signed, *key): specialize(
+    _line_to_codes, f"depthwise_vnni_to_{finish.replace(' ', '_')}_{signed}", inline,
+    _unsigned=_specialize_channels(signed, finish)) for signed in (False, True) for key, finish in ENDINGS.items()}
+"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, whether the register wraps)."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I8, I16, I32, call_mixed, load, offset, splat, store
+from sim.kernels.ir import F32, I8, I16, I32, call_mixed, constant, load, offset, splat, store
 from sim.kernels.jit import inline
 
 LANES = 16
@@ -19,38 +19,45 @@ _SUMS, _REALS, _BYTES = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES), ir
 _HALVES, _ALL = ir.VectorType(I16, 2 * LANES), ir.VectorType(I8, 4 * LANES)
 _NEAREST_EVEN = 8
 """Rounding control: to nearest, ties to even, no exceptions, whatever the processor's mode."""
-_SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 7
-"""(gains, offsets, limits, residual, its stride, out, its stride): addresses and strides in bytes of a tile.
+_SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 10
+"""(gains, offsets, limits, residual, its stride, out, its stride, spare, counts, done): addresses, bytes, integers.
 
-`limits` are float32 (largest code, gain of the residual); the residual is unsigned bytes.
+`limits` are float32 (largest code, gain of the residual); the residual is unsigned bytes.  A register that wraps is `spare`
+bits narrower than 32; `counts` int32 [channels] grow by the sums that do not fit it, but not by those of the first `done`
+pixels, which another tile has counted.
 """
+ENDINGS = {(has_skip, wraps): ("wrapped " if wraps else "") + ("residual" if has_skip else "codes")
+           for has_skip in (False, True) for wraps in (False, True)}
+"""How a tile can end in codes, by (whether there is a residual, whether the register wraps)."""
 
 
 @inline
-def sums_at(target: Any, channel: int, pixel: int) -> Any:
+def sums_at(target: Any, channel: int, pixel: int, done: int) -> Any:
     """The last arguments of a tile that stores int32 sums: `target` is (address, bytes from pixel to pixel) of a line."""
     sums, step = target
     return sums + 4 * channel + pixel * step, step
 
 
 @inline
-def codes_at(target: Any, channel: int, pixel: int) -> Any:
-    """The same for one that stores codes: `target` is (gains, offsets, limits, residual, out, channels of both)."""
-    gains, offsets, limits, skip, out, channels = target
+def codes_at(target: Any, channel: int, pixel: int, done: int) -> Any:
+    """The same for one that stores codes: `target` is what `target_of` gives."""
+    gains, offsets, limits, skip, out, channels, spare, counts = target
     return (gains + 4 * channel, offsets + 4 * channel, limits, skip + channel + pixel * channels, channels,
-            out + channel + pixel * channels, channels)
+            out + channel + pixel * channels, channels, spare, counts + 4 * channel, done)
 
 
 @inline
 def target_of(  # noqa: PLR0913 - a kernel sees arrays, not objects
         constants: Any, first: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, n: int,
-        row: int, pad: int) -> Any:
-    """What `codes_at` wants, for channels from `first` on of a line of codes and of its residual."""
-    gain, offset, limits = constants
+        row: int, pad: int, counts: np.ndarray) -> Any:
+    """Addresses for channels from `first` on of a line of codes and of its residual: (gains, offsets, limits, residual, out,
+    channels of both, spare bits, counts)."""
+    gain, offset, limits, spare = constants
     channels = out.shape[3]
     target = out.ctypes.data + n * out.strides[0] + row * out.strides[1] + pad * channels + first
     residue = skip.ctypes.data + skip_n * skip.strides[0] + skip_row * skip.strides[1] + skip_pad * channels + first
-    return gain.ctypes.data + 4 * first, offset.ctypes.data + 4 * first, limits.ctypes.data, residue, target, channels
+    return (gain.ctypes.data + 4 * first, offset.ctypes.data + 4 * first, limits.ctypes.data, residue, target, channels,
+            spare, counts.ctypes.data)
 
 
 def arguments_of(finish: str) -> int:
@@ -61,7 +68,7 @@ def arguments_of(finish: str) -> int:
 def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, arguments: Sequence[Any], finish: str) -> None:
     """The end of a tile: registers of sums [pixels][blocks], less the `surplus` at an address, go to memory.
 
-    `finish` is "" for int32 sums at (out, bytes from pixel to pixel), "codes" or "residual".
+    `finish` is "" for int32 sums at (out, bytes from pixel to pixel), or one of ENDINGS.
     """
     totals = [[builder.load(register) for register in pixel] for pixel in sums]
     kind = totals[0][0].type
@@ -70,7 +77,9 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
         more = [load(builder, offset(builder, surplus, b, size), kind, 4) for b in range(len(totals[0]))]
         totals = [[builder.sub(total, more[b]) for b, total in enumerate(pixel)] for pixel in totals]
     if finish:
-        emit_codes(builder, totals, arguments, finish == "residual")
+        if "wrapped" in finish:
+            totals = _emit_wrap(builder, totals, *arguments[7:])
+        _emit_codes(builder, totals, arguments[:7], "residual" in finish)
         return
     out, step = arguments
     for p, pixel in enumerate(totals):
@@ -78,7 +87,23 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
             store(builder, total, offset(builder, offset(builder, out, p, step), b, size), 4)
 
 
-def emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], has_skip: bool) -> None:
+def _emit_wrap(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, counts: Any, done: Any) -> list[list[Any]]:
+    """What registers hold that wrap; counts the sums that do not fit."""
+    bits = splat(builder, builder.trunc(spare, I32), LANES)
+    wrapped = [[builder.ashr(builder.shl(total, bits), bits) for total in pixel] for pixel in sums]
+    none = ir.Constant(ir.VectorType(ir.IntType(1), LANES), None)
+    for b in range(len(sums[0])):
+        address = offset(builder, counts, b, 4 * LANES)
+        count = load(builder, address, _SUMS, 4)
+        for p, (exact, kept) in enumerate(zip(sums, wrapped, strict=True)):
+            differs = builder.icmp_signed("!=", exact[b], kept[b])
+            is_new = builder.icmp_signed("<=", done, constant(p))
+            count = builder.sub(count, builder.sext(builder.select(is_new, differs, none), _SUMS))
+        store(builder, count, address, 4)
+    return wrapped
+
+
+def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], has_skip: bool) -> None:
     """Vectors of 16 sums [pixels][blocks] -> bytes at `out`."""
     gains, offsets, limits, skip, skip_stride, out, out_stride = arguments
     blocks = len(sums[0])

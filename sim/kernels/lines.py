@@ -57,17 +57,20 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
 
 def conv_direct(  # noqa: PLR0913
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, operands: Any, constants: Any, skip: np.ndarray,
-        skip_pad: int, has_skip: bool, out: np.ndarray, pad: int) -> None:
-    """Codes -> codes, where a path turns sums into codes in its registers."""
+        skip_pad: int, has_skip: bool, out: np.ndarray, pad: int, wraps: bool, counts: np.ndarray) -> None:
+    """Codes -> codes, where a path turns sums into codes in its registers; `counts` are those of conv_codes."""
     images, rows = len(out), out.shape[1] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
+        mine = counts[item * wraps]
+        if wraps:
+            mine[:] = np.int32(0)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
-                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad)
+                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
 
 
 def conv_saturating_sums(  # noqa: PLR0913

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernels.finish import codes_at, sums_at, target_of
+from sim.kernels.finish import ENDINGS, codes_at, sums_at, target_of
 from sim.kernels.jit import inline, specialize
 from sim.kernels.vnni import make_tile
 
@@ -32,7 +32,7 @@ def _tiles(  # noqa: PLR0913 - a kernel sees arrays, not objects
     for first in range(0, columns, at_once):
         j = min(first, columns - at_once)
         place = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra)
-        arguments = place + _at(target, 0, j)
+        arguments = place + _at(target, 0, j, first - j)
         if width == 16:
             if fills:
                 _full_16(arguments)
@@ -71,12 +71,12 @@ def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int,
 def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, constants: Any,
         first: int, width: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, out_row: int,
-        pad: int) -> None:
+        pad: int, counts: np.ndarray) -> None:
     """Codes of `width` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
     w, surplus, planes, rows, segments, quads, _ = operands
     row, pixel = x.strides[1], x.strides[2]
     corner = x.ctypes.data + n * x.strides[0] + top * row + left * pixel + channel
-    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad)
+    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
     _unsigned(corner, stride * pixel, row, pixel, w.ctypes.data + part * w.strides[0], (planes, rows, segments, quads),
               surplus.ctypes.data + part * surplus.strides[0], target, out.shape[2] - 2 * pad, width)
 
@@ -102,7 +102,7 @@ def _specialize(name: str, lanes: int, sizes: dict[int, int]) -> Any:
 
 
 def _specialize_to_codes(signed: bool, finish: str) -> Any:
-    name = f"vnni_to_{finish}_{signed}"
+    name = f"vnni_to_{finish.replace(' ', '_')}_{signed}"
     tiles = specialize(_tiles, f"{name}_tiles", inline, **_sizes(16, _SIZES, signed, finish))
     return specialize(_line_to_codes, name, inline, _unsigned=tiles)
 
@@ -111,6 +111,6 @@ _SIZES = {16: 16, 32: 8, 64: 4}
 # AVX-VNNI has 16 registers: 8 of sums, and the weights and codes
 LINES = {"vnni": _specialize("vnni_line", 16, _SIZES),
          "avxvnni": _specialize("avxvnni_line", 8, {16: 4, 32: 2})}
-TO_CODES = {(signed, has_skip): _specialize_to_codes(signed, "residual" if has_skip else "codes")
-            for signed in (False, True) for has_skip in (False, True)}
-"""Lines from codes to codes, by (whether the input is signed, whether there is a residual)."""
+TO_CODES = {(signed, *key): _specialize_to_codes(signed, finish)
+            for signed in (False, True) for key, finish in ENDINGS.items()}
+"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, whether the register wraps)."""

@@ -211,7 +211,7 @@ def test_integer_sums__are_those_of_plain_integers(rng, bits, weight_bits, depth
         weight = torch.where(weight > 0, float(most), -float(most)) if is_mixed else torch.full_like(weight, most)
     found = products.sums(torch.full_like(x, torch.nan), x.to(torch.uint8), weight, Geometry(stride, kernel // 2, 1),
                           (largest, most))
-    if 2 * largest * most > products.PAIR and not products._has_dot_product():
+    if (2 * largest * most > products.PAIR and not products._has_dot_product()) or (kernel == 1 and stride > 1):
         assert found.isnan().any()  # real products of the values, which are none here
         return
     padded = np.pad(x.numpy().astype(np.int64), ((0, 0), (0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
@@ -297,6 +297,51 @@ def test_network__takes_this_way(monkeypatch):
         model = QuantNetwork(MODELS["resnet8"](Input("image", "", 8, 8, 1, (0.3,), (0.4,)), 10, 4), Precision.of(bits))
         model.channels_last().train()(torch.zeros(4, 1, 8, 8))
         assert len(calls) == sum(isinstance(row, Conv) and row.norm for row in model.graph.rows)
+
+
+@pytest.mark.parametrize(("size", "kernel", "padding", "stride", "idle"), [
+    (1, 3, 1, 1, True), (2, 3, 1, 2, True), (2, 3, 1, 1, False), (4, 3, 1, 2, False), (1, 5, 2, 1, True),
+    (1, 1, 0, 1, False)])
+def test_bfloat16_gradients__of_taps_that_meet_only_padding_are_zero(size, kernel, padding, stride, idle):
+    """oneDNN leaves them unwritten."""
+    x, weight = torch.ones(2, 3, size, size), torch.ones(4, 3, kernel, kernel)
+    geometry = Geometry(stride, padding, 1)
+    gradient = torch.ones_like(products.sums(x, None, weight, geometry, (1, 1)))
+    assert products._has_idle_tap(size, kernel, gradient.shape[2], stride, padding) == idle
+    for _ in range(3):
+        torch.full((4, 3, kernel, kernel), torch.nan, dtype=torch.bfloat16)  # what the next allocation may find
+        found = products.gradients(gradient.bfloat16(), x.bfloat16(), weight, geometry, (False, True))[1]
+        assert torch.equal(found, products.gradients(gradient, x, weight, geometry, (False, True))[1])
+
+
+def test_memory_of_another_kind__never_reaches_the_loops():
+    """They read what lies there as float32."""
+    rng = np.random.default_rng(0)
+    x = as_codes(tensor(rng, 0, 15, (4, 3, 8, 8)), 0.1, 15)
+    row = Conv("row", "x", 4, 3, 1, 1, activation=Activation("inner", 1.0))
+    layer = ConvLayer(row, {"x": (8, 8, 3), "row": (8, 8, 4)}, Precision.of(4), DoReFa()).train()
+    plain = layer(x).values.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).packed is None
+    layer.norm.running_mean = torch.zeros(4, 2)[:, 0]
+    assert torch.equal(layer(x).values.detach(), plain)
+    assert layer.norm.running_mean.abs().sum() > 0
+    for change in (torch.float64, torch.float16):
+        with pytest.raises(RuntimeError):
+            layer.to(change)(x).values.sum().backward()
+    weight = torch.linspace(-1, 1, 24)
+    for other in (weight.double(), weight.view(4, 6)[:, ::2], weight[:1].expand(5)):
+        codes, _ = DoReFa().weight(other, 4, {})
+        assert torch.equal(codes.float(), DoReFa().weight(other.float().contiguous(), 4, {})[0])
+
+
+def test_second_derivatives__are_refused_not_wrong():
+    row = Requantize("row", "x", Activation("inner", 1.0))
+    layer = RescaleLayer(row, {"row": (4, 4, 3)}, Precision.of(4), DoReFa()).train()
+    x = as_codes(tensor(np.random.default_rng(0), 0, 15, (2, 3, 4, 4)), 0.1, 15)
+    (first,) = torch.autograd.grad(layer(x).values.square().sum(), x.values, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
 
 
 def test_limits_and_ties__exactly_there():

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from training import products
 from training.kernels import (
@@ -73,7 +74,7 @@ class NormalizedRow(torch.autograd.Function):
         total, (gains, offsets), saved = layout.partial(2), layout.spans(2), layout.channel_values(3)
         moments(layout.blocks, layout.shape, sums, total)
         found = torch.empty(1, dtype=torch.int64)
-        mean, variance = (torch.empty(0), torch.empty(0)) if row.running is None else row.running
+        mean, variance = (_NOTHING, _NOTHING) if row.running is None else row.running
         numbers = torch.tensor([layout.pixels, row.eps, row.scale, 0.0 if row.running is None else row.momentum],
                                dtype=torch.float64)
         normalize(1, layout.shape, total, norm_weight, norm_bias, numbers, mean, variance, gains, offsets, saved, found)
@@ -82,7 +83,8 @@ class NormalizedRow(torch.autograd.Function):
         out, codes = torch.empty_like(sums, dtype=row.gradients), torch.empty_like(sums, dtype=torch.uint8)
         finish(row.kinds(skip is not None, False))(
             layout.blocks, layout.shape, sums, gains, offsets, limits, residue, out, codes)
-        if not int(found):  # bytes could not tell that these are no numbers, and the loss has to
+        if not int(found) or not bool(torch.isfinite(limits).all()):
+            # bytes could not tell that these are no numbers, and the loss has to
             codes = codes[:0]
         ctx.save_for_backward(values, weight, sums, saved, gains, offsets, limits, residue, step)
         ctx.row = row
@@ -91,11 +93,13 @@ class NormalizedRow(torch.autograd.Function):
         return out, codes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         """Of values, weight, both parameters of the norm, residual, its gain and the step."""
         values, weight, sums, saved, gains, offsets, limits, residue, step = ctx.saved_tensors
         row: Row = ctx.row
-        assert upstream[0] is not None
+        if upstream[0] is None:
+            return (None,) * 10
         gradient = upstream[0].to(row.gradients).contiguous(memory_format=_CHANNELS_LAST)
         needs = ctx.needs_input_grad
         learns = bool(needs[7] or needs[8])
@@ -103,7 +107,8 @@ class NormalizedRow(torch.autograd.Function):
         total = layout.partial(4)
         common = (layout.shape, sums, gains, offsets, limits, residue, gradient)
         reduce(kinds)(layout.blocks, *common, total)
-        (slopes, shifts), (to_norm_weight, to_norm_bias) = layout.spans(2), torch.empty(2, layout.channels)
+        slopes, shifts = layout.spans(2)
+        to_norm_weight, to_norm_bias = torch.empty(2, layout.channels, dtype=torch.float32)
         extra, pixels = torch.empty(2, dtype=torch.float64), torch.tensor([layout.pixels], dtype=torch.float64)
         normalize_back(1, layout.shape, total, saved, pixels, slopes, shifts, to_norm_weight, to_norm_bias, extra)
         to_sums = torch.empty_like(sums, dtype=row.gradients)
@@ -135,11 +140,13 @@ class Rescaled(torch.autograd.Function):
         return out, codes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         """Of values, gain and step."""
         packed, limits, step = ctx.saved_tensors
         row, layout = ctx.row, _layout(*packed.shape)
-        assert upstream[0] is not None
+        if upstream[0] is None:
+            return (None,) * 5
         gradient = upstream[0].to(row.gradients).contiguous(memory_format=_CHANNELS_LAST)
         result, total = torch.empty_like(gradient), torch.empty(layout.blocks, 2, dtype=torch.float64)
         learns = bool(ctx.needs_input_grad[2] or ctx.needs_input_grad[3])
@@ -166,7 +173,7 @@ class _Layout:
 
     def spans(self, count: int) -> Tensor:
         """Room for constants of a span."""
-        return torch.empty(count, self.repeat * self.channels)
+        return torch.empty(count, self.repeat * self.channels, dtype=torch.float32)
 
     def channel_values(self, count: int) -> Tensor:
         """Room for float64 [count, C]."""

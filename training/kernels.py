@@ -138,6 +138,8 @@ def _to_bfloat16(value: Any) -> Any:
     """Ties to even."""
     bits = np.float32(value).view(np.uint32)
     odd = np.uint32(bits >> np.uint32(16)) & np.uint32(1)
+    if np.isnan(np.float32(value)):  # adding to its bits could make a number of it
+        return np.uint16(0x7FC0)
     return np.uint16(np.uint32(bits + np.uint32(np.uint32(0x7FFF) + odd)) >> np.uint32(16))
 
 

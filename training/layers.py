@@ -109,7 +109,8 @@ class Activate(nn.Module):
     def can_fuse(self, x: Codes) -> bool:
         """Whether a row that reads `x` and ends like this may run as one operation."""
         is_usual = self.levels <= BYTE and type(self.quantizer).activation is Quantizer.activation
-        return is_usual and not x.values.is_cuda and kernels.is_available()
+        is_plain = x.values.device.type == "cpu" and x.values.dtype in (torch.float32, torch.bfloat16)
+        return is_usual and is_plain and not torch.is_autocast_enabled("cpu") and kernels.is_available()
 
     def taught(self, step: Scale) -> Tensor | None:
         """The step if its quantizer wants the rounding error's gradient for it."""
@@ -193,7 +194,7 @@ class ConvLayer(nn.Module):
             sums: Tensor = Products.apply(
                 x.values, weight, x.packed, self.geometry, self._bounds(x), self.gradients)
             return sums
-        return F.conv2d(x.values, weight, None, *self.geometry[:2], 1, self.geometry.groups)
+        return F.conv2d(x.values.to(weight.dtype), weight, None, *self.geometry[:2], 1, self.geometry.groups)
 
     def folded(self, x_scale: Scale, weight_scale: Scale, skip_scale: Scale | None,
                step: Scale) -> tuple[Tensor, Tensor, Scale | None]:
@@ -224,6 +225,9 @@ class ConvLayer(nn.Module):
         if self.norm is None or self.activate is None or not self.activate.can_fuse(x) or self._exceeds_float32(x, weight):
             return False
         if skip is not None and skip.packed is None:
+            return False
+        tensors = (weight, self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var)
+        if any(t.dtype != torch.float32 or (t.ndim == 1 and not t.is_contiguous()) for t in tensors):
             return False
         has_one_scale = not isinstance(weight_scale, Tensor) or weight_scale.ndim == 0
         return has_one_scale and _number(weight_scale) > 0.0 and len(x.values) > 1
@@ -265,7 +269,7 @@ class ConvLayer(nn.Module):
         steps = sums * gain.float().view(1, -1, 1, 1)
         steps = steps + offset.float().view(1, -1, 1, 1)
         if skip is not None:
-            residual = skip.values * torch.as_tensor(skip_gain, dtype=torch.float32, device=sums.device)
+            residual = skip.values.float() * torch.as_tensor(skip_gain, dtype=torch.float32, device=sums.device)
             steps = steps + residual
         return steps
 

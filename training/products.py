@@ -9,9 +9,9 @@ import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import llvmlite.binding
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 LARGEST_BYTE, LARGEST_WEIGHT = 255, 127
@@ -33,7 +33,9 @@ def sums(values: Tensor, packed: Tensor | None, weight: Tensor, geometry: Geomet
     `packed` are the same codes as bytes, if there are any; `bounds` are the largest magnitudes of values and weights.  Codes
     whose sums may pass 2^24 are none of this function's business.
     """
-    if packed is not None and _is_exact(bounds) and bool(weight.abs().amax() <= bounds[1]):  # false for what is no number
+    # oneDNN without AVX-512 was seen to be wrong on strided 1x1; the comparison is false for what is no number
+    is_strided = weight.shape[2] == weight.shape[3] == 1 and geometry.stride > 1
+    if packed is not None and not is_strided and _is_exact(bounds) and bool(weight.abs().amax() <= bounds[1]):
         return _integer_sums(packed, weight, geometry)
     return F.conv2d(values.float(), weight, None, geometry.stride, geometry.padding, 1, geometry.groups)
 
@@ -44,10 +46,18 @@ def gradients(gradient: Tensor, values: Tensor, weight: Tensor, geometry: Geomet
     stride, padding, groups = geometry
     if not any(wanted):
         return None, None
+    if gradient.dtype == torch.bfloat16 and any(map(_has_idle_tap, values.shape[2:], weight.shape[2:], gradient.shape[2:],
+                                                    [stride] * 2, [padding] * 2)):
+        gradient = gradient.float()  # of such taps oneDNN leaves the bfloat16 gradient as it finds the memory
     to_values, to_weight, _ = torch.ops.aten.convolution_backward(
         gradient, values.to(gradient.dtype), weight.to(gradient.dtype), None, [stride] * 2, [padding] * 2, [1, 1], False,
         [0, 0], groups, [*wanted, False])
     return to_values, None if to_weight is None else to_weight.float()
+
+
+def _has_idle_tap(size: int, taps: int, outputs: int, stride: int, padding: int) -> bool:
+    """Whether a tap of the kernel meets nothing but padding."""
+    return any(not any(0 <= o * stride - padding + tap < size for o in range(outputs)) for tap in range(taps))
 
 
 class Products(torch.autograd.Function):
@@ -62,6 +72,7 @@ class Products(torch.autograd.Function):
         return sums(values, packed, weight, geometry, bounds)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
         """Of values and weights."""
         values, weight = ctx.saved_tensors
@@ -78,15 +89,23 @@ def _is_exact(bounds: tuple[float, float]) -> bool:
 
 @functools.cache
 def _has_dot_product() -> bool:
-    features = llvmlite.binding.get_host_cpu_features()
-    return bool(features.get("avx512vnni") or features.get("avxvnni"))
+    """Whether the largest pairs of products come out whole: told by trying, as oneDNN may be kept from what there is."""
+    x = torch.full((2, 64, 6, 6), LARGEST_BYTE, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    for groups, kernel in ((1, 3), (1, 1), (2, 3), (64, 3)):
+        for value in (LARGEST_WEIGHT, -LARGEST_WEIGHT):
+            weight = torch.full((64, 64 // groups, kernel, kernel), float(value), dtype=torch.float32)
+            geometry = Geometry(1, kernel // 2, groups)
+            exact = F.conv2d(x.double(), weight.double(), None, 1, kernel // 2, 1, groups)
+            if not torch.equal(_integer_sums(x, weight, geometry).double(), exact):
+                return False
+    return True
 
 
 @functools.cache
 def _has_integer_sums() -> bool:
     """Whether this torch has the operation, with this signature, and it computes what it should."""
     x = torch.arange(2 * 16 * 5 * 5, dtype=torch.uint8).view(2, 16, 5, 5).contiguous(memory_format=torch.channels_last)
-    weight = (torch.arange(8 * 16 * 9) % 31 - 15).float().view(8, 16, 3, 3)
+    weight = (torch.arange(8 * 16 * 9) % 31 - 15).to(torch.float32).view(8, 16, 3, 3)
     try:
         found = _integer_sums(x % 64, weight, Geometry(2, 1, 1))
     except (AttributeError, RuntimeError, TypeError):  # another version or platform
@@ -96,7 +115,7 @@ def _has_integer_sums() -> bool:
 
 def _integer_sums(packed: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     stride, padding, groups = geometry
-    scales, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int64)
+    scales, zeros = torch.ones(len(weight), dtype=torch.float32), torch.zeros(len(weight), dtype=torch.int64)
     place: tuple[Sequence[int], ...] = ([stride] * 2, [padding] * 2, [1, 1])
     onednn = torch.ops.onednn
     ready = onednn.qconv_prepack(weight.to(torch.int8).contiguous(), scales, 1.0, 0, *place, groups, list(packed.shape))

@@ -180,7 +180,7 @@ def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, dig
         raise ConfigError(f"{folder} already holds a run: continue it with --resume or choose another --out")
     try:
         record = json.loads(file.read_text())
-        other = record["config"]
+        other = {"gradients": "float32"} | record["config"]  # runs from before there was a choice
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{file} is damaged: choose another --out") from None
     if changed := differences(config.to_json(), other):

@@ -78,7 +78,8 @@ def _tanh_codes(weight: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 class _TanhCodes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, levels: int) -> Tensor:
-        if not weight.is_cuda and kernels.is_available():
+        is_dense = weight.is_contiguous() or (weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last))
+        if weight.device.type == "cpu" and weight.dtype == torch.float32 and is_dense and kernels.is_available():
             codes, slope = _tanh_codes(weight.detach(), levels)
             ctx.save_for_backward(slope)
             return codes

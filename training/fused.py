@@ -8,7 +8,6 @@ own operations, which run where these loops do not.
 """
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,22 +37,18 @@ _NOTHING = torch.empty(0, dtype=torch.uint8)
 
 @dataclass(frozen=True)
 class Row:
-    """What a row of the network is, beside its tensors."""
+    """What a row with weights is, beside its tensors."""
 
     geometry: Geometry
     bounds: tuple[float, float]
     levels: int
     eps: float
     gradients: torch.dtype
-    scale: float = 1.0
+    scale: float
     """The real number that one unit of the sums stands for."""
-    running: tuple[Tensor, Tensor] | None = None
+    running: tuple[Tensor, Tensor] | None
     """Running mean and variance of the real numbers [C], if they follow this batch."""
-    momentum: float = 0.0
-
-    def kinds(self, has_skip: bool, learns: bool) -> Kinds:
-        """Of its loops."""
-        return Kinds(self.gradients is torch.bfloat16, has_skip, learns)
+    momentum: float
 
 
 class NormalizedRow(torch.autograd.Function):
@@ -81,16 +76,11 @@ class NormalizedRow(torch.autograd.Function):
         limits = torch.tensor([row.levels, 0.0 if skip_gain is None else float(skip_gain)], dtype=torch.float32)
         residue = _NOTHING if skip_packed is None else skip_packed.contiguous(memory_format=_CHANNELS_LAST)
         out, codes = torch.empty_like(sums, dtype=row.gradients), torch.empty_like(sums, dtype=torch.uint8)
-        finish(row.kinds(skip is not None, False))(
+        finish(_kinds(row.gradients, has_skip=skip is not None))(
             layout.blocks, layout.shape, sums, gains, offsets, limits, residue, out, codes)
-        if not int(found) or not bool(torch.isfinite(limits).all()):
-            # bytes could not tell that these are no numbers, and the loss has to
-            codes = codes[:0]
         ctx.save_for_backward(values, weight, sums, saved, gains, offsets, limits, residue, step)
         ctx.row = row
-        ctx.mark_non_differentiable(codes)
-        ctx.set_materialize_grads(False)
-        return out, codes
+        return _results(ctx, out, codes, bool(found) and bool(torch.isfinite(limits).all()))
 
     @staticmethod
     @once_differentiable
@@ -103,7 +93,7 @@ class NormalizedRow(torch.autograd.Function):
         gradient = upstream[0].to(row.gradients).contiguous(memory_format=_CHANNELS_LAST)
         needs = ctx.needs_input_grad
         learns = bool(needs[7] or needs[8])
-        kinds, layout = row.kinds(residue.numel() > 0, learns), _layout(*sums.shape)
+        kinds, layout = _kinds(row.gradients, residue.numel() > 0, learns), _layout(*sums.shape)
         total = layout.partial(4)
         common = (layout.shape, sums, gains, offsets, limits, residue, gradient)
         reduce(kinds)(layout.blocks, *common, total)
@@ -123,37 +113,47 @@ class Rescaled(torch.autograd.Function):
     """Codes of one step -> codes of another."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, packed: Tensor, gain: Tensor, step: Tensor | None,
-                row: Row) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, values: Tensor, packed: Tensor, gain: Tensor, step: Tensor | None, levels: int,
+                gradients: torch.dtype) -> tuple[Tensor, Tensor]:
         """round(clip(codes * gain, 0, levels)), the same as bytes; `gain` and `step` as in NormalizedRow."""
         packed = packed.contiguous(memory_format=_CHANNELS_LAST)
         layout = _layout(*packed.shape)
-        limits = torch.tensor([row.levels, float(gain)], dtype=torch.float32)
-        out, codes = torch.empty_like(packed, dtype=row.gradients), torch.empty_like(packed)
-        rescale(row.kinds(False, False))(layout.blocks, layout.shape, packed, limits, out, codes)
-        if not math.isfinite(gain):
-            codes = codes[:0]
+        limits = torch.tensor([levels, float(gain)], dtype=torch.float32)
+        out, codes = torch.empty_like(packed, dtype=gradients), torch.empty_like(packed)
+        rescale(_kinds(gradients))(layout.blocks, layout.shape, packed, limits, out, codes)
         ctx.save_for_backward(packed, limits, step)
-        ctx.row = row
-        ctx.mark_non_differentiable(codes)
-        ctx.set_materialize_grads(False)
-        return out, codes
+        ctx.gradients = gradients
+        return _results(ctx, out, codes, bool(torch.isfinite(limits).all()))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
         """Of values, gain and step."""
         packed, limits, step = ctx.saved_tensors
-        row, layout = ctx.row, _layout(*packed.shape)
+        layout = _layout(*packed.shape)
         if upstream[0] is None:
-            return (None,) * 5
-        gradient = upstream[0].to(row.gradients).contiguous(memory_format=_CHANNELS_LAST)
+            return (None,) * 6
+        gradient = upstream[0].to(ctx.gradients).contiguous(memory_format=_CHANNELS_LAST)
         result, total = torch.empty_like(gradient), torch.empty(layout.blocks, 2, dtype=torch.float64)
         learns = bool(ctx.needs_input_grad[2] or ctx.needs_input_grad[3])
-        rescale_back(row.kinds(False, learns))(layout.blocks, layout.shape, packed, limits, gradient, result, total)
+        loop = rescale_back(_kinds(ctx.gradients, learns=learns))
+        loop(layout.blocks, layout.shape, packed, limits, gradient, result, total)
         times_code, times_error = total.sum(0)
         return (result, None, times_code if ctx.needs_input_grad[2] else None,
-                times_error / step if ctx.needs_input_grad[3] else None, None)
+                times_error / step if ctx.needs_input_grad[3] else None, None, None)
+
+
+def _results(ctx: Any, values: Tensor, codes: Tensor, are_numbers: bool) -> tuple[Tensor, Tensor]:
+    """Values, and their bytes unless these would hide from the loss that the values are no numbers."""
+    codes = codes if are_numbers else codes[:0]
+    ctx.mark_non_differentiable(codes)
+    ctx.set_materialize_grads(False)
+    return values, codes
+
+
+def _kinds(gradients: torch.dtype, has_skip: bool = False, learns: bool = False) -> Kinds:
+    """Of the loops of a row."""
+    return Kinds(gradients is torch.bfloat16, has_skip, learns)
 
 
 class _Layout:

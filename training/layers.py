@@ -311,9 +311,9 @@ class RescaleLayer(nn.Module):
 
     def _fused(self, x: Codes, packed: Tensor) -> Codes:
         step = self.activate.step()
-        row = FusedRow(Geometry(1, 0, 1), (x.bound, 0.0), int(self.activate.levels), 0.0, self.gradients)
         gain = torch.as_tensor(x.scale / step, dtype=torch.float64)
-        values, codes = Rescaled.apply(x.values, packed, gain, self.activate.taught(step), row)
+        values, codes = Rescaled.apply(
+            x.values, packed, gain, self.activate.taught(step), int(self.activate.levels), self.gradients)
         return self.activate.codes(values, codes, step)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I8, I16, I32, call_mixed, constant, load, offset, splat, store
+from sim.kernels.ir import F32, I8, I16, I32, call, constant, load, offset, splat, store
 from sim.kernels.jit import inline
 
 LANES = 16
@@ -121,12 +121,12 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
                 residue = builder.zext(load(builder, address, _BYTES, 1), _SUMS)
                 steps = builder.fadd(steps, builder.fmul(builder.sitofp(residue, _REALS), skip_gain))
             clamped = builder.select(builder.fcmp_ordered("<", steps, high), steps, high)
-            whole.append(call_mixed(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
+            whole.append(call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
                 clamped, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
     for first in range(0, len(whole), 4):
         four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
-        halves = [call_mixed(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
-        mixed = call_mixed(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
+        halves = [call(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
+        mixed = call(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
         # packing works in lanes of 16 bytes: 4 bytes of each register in turn
         order = [4 * lane + register for register in range(4) for lane in range(4)]
         words = builder.bitcast(mixed, _SUMS)

@@ -71,13 +71,7 @@ def registers(builder: Any, kind: Any, *shape: int) -> Any:
 
 
 def call(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
-    """An LLVM intrinsic whose arguments and result are of one type."""
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * len(arguments)), name)
-    return builder.call(function, arguments)
-
-
-def call_mixed(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
-    """An LLVM intrinsic whose arguments have types of their own."""
+    """An LLVM intrinsic with a result of type `kind`."""
     signature = ir.FunctionType(kind, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
 

@@ -24,7 +24,6 @@ from sim.kernels.lines import (
     CLIP,
     REPLAY,
     SCREEN,
-    TOGETHER,
     conv_codes,
     conv_direct,
     conv_saturating_sums,
@@ -91,15 +90,14 @@ class Convolution:
         op, layout = self.op, self._layout
         sums = np.empty((len(x.array), *op.shape), np.int32)
         common = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands)
+        totals = self._zeros()
         if self._saturation is not None and self.register is not None:
-            counts = np.empty((self._items(sums), layout.width), np.int32)
             self._path.run(conv_saturating_sums)(
-                *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), counts, sums)
+                *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), totals, sums)
         else:
-            counts = self._counters(sums)
             self._path.run(conv_codes, codes=keep_sums)(
-                *common, self._wrap, counts, (), 1, *residual_arguments(None), sums, 0)
-        return sums, self._totals(counts)
+                *common, self._wrap, totals, (), 1, *residual_arguments(None), sums, 0)
+        return sums, self._counted(totals)
 
     def codes_into(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
         """Requantized codes; returns how many sums of each channel overflowed, or None."""
@@ -110,19 +108,17 @@ class Convolution:
             sums, overflows = self.registers(x)
             op.requant.codes_into(sums, skip, op.format, out)
             return overflows
+        totals = self._zeros()
         if self._direct is not None and (skip is None or skip.array.dtype == np.uint8):
             residual, pad, _ = residual_arguments(skip)
-            wraps = self.register is not None
-            counts = self._counters(out.array) if wraps else np.empty((1, 0), np.int32)
             run, constants = self._direct[skip is not None]
             run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, self._operands, constants, residual, pad,
-                skip is not None, out.unsigned, out.pad, wraps, counts)
-            return self._totals(counts) if wraps else None
-        counts = self._counters(out.array)
-        run, constants, repeat = self._fused
-        run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands, self._wrap, counts,
-            constants, repeat, *residual_arguments(skip), out.unsigned, out.pad)
-        return self._totals(counts)
+                skip is not None, out.unsigned, out.pad, layout.width, self.register is not None, totals)
+        else:
+            run, constants, repeat = self._fused
+            run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands, self._wrap, totals,
+                constants, repeat, *residual_arguments(skip), out.unsigned, out.pad)
+        return self._counted(totals)
 
     @cached_property
     def _fused(self) -> tuple[Callable[..., None], tuple[Any, ...], int]:
@@ -158,26 +154,13 @@ class Convolution:
         """Bits of an int32 that the register does not have; 0 where nothing can overflow."""
         return np.int32(0 if self.register is None else 32 - self.register.bits)
 
-    def _items(self, result: np.ndarray) -> int:
-        assert self._layout is not None
-        return len(self._layout.parts) * -(-len(result) * self.op.shape[0] // TOGETHER)
+    def _zeros(self) -> np.ndarray:
+        """Counters of all channels."""
+        return np.zeros(self.op.shape[2], np.int64)
 
-    def _counters(self, result: np.ndarray) -> np.ndarray:
-        """Room for the counts of some lines."""
-        assert self._layout is not None
-        return np.empty((self._items(result), self._layout.width) if self.register is not None else (0, 0), np.int32)
-
-    def _totals(self, counts: np.ndarray) -> np.ndarray | None:
-        """Counts per channel of all lines."""
-        if not len(counts):
-            return None
-        assert self._layout is not None
-        parts = self._layout.parts
-        by_part = counts.reshape(len(parts), -1, counts.shape[1]).sum(1, dtype=np.int64)
-        totals = np.zeros(self.op.shape[2], np.int64)
-        for (_, first, count), row in zip(parts, by_part, strict=True):
-            totals[first : first + count] = row[:count]
-        return totals
+    def _counted(self, totals: np.ndarray) -> np.ndarray | None:
+        """Counters, None where nothing can overflow."""
+        return None if self.register is None else totals
 
     def _plain(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         op = self.op

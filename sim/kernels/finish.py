@@ -89,18 +89,38 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
 
 def _emit_wrap(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, counts: Any, done: Any) -> list[list[Any]]:
     """What registers hold that wrap; counts the sums that do not fit."""
+    with builder.if_then(builder.icmp_signed(">", done, constant(0)), likely=False):
+        _emit_discount(builder, sums, spare, counts, done)
     bits = splat(builder, builder.trunc(spare, I32), LANES)
-    wrapped = [[builder.ashr(builder.shl(total, bits), bits) for total in pixel] for pixel in sums]
+    wrapped: list[list[Any]] = [[] for _ in sums]
+    for b in range(len(sums[0])):
+        address = offset(builder, counts, b, 4 * LANES)
+        count = load(builder, address, _SUMS, 4)
+        for p, pixel in enumerate(sums):
+            kept = builder.ashr(builder.shl(pixel[b], bits), bits)
+            count = builder.sub(count, builder.sext(builder.icmp_signed("!=", pixel[b], kept), _SUMS))
+            wrapped[p].append(kept)
+        store(builder, count, address, 4)
+    return wrapped
+
+
+def _emit_discount(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, counts: Any, done: Any) -> None:
+    """Take the first `done` pixels from the counts, before all are counted.
+
+    The test is another one than where all are counted: else LLVM keeps the results of every pixel for both.
+    """
+    one, bits = ir.Constant(I32, 1), builder.trunc(spare, I32)
+    half = builder.lshr(ir.Constant(I32, -(2**31)), bits)
+    most = splat(builder, builder.sub(builder.shl(half, one), one), LANES)
     none = ir.Constant(ir.VectorType(ir.IntType(1), LANES), None)
     for b in range(len(sums[0])):
         address = offset(builder, counts, b, 4 * LANES)
         count = load(builder, address, _SUMS, 4)
-        for p, (exact, kept) in enumerate(zip(sums, wrapped, strict=True)):
-            differs = builder.icmp_signed("!=", exact[b], kept[b])
-            is_new = builder.icmp_signed("<=", done, constant(p))
-            count = builder.sub(count, builder.sext(builder.select(is_new, differs, none), _SUMS))
+        for p, pixel in enumerate(sums[:-1]):
+            differs = builder.icmp_unsigned(">", builder.add(pixel[b], splat(builder, half, LANES)), most)
+            is_old = builder.icmp_signed(">", done, constant(p))
+            count = builder.add(count, builder.sext(builder.select(is_old, differs, none), _SUMS))
         store(builder, count, address, 4)
-    return wrapped
 
 
 def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], has_skip: bool) -> None:

@@ -33,12 +33,16 @@ def driver(template: Any, **callees: Any) -> Any:
 
 def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, spare: Any,
-        counts: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
+        totals: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
         pad: int) -> None:
-    """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.  `spare` is wrap_line's, 0 for no overflow."""
+    """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.
+
+    `spare` is wrap_line's, 0 for no overflow; `totals` int64 [channels] grow by the sums that do not fit.
+    """
     images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
+    counts = np.empty((len(parts) * items, width), np.int32)
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
         sums = np.empty((columns, width), np.int32)
@@ -53,30 +57,35 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
                    skip, n, i, skip_pad, residual, out, pad)
         _leave(mine)
+    if spare > 0:
+        _add_counts(counts, parts, totals)
 
 
 def conv_direct(  # noqa: PLR0913
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, operands: Any, constants: Any, skip: np.ndarray,
-        skip_pad: int, has_skip: bool, out: np.ndarray, pad: int, wraps: bool, counts: np.ndarray) -> None:
-    """Codes -> codes, where a path turns sums into codes in its registers; `counts` are those of conv_codes."""
+        skip_pad: int, has_skip: bool, out: np.ndarray, pad: int, width: int, wraps: bool, totals: np.ndarray) -> None:
+    """Codes -> codes, where a path turns sums into codes in its registers; `totals` as in conv_codes."""
     images, rows = len(out), out.shape[1] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
+    counts = np.empty((len(parts) * items, width), np.int32)
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
-        mine = counts[item * wraps]
+        mine = counts[item]
         if wraps:
             mine[:] = np.int32(0)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
                   parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
+    if wraps:
+        _add_counts(counts, parts, totals)
 
 
 def conv_saturating_sums(  # noqa: PLR0913
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, positive: Any, negative: Any,
-        risky: np.ndarray, mode: int, replays: Any, low: Any, high: Any, counts: np.ndarray, out: np.ndarray) -> None:
-    """Codes -> int32 contents of registers that clip to low .. high; `counts` int32 [items, width] says how many did.
+        risky: np.ndarray, mode: int, replays: Any, low: Any, high: Any, totals: np.ndarray, out: np.ndarray) -> None:
+    """Codes -> int32 contents of registers that clip to low .. high; `totals` int64 [channels] grow by those that did.
 
     `risky` tells for each part whether any of its channels can leave the register at all (contract C7).  `positive` and
     `negative` are the operands of the weights of either sign: where the sums of both lie in low .. high no order of
@@ -86,6 +95,7 @@ def conv_saturating_sums(  # noqa: PLR0913
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
     row, step = x.strides[1], stride * x.strides[2]
+    counts = np.empty((len(parts) * items, width), np.int32)
     for item in prange(len(parts) * items):
         part, start = item // items, item % items * TOGETHER
         sums, below = np.empty((columns, width), np.int32), np.empty((columns, width), np.int32)
@@ -117,6 +127,7 @@ def conv_saturating_sums(  # noqa: PLR0913
                                      scratch)
             _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
         _leave(mine)
+    _add_counts(counts, parts, totals)
 
 
 @inline
@@ -136,6 +147,17 @@ def keep_sums(  # noqa: PLR0913
         n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
     """In the place of a requantizer: what the registers hold goes out as it is."""
     _copy(sums.reshape(columns, width), out[n, i], first, count)
+
+
+@inline
+def _add_counts(counts: np.ndarray, parts: np.ndarray, totals: np.ndarray) -> None:
+    """int32 [parts * items, width] -> int64 totals [channels]."""
+    items = len(counts) // len(parts)
+    for index in range(len(counts)):
+        part = index // items
+        first = parts[part, 1]
+        for c in range(parts[part, 2]):
+            totals[first + c] += counts[index, c]
 
 
 @inline

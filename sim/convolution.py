@@ -32,6 +32,8 @@ from sim.kernels.lines import (
     keep_sums,
     stay,
 )
+from sim.kernels.staged_lines import REPLAY_TO_CODES, REPLAY_TO_SUMS, conv_staged
+from sim.kernels.stages import divide_stages
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class _Path:
     `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes` are lines
     that go on to codes in registers, by (whether the input is signed, whether there is a residual, whether the register
     wraps), if the path has them; they write so many channels together as `registers` says.
+
+    Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
+    limits, or None where watching is no use; `watched` is a line of sums, `watched_to_codes` are lines that go on to codes,
+    by (whether the input is signed, whether there is a residual).
     """
 
     layout: Callable[["ConvOp"], Layout | None]
@@ -54,6 +60,9 @@ class _Path:
     leave: Callable[..., None] = depart
     to_codes: Mapping[tuple[bool, bool, bool], Callable[..., None]] = field(default_factory=dict)
     registers: Callable[[Layout], int] = attrgetter("width")
+    stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
+    watched: Callable[..., None] = stay
+    watched_to_codes: Mapping[tuple[bool, bool], Callable[..., None]] = field(default_factory=dict)
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
@@ -79,7 +88,7 @@ class Convolution:
         self._operands = self._path.operands(op, op.weights, self._layout)
         self._saturation = None
         if self.register is not None and op.accumulator.overflow != "wrap":
-            self._saturation = _Saturation.of(op, self._path, self._layout)
+            self._saturation = _Saturation.of(op, self._path, self._layout, self._operands)
             if self._saturation is None:
                 self._path = None
 
@@ -89,14 +98,17 @@ class Convolution:
             return self._plain(x)
         op, layout = self.op, self._layout
         sums = np.empty((len(x.array), *op.shape), np.int32)
-        common = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands)
+        place = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width)
+        nothing = residual_arguments(None)
         totals = self._zeros()
-        if self._saturation is not None and self.register is not None:
-            self._path.run(conv_saturating_sums)(
-                *common, *self._saturation.arguments, np.int32(self.register.min), np.int32(self.register.max), totals, sums)
-        else:
+        if self._saturation is None:
             self._path.run(conv_codes, codes=keep_sums)(
-                *common, self._wrap, totals, (), 1, *residual_arguments(None), sums, 0)
+                *place, self._operands, self._wrap, totals, (), 1, *nothing, sums, 0)
+        elif self._saturation.staged is not None:
+            driver(conv_staged, line=self._path.watched, replay=REPLAY_TO_SUMS)(
+                *place, *self._saturation.staged, (), *nothing[:2], False, sums, 0, totals)
+        else:
+            self._path.run(conv_saturating_sums)(*place, self._operands, *self._saturation.arguments, totals, sums)
         return sums, self._counted(totals)
 
     def codes_into(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
@@ -104,21 +116,28 @@ class Convolution:
         op, layout = self.op, self._layout
         assert op.format is not None
         is_bytes = all(tensor is None or tensor.array.itemsize == 1 for tensor in (skip, out))
-        if self._path is None or layout is None or self._saturation is not None or not is_bytes:
-            sums, overflows = self.registers(x)
-            op.requant.codes_into(sums, skip, op.format, out)
-            return overflows
+        if self._path is None or layout is None or not is_bytes:
+            return self._by_registers(x, skip, out)
+        place = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width)
         totals = self._zeros()
         if self._direct is not None and (skip is None or skip.array.dtype == np.uint8):
+            run, arguments = self._direct[skip is not None]
             residual, pad, _ = residual_arguments(skip)
-            run, constants = self._direct[skip is not None]
-            run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, self._operands, constants, residual, pad,
-                skip is not None, out.unsigned, out.pad, layout.width, self.register is not None, totals)
+            run(*place, *arguments, residual, pad, skip is not None, out.unsigned, out.pad, totals)
+        elif self._saturation is not None:
+            return self._by_registers(x, skip, out)
         else:
             run, constants, repeat = self._fused
-            run(x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width, self._operands, self._wrap, totals,
-                constants, repeat, *residual_arguments(skip), out.unsigned, out.pad)
+            run(*place, self._operands, self._wrap, totals, constants, repeat, *residual_arguments(skip), out.unsigned,
+                out.pad)
         return self._counted(totals)
+
+    def _by_registers(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
+        """The same, one step after the other."""
+        assert self.op.format is not None
+        sums, overflows = self.registers(x)
+        self.op.requant.codes_into(sums, skip, self.op.format, out)
+        return overflows
 
     @cached_property
     def _fused(self) -> tuple[Callable[..., None], tuple[Any, ...], int]:
@@ -134,20 +153,26 @@ class Convolution:
 
     @cached_property
     def _direct(self) -> Mapping[bool, tuple[Callable[..., None], tuple[Any, ...]]] | None:
-        """The loop from codes to codes in registers and its constants, by whether there is a residual; None if it cannot."""
+        """The loop from codes to codes in registers and its arguments, by whether there is a residual; None if it cannot."""
         op, path, layout = self.op, self._path, self._layout
         assert path is not None
         assert layout is not None
         assert op.format is not None
         is_whole = not (layout.parts[:, 2] % path.registers(layout)).any()
-        if not path.to_codes or self._saturation is not None or not is_whole or op.format.dtype != np.uint8:
+        gains = op.requant.register_arguments(op.format) if is_whole and op.format.dtype == np.uint8 else None
+        if gains is None:
             return None
-        constants = op.requant.register_arguments(op.format)
-        if constants is None:
+        constants = (*gains, int(self._wrap))
+        if self._saturation is None:
+            wraps = self.register is not None
+            return {has_skip: (driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip, wraps]),
+                               (self._operands, wraps, constants)) for has_skip in (False, True) if path.to_codes} or None
+        if self._saturation.staged is None:
             return None
-        wraps = self.register is not None
-        return {has_skip: (driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip, wraps]),
-                           (*constants, int(self._wrap))) for has_skip in (False, True)}
+        return {has_skip: (driver(conv_staged, line=path.watched_to_codes[op.operand.signed, has_skip],
+                                  replay=REPLAY_TO_CODES[has_skip]),
+                           (*self._saturation.staged, constants)) for has_skip in (False, True)
+                if path.watched_to_codes} or None
 
     @cached_property
     def _wrap(self) -> np.int32:
@@ -182,30 +207,38 @@ class Convolution:
 
 @dataclass(frozen=True)
 class _Saturation:
-    """What conv_saturating_sums needs to know: operands of either sign, risks, mode, and weights in order."""
+    """What registers that clip need to know: `arguments` of conv_saturating_sums, and for registers that are watched in
+    stages those of conv_staged."""
 
     arguments: tuple[Any, ...]
+    staged: tuple[Any, ...] | None
 
     @classmethod
-    def of(cls, op: "ConvOp", path: _Path, layout: Layout) -> "_Saturation | None":
+    def of(cls, op: "ConvOp", path: _Path, layout: Layout, operands: tuple[Any, ...]) -> "_Saturation | None":
         """None where registers and products do not fit 32-bit lanes, or groups stand between the products."""
         register, tile = op.accumulator.range, op.accumulator.tile
         assert register is not None
+        limits = np.int32(register.min), np.int32(register.max)
         low, high = prefix_bounds(op.weights, op.operand)
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
         products = int(op.weights[..., 0].size)
-        reach = -register.min + _largest_product(op) * (products if tile == END else min(tile, products))
         if tile == END or tile >= products:
-            mode, narrow = CLIP, True
-        elif op.groups > 1 or reach >= 2**31:
+            replays = np.zeros((0,) * 5, np.int16), 0, 0, True, tile, 0
+            return cls((operands, operands, risky, CLIP, replays, *limits), None)
+        reach = -register.min + _largest_product(op) * tile
+        if op.groups > 1 or reach >= 2**31:
             return None
-        else:
-            mode, narrow = REPLAY if op.operand.signed else SCREEN, reach < 2**15
+        narrow = reach < 2**15
+        ordered = aligned(replay.pack(op.weights, layout, narrow))
+        replays = ordered, op.weights.shape[0], layout.run, narrow, tile, _sign(op)
+        stages = path.stages(op, layout, operands) if path.stages is not None else None
+        if stages is not None:
+            return cls((), (*stages, replays, *limits))
+        if op.operand.signed or path.stages is not None:
+            return cls((operands, operands, risky, REPLAY, replays, *limits), None)
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
-        ordered = replay.pack(op.weights, layout, narrow) if mode != CLIP else np.zeros((0,) * 5, np.int16)
-        replays = (aligned(ordered), op.weights.shape[0], layout.run, narrow, tile, _sign(op))
-        return cls((*screens, risky, mode, replays))
+        return cls((*screens, risky, SCREEN, replays, *limits), None)
 
 
 def _largest_product(op: "ConvOp") -> int:
@@ -279,6 +312,16 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, op.operand.signed
 
 
+def _vnni_stages(op: "ConvOp", layout: Layout, operands: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    assert op.accumulator.range is not None
+    w, surplus, planes, rows, _, quads, signed = operands
+    stages = divide_stages(op.weights, layout, vnni.QUAD, op.operand, op.accumulator.range) if planes == 1 else None
+    if stages is None:
+        return None
+    size, limits = stages
+    return (w, surplus, planes, rows, quads // size, size, signed), limits
+
+
 def _amx_layout(op: "ConvOp") -> Layout | None:
     return divide(op.weights, op.groups, 64) if vnni.fits(op.weights) else None
 
@@ -297,11 +340,14 @@ _DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthw
 _BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
 _AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
-_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=vnni_lines.TO_CODES)
+_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=vnni_lines.TO_CODES,
+              stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI], watched_to_codes=vnni_lines.WATCHED_TO_CODES)
+_AVX_VNNI = _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
+                  watched=vnni_lines.WATCHED[AVX_VNNI])
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
-    AVX_VNNI: (_DEPTHWISE, _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI]), _BLOCKS),
+    AVX_VNNI: (_DEPTHWISE, _AVX_VNNI, _BLOCKS),
     AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _AMX, _BLOCKS),
     AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),
     VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _VNNI, _BLOCKS),

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from sim import reference
 from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, prefix_bounds
+from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.kernels.isa import PLAIN, runnable
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program, output_side
 from sim.requantizers.fp32 import Fp32
-from tests.strategies import accumulators, codes, conv_ops, programs, requantizers
+from tests.strategies import accumulators, codes, conv_ops, generators, programs, requantizers
 
 ISAS = runnable()[1:] or (PLAIN,)
 ONE = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
@@ -171,6 +172,74 @@ def test_saturation__of_few_outputs_and_of_many_equals_plain_integers(isa, tile)
     counts = machine.overflows["logits"]
     assert counts[7] > 0
     assert (np.delete(counts, 7) == 0).any()
+
+
+@pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
+@given(data=st.data())
+def test_saturation__near_the_limits_equals_the_plain_loops_on_every_instruction_set(data):
+    """Sums that wander close to the limits of their registers, and beyond: what is watched, flagged and replayed."""
+    rng = data.draw(generators)
+    form = IntFormat(data.draw(st.integers(1, 5)), signed=data.draw(st.booleans()))
+    depth, channels = data.draw(st.sampled_from([(16, 16), (32, 64), (48, 32), (20, 40), (7, 96), (3, 17), (130, 5)]))
+    side = data.draw(st.sampled_from([1, 2, 3]))
+    reach = data.draw(st.sampled_from([1, 1, 3, 7]))
+    weights = rng.integers(-reach, reach + 1, (side, side, depth, channels)) + rng.choice([-1, 0, 0, 1], channels)
+    shape = data.draw(st.integers(side, 5)), data.draw(st.integers(side, 33)), depth
+    padding = data.draw(st.integers(0, 1))
+    out = (*(output_side(length, side, 1, padding) for length in shape[:2]), channels)
+    smallest = data.draw(st.sampled_from([form.min, form.max // 2, form.max]))
+    x = Padded.of(rng.integers(smallest, form.max + 1, (3, *shape)).astype(form.dtype), 1)
+    typical = np.abs(weights).sum((0, 1, 2)).mean() * max(form.max, -form.min)
+    bits = max(4, int(np.log2(typical)) + data.draw(st.integers(-3, 1)))
+    target = IntFormat(data.draw(st.sampled_from([3, 8])), signed=False)
+
+    def conv(name, source, skip, weights, target):
+        most = int(np.abs(weights).sum((0, 1, 2)).max()) * 256
+        return ConvOp(name, source, out, target, skip=skip, weights=weights.astype(np.int32), stride=1,
+                      padding=padding if source == "image" else 1, groups=1, operand=form if source == "image" else target,
+                      weight_format=IntFormat(5, signed=True), weight_bits=5,
+                      accumulator=Accumulator(bits, "saturate", data.draw(st.sampled_from([1, 1, 2, 3, 7]))),
+                      requant=data.draw(requantizers(channels, most)))
+
+    again = rng.integers(-reach, reach + 1, (3, 3, channels, channels))
+    program = Program((
+        InputOp("image", "", shape, form, np.zeros((depth, 256), form.dtype)), conv("first", "image", "", weights, target),
+        conv("second", "first", "first", again, target),
+        ConvOp("logits", "second", (1, 1, 1), None, skip="", weights=np.ones((*out[:2], channels, 1), np.int32), stride=1,
+               padding=0, groups=1, operand=target, weight_format=IntFormat(2, signed=True), weight_bits=1,
+               accumulator=Accumulator(), requant=ONE)))
+    results = []
+    for isa in (PLAIN, *ISAS):
+        machine = Machine(program, isa)
+        first, second = program.convolutions[:2]
+        sums = machine.sums(first, x.interior)
+        middle, last = (Padded.zeros(3, out, target.dtype, 1) for _ in range(2))
+        machine.convolve(first, x, None, middle)
+        machine.convolve(second, middle, middle, last)
+        results.append((sums, middle.interior, last.interior, *(machine.overflows[op.name] for op in (first, second))))
+        for mine, expected in zip(results[-1], results[0], strict=True):
+            np.testing.assert_array_equal(mine, expected, err_msg=machine.isa)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("isa", ISAS)
+@given(rng=generators)
+def test_saturation__watches_registers_to_the_last_unit(isa, signed, rng):
+    """Registers that only rise or only fall, by all that their weights allow, and end on a limit or next to it."""
+    form, products = IntFormat(1, signed), 200
+    sums = rng.integers(-90, 91, 72)
+    sums[5::16] = rng.choice([126, 127, 128, 129, -127, -128, -129, -130], 5)  # one of those that are flagged together
+    weights = np.zeros((1, 1, products, len(sums)), np.int32)
+    for channel, total in enumerate(sums):
+        weights[0, 0, rng.permutation(products)[: abs(total)], channel] = -np.sign(total) if signed else np.sign(total)
+    one = Fp32(np.ones(len(sums), np.float32), np.zeros(len(sums), np.float32), np.zeros(1, np.float32))
+    program = Program((InputOp("image", "", (1, 3, products), form, np.zeros((products, 256), form.dtype)), ConvOp(
+        "logits", "image", (1, 3, len(sums)), None, skip="", weights=weights, stride=1, padding=0, groups=1, operand=form,
+        weight_format=IntFormat(2, signed=True), weight_bits=2, accumulator=Accumulator(8, "saturate", 1), requant=one)))
+    machine = Machine(program, isa)
+    registers = machine.sums(program.convolutions[0], np.full((2, 1, 3, products), -1 if signed else 1, form.dtype))
+    np.testing.assert_array_equal(registers, np.broadcast_to(np.clip(sums, -128, 127), registers.shape))
+    np.testing.assert_array_equal(machine.overflows["logits"], 6 * ((sums > 127) | (sums < -128)))
 
 
 def test_wrap__does_not_count_excursions_that_cancel():

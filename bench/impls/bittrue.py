@@ -96,7 +96,10 @@ def _clipped_share(case: ConvCase, bits: int, width: int) -> float:
 
 
 def flagged_share(case: ConvCase, bits: int, width: int) -> float:
-    """The part of outputs whose products of one sign alone leave the register, so that order matters (contract C7)."""
+    """The part of outputs whose products of one sign alone leave the register, so that order may matter (contract C7).
+
+    This says how wide a register is, not what a kernel looks at: most of these never leave it in any prefix.
+    """
     register = IntFormat(width, signed=True)
     program = program_of(case, bits, Accumulator())
     above, below = (_sums(program, sign, case.codes(bits)) for sign in (np.maximum, np.minimum))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I8, I16, I32, call, constant, load, offset, splat, store
+from sim.kernels.ir import F32, I8, I16, I32, call, constant, load, machine_code, offset, splat, store
 from sim.kernels.jit import inline
 
 LANES = 16
@@ -85,6 +85,15 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
     for p, pixel in enumerate(totals):
         for b, total in enumerate(pixel):
             store(builder, total, offset(builder, offset(builder, out, p, step), b, size), 4)
+
+
+def make_end(finish: str) -> Any:
+    """end((sums, ...)): what a tile with this end does, for int32 sums of 16 channels of a pixel at an address."""
+    def emit(builder: Any, arguments: Sequence[Any]) -> None:
+        sums, *rest = arguments
+        _emit_codes(builder, [[load(builder, sums, _SUMS, 4)]], rest[:7], "residual" in finish)
+
+    return machine_code(1 + _CODES_ARGUMENTS, emit)
 
 
 def _emit_wrap(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, counts: Any, done: Any) -> list[list[Any]]:

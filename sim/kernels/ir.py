@@ -82,18 +82,20 @@ def loop(builder: Any, count: Any) -> Any:
 
 
 @contextlib.contextmanager
-def window(builder: Any, x: tuple[Any, Any, Any, int], counts: tuple[Any, Any, Any], w: Any,
-           w_step: int) -> Iterator[tuple[Any, Any]]:
+def window(builder: Any, x: tuple[Any, Any, Any, int], counts: tuple[Any, Any, Any], w: Any, w_step: int,
+           at_segment: Callable[[], None] = lambda: None) -> Iterator[tuple[Any, Any]]:
     """`with window(...) as (codes, weights):` repeats the block for every step of a window, with the addresses of both.
 
     `x` is the address of the first code and the strides of rows, segments and steps, `counts` how many there are of each;
-    `w` a variable with the address of the weights, which follow each other every `w_step` bytes.
+    `w` a variable with the address of the weights, which follow each other every `w_step` bytes.  `at_segment` writes what
+    happens before each segment.
     """
     first, row_stride, segment_stride, step_bytes = x
     rows, segments, steps = counts
     with loop(builder, rows) as row:
         in_row = offset(builder, first, row.index, row_stride)
         with loop(builder, segments) as segment:
+            at_segment()
             in_segment = offset(builder, in_row, segment.index, segment_stride)
             with loop(builder, steps) as step:
                 weights = builder.load(w)

@@ -58,12 +58,12 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
                    skip, n, i, skip_pad, residual, out, pad)
         _leave(mine)
     if spare > 0:
-        _add_counts(counts, parts, totals)
+        add_counts(counts, parts, totals)
 
 
 def conv_direct(  # noqa: PLR0913
-        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, operands: Any, constants: Any, skip: np.ndarray,
-        skip_pad: int, has_skip: bool, out: np.ndarray, pad: int, width: int, wraps: bool, totals: np.ndarray) -> None:
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, wraps: bool, constants: Any,
+        skip: np.ndarray, skip_pad: int, has_skip: bool, out: np.ndarray, pad: int, totals: np.ndarray) -> None:
     """Codes -> codes, where a path turns sums into codes in its registers; `totals` as in conv_codes."""
     images, rows = len(out), out.shape[1] - 2 * pad
     lines = images * rows
@@ -79,7 +79,7 @@ def conv_direct(  # noqa: PLR0913
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
                   parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
     if wraps:
-        _add_counts(counts, parts, totals)
+        add_counts(counts, parts, totals)
 
 
 def conv_saturating_sums(  # noqa: PLR0913
@@ -127,7 +127,7 @@ def conv_saturating_sums(  # noqa: PLR0913
                                      scratch)
             _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
         _leave(mine)
-    _add_counts(counts, parts, totals)
+    add_counts(counts, parts, totals)
 
 
 @inline
@@ -150,7 +150,7 @@ def keep_sums(  # noqa: PLR0913
 
 
 @inline
-def _add_counts(counts: np.ndarray, parts: np.ndarray, totals: np.ndarray) -> None:
+def add_counts(counts: np.ndarray, parts: np.ndarray, totals: np.ndarray) -> None:
     """int32 [parts * items, width] -> int64 totals [channels]."""
     items = len(counts) // len(parts)
     for index in range(len(counts)):

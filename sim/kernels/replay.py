@@ -91,28 +91,37 @@ _wide_each, _wide_tile = _make_tile(I32, True), _make_tile(I32, False)
 
 
 @inline
+def replay_windows(addresses: np.ndarray, row: int, operands: Any, part: int, block: int, low: Any, high: Any,
+                   scratch: np.ndarray) -> None:
+    """Replay PIXELS windows for 16 channels of a part.
+
+    `scratch` int32 [2, PIXELS, 16] receives what the registers hold at the end, and not 0 where one was ever clipped.
+    """
+    w, rows, run, narrow, tile, sign = operands
+    weights = w.ctypes.data + part * w.strides[0] + block * w.strides[1]
+    registers_at, flags_at = scratch.ctypes.data, scratch.ctypes.data + 4 * PIXELS * LANES
+    arguments = (addresses.ctypes.data, row, sign, weights, rows, run, tile, low, high, registers_at, flags_at)
+    if narrow and tile == 1:
+        _narrow_each(arguments)
+    elif narrow:
+        _narrow_tile(arguments)
+    elif tile == 1:
+        _wide_each(arguments)
+    else:
+        _wide_tile(arguments)
+
+
+@inline
 def replay_block(addresses: np.ndarray, count: int, pixels: np.ndarray, row: int, operands: Any, part: int,  # noqa: PLR0913
                  block: int, low: Any, high: Any, sums: np.ndarray, counts: np.ndarray, scratch: np.ndarray) -> None:
     """Replay the windows at `addresses`, those of the outputs `pixels` (the first `count`), for 16 channels of a part.
 
     Writes to `sums` [columns, width] and adds to `counts` [width] how many outputs were clipped.
     """
-    w, rows, run, narrow, tile, sign = operands
-    weights = w.ctypes.data + part * w.strides[0] + block * w.strides[1]
-    registers_at, flags_at = scratch.ctypes.data, scratch.ctypes.data + 4 * PIXELS * LANES
     for index in range(count, -(-count // PIXELS) * PIXELS):
         addresses[index] = addresses[count - 1]
     for first in range(0, count, PIXELS):
-        arguments = (addresses.ctypes.data + 8 * first, row, sign, weights, rows, run, tile, low, high, registers_at,
-                     flags_at)
-        if narrow and tile == 1:
-            _narrow_each(arguments)
-        elif narrow:
-            _narrow_tile(arguments)
-        elif tile == 1:
-            _wide_each(arguments)
-        else:
-            _wide_tile(arguments)
+        replay_windows(addresses[first:], row, operands, part, block, low, high, scratch)
         for p in range(min(PIXELS, count - first)):
             for c in range(LANES):
                 sums[pixels[first + p], block * LANES + c] = scratch[0, p, c]

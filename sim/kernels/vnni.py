@@ -18,6 +18,7 @@ from llvmlite import ir
 from sim.kernels.finish import arguments_of, finish_tile
 from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, window
 from sim.kernels.layout import Layout, arrange
+from sim.kernels.stages import ARGUMENTS, emit_watch, stage_bytes
 
 QUAD = 4
 """Products that one instruction sums."""
@@ -64,32 +65,44 @@ def surplus(weights: np.ndarray, layout: Layout, signed: bool) -> np.ndarray:
     return ((extra + 2**31) % 2**32 - 2**31).astype(np.int32)
 
 
-def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = "") -> Callable[..., None]:
+def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = "",
+              is_watched: bool = False) -> Callable[..., None]:
     """The inner loop of one tile size, registers of `lanes` channels (16 or 8), as machine code.
 
     tile((x, pixel_stride, row_stride, segment_stride, w, planes, rows, segments, quads, surplus, out, out_stride)):
     addresses and strides in bytes; `w` points to int8 [planes, rows, segments, quads, blocks * lanes, 4], `surplus` to
     int32 [blocks * lanes], `out` to int32 pixels that are `out_stride` bytes apart.
 
-    With `finish` "codes" or "residual" sums become codes in their registers, and the arguments of finish.emit_codes stand
-    in the place of `out` and `out_stride`.
+    With one of finish.ENDINGS sums become codes in their registers, and its arguments stand in the place of `out` and
+    `out_stride`.  With `is_watched` every segment is a stage of a saturating register, and the arguments of stages.py stand
+    before them; weights have one plane then.
     """
     vector = ir.VectorType(I32, lanes)
     block_bytes = lanes * QUAD
     instruction = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
+    watched = ARGUMENTS if is_watched else 0
 
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
         x, pixel_stride, row_stride, segment_stride, w, planes, rows, segments, quads, extra, *rest = arguments
         sums = registers(builder, vector, pixels, blocks)
         position = registers(builder, ir.IntType(64))
         builder.store(w, position)
+        limits = registers(builder, ir.IntType(64))
+        if is_watched:
+            builder.store(rest[0], limits)
+
+        def at_segment() -> None:
+            if is_watched:
+                emit_watch(builder, sums, builder.load(limits), *rest[1:ARGUMENTS])
+                builder.store(offset(builder, builder.load(limits), 1, stage_bytes(blocks, lanes)), limits)
+
         with loop(builder, planes) as plane:
             with builder.if_then(builder.icmp_signed(">", plane.index, constant(0))):
                 for register in (register for pixel in sums for register in pixel):
                     shift = ir.Constant(vector, [PLANE_SHIFT] * lanes)
                     builder.store(builder.shl(builder.load(register), shift), register)
             strides, counts = (x, row_stride, segment_stride, QUAD), (rows, segments, quads)
-            with window(builder, strides, counts, position, blocks * block_bytes) as (x_quad, w_quad):
+            with window(builder, strides, counts, position, blocks * block_bytes, at_segment) as (x_quad, w_quad):
                 weights = [load(builder, offset(builder, w_quad, b, block_bytes), vector, block_bytes)
                            for b in range(blocks)]
                 for p in range(pixels):
@@ -97,9 +110,9 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = 
                     for b in range(blocks):
                         total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
                         builder.store(total, sums[p][b])
-        finish_tile(builder, sums, extra if signed else None, rest, finish)
+        finish_tile(builder, sums, extra if signed else None, rest[watched:], finish)
 
-    return machine_code(10 + arguments_of(finish), emit)
+    return machine_code(10 + watched + arguments_of(finish), emit)
 
 
 def _broadcast(builder: Any, address: Any, lanes: int, signed: bool) -> Any:

@@ -3,13 +3,15 @@
 A line is all outputs of one image row, for the channels of one part (layout.py).
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sim.kernels.finish import ENDINGS, codes_at, sums_at, target_of
 from sim.kernels.jit import inline, specialize
-from sim.kernels.vnni import make_tile
+from sim.kernels.stages import watch
+from sim.kernels.vnni import QUAD, make_tile
 
 _full_16 = _full_32 = _full_64 = _sevens = _rest_16 = _rest_32 = _rest_64 = make_tile(16, 1, 1, False)
 _at_once_16, _at_once_32, _at_once_64, _has_sevens = 1, 1, 1, False
@@ -51,15 +53,28 @@ def _tiles(  # noqa: PLR0913 - a kernel sees arrays, not objects
             _rest_64(arguments)
 
 
+@inline
+def _corner(x: np.ndarray, n: int, top: int, left: int, channel: int) -> int:
+    """The address of the first code of a line."""
+    address: int = x.ctypes.data + n * x.strides[0] + top * x.strides[1] + left * x.strides[2] + channel
+    return address
+
+
+@inline
+def _of_part(array: np.ndarray, part: int) -> int:
+    """The address of what belongs to a part."""
+    address: int = array.ctypes.data + part * array.strides[0]
+    return address
+
+
 def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,
           sums: np.ndarray) -> None:
     """`sums` int32 [columns, width] of a line whose first window begins at x[n, top, left]."""
     w, surplus, planes, rows, segments, quads, signed = operands
-    shape = (planes, rows, segments, quads)
     row, pixel = x.strides[1], x.strides[2]
-    corner = x.ctypes.data + n * x.strides[0] + top * row + left * pixel + channel
-    weights = w.ctypes.data + part * w.strides[0]
-    extra = surplus.ctypes.data + part * surplus.strides[0]
+    corner = _corner(x, n, top, left, channel)
+    weights, extra = _of_part(w, part), _of_part(surplus, part)
+    shape = (planes, rows, segments, quads)
     columns, width = sums.shape
     target = (sums.ctypes.data, 4 * width)
     if signed:
@@ -75,42 +90,97 @@ def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
     """Codes of `width` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
     w, surplus, planes, rows, segments, quads, _ = operands
     row, pixel = x.strides[1], x.strides[2]
-    corner = x.ctypes.data + n * x.strides[0] + top * row + left * pixel + channel
     target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
-    _unsigned(corner, stride * pixel, row, pixel, w.ctypes.data + part * w.strides[0], (planes, rows, segments, quads),
-              surplus.ctypes.data + part * surplus.strides[0], target, out.shape[2] - 2 * pad, width)
+    _unsigned(_corner(x, n, top, left, channel), stride * pixel, row, pixel, _of_part(w, part),
+              (planes, rows, segments, quads), _of_part(surplus, part), target, out.shape[2] - 2 * pad, width)
 
 
-def _sizes(lanes: int, sizes: dict[int, int], signed: bool, finish: str = "") -> dict[str, Any]:
+def _watched_line(  # noqa: PLR0913
+        x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, limits: np.ndarray,
+        flags: np.ndarray, constants: Any, first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int,
+        skip_pad: int, out: np.ndarray, out_row: int, pad: int, counts: np.ndarray) -> None:
+    """Sums of `count` channels from `first` on, in `out` int32 [N, H, W, C]; `flags` as in stages.py."""
+    w, surplus, planes, rows, segments, quads, signed = operands
+    row, pixel = x.strides[1], x.strides[2]
+    corner = _corner(x, n, top, left, channel)
+    weights, extra = _of_part(w, part), _of_part(surplus, part)
+    shape = (planes, rows, segments, quads)
+    columns, width = out.shape[2], limits.shape[3]
+    line = out[n, out_row]
+    sums = np.empty((columns, width if count < width else 0), np.int32)
+    end = (line.ctypes.data + 4 * first, line.strides[0]) if count == width else (sums.ctypes.data, 4 * width)
+    watched = watch(limits, part, flags)
+    target = (watched[0], watched[1], watched[2], end)
+    if signed:
+        _signed(corner, stride * pixel, row, QUAD * quads, weights, shape, extra, target, columns, width)
+    else:
+        _unsigned(corner, stride * pixel, row, QUAD * quads, weights, shape, extra, target, columns, width)
+    if count < width:
+        for j in range(columns):
+            for c in range(count):
+                line[j, first + c] = sums[j, c]
+
+
+def _watched_line_to_codes(  # noqa: PLR0913
+        x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any, limits: np.ndarray,
+        flags: np.ndarray, constants: Any, first: int, width: int, skip: np.ndarray, skip_n: int, skip_row: int,
+        skip_pad: int, out: np.ndarray, out_row: int, pad: int, counts: np.ndarray) -> None:
+    """Codes of `width` channels from `first` on; `flags` as in stages.py."""
+    w, surplus, planes, rows, segments, quads, _ = operands
+    row, pixel = x.strides[1], x.strides[2]
+    end = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
+    watched = watch(limits, part, flags)
+    _unsigned(_corner(x, n, top, left, channel), stride * pixel, row, QUAD * quads, _of_part(w, part),
+              (planes, rows, segments, quads), _of_part(surplus, part), (watched[0], watched[1], watched[2], end),
+              out.shape[2] - 2 * pad, width)
+
+
+def _at_watched(target: Any, channel: int, pixel: int, done: int) -> Any:
+    """The last arguments of a tile that is watched."""
+    limits, flags, step, end = target
+    return (limits, flags + pixel * step, step) + _at(end, channel, pixel, done)  # noqa: RUF005 - numba
+
+
+def _sizes(lanes: int, sizes: dict[int, int], signed: bool, finish: str = "", is_watched: bool = False) -> dict[str, Any]:
     """The tiles of one register width; `sizes` are pixels per tile by channels per tile."""
+    make = partial(make_tile, lanes, signed=signed, finish=finish, is_watched=is_watched)
     tiles: dict[str, Any] = {}
     for width in (16, 32, 64):
         channels = min(width, max(sizes))
-        tiles[f"_full_{width}"] = make_tile(lanes, sizes[channels], channels // lanes, signed, finish)
-        tiles[f"_rest_{width}"] = make_tile(lanes, 1, channels // lanes, signed, finish)
+        tiles[f"_full_{width}"] = make(sizes[channels], channels // lanes)
+        tiles[f"_rest_{width}"] = make(1, channels // lanes)
         tiles[f"_at_once_{width}"] = sizes[channels]
     has_sevens = lanes == 16  # which leaves registers enough
-    return tiles | {"_has_sevens": has_sevens, "_at": codes_at if finish else sums_at,
-                    "_sevens": make_tile(lanes, 7 if has_sevens else 1, 32 // lanes, signed, finish)}
+    at = codes_at if finish else sums_at
+    if is_watched:
+        at = specialize(_at_watched, f"watched_{'codes' if finish else 'sums'}_at", inline, _at=at)
+    return tiles | {"_has_sevens": has_sevens, "_at": at, "_sevens": make(7 if has_sevens else 1, 32 // lanes)}
 
 
-def _specialize(name: str, lanes: int, sizes: dict[int, int]) -> Any:
+def _specialize(name: str, lanes: int, sizes: dict[int, int], is_watched: bool = False) -> Any:
     """The line of one register width."""
-    return specialize(_line, name, inline, **{
-        "_signed" if signed else "_unsigned": specialize(_tiles, f"{name}_{signed}", inline, **_sizes(lanes, sizes, signed))
+    return specialize(_watched_line if is_watched else _line, name, inline, **{
+        "_signed" if signed else "_unsigned": specialize(
+            _tiles, f"{name}_{signed}", inline, **_sizes(lanes, sizes, signed, is_watched=is_watched))
         for signed in (False, True)})
 
 
-def _specialize_to_codes(signed: bool, finish: str) -> Any:
-    name = f"vnni_to_{finish.replace(' ', '_')}_{signed}"
-    tiles = specialize(_tiles, f"{name}_tiles", inline, **_sizes(16, _SIZES, signed, finish))
-    return specialize(_line_to_codes, name, inline, _unsigned=tiles)
+def _specialize_to_codes(signed: bool, finish: str, is_watched: bool = False) -> Any:
+    name = f"vnni_to_{'watched_' if is_watched else ''}{finish.replace(' ', '_')}_{signed}"
+    tiles = specialize(_tiles, f"{name}_tiles", inline, **_sizes(16, _SIZES, signed, finish, is_watched))
+    return specialize(_watched_line_to_codes if is_watched else _line_to_codes, name, inline, _unsigned=tiles)
 
 
 _SIZES = {16: 16, 32: 8, 64: 4}
-# AVX-VNNI has 16 registers: 8 of sums, and the weights and codes
-LINES = {"vnni": _specialize("vnni_line", 16, _SIZES),
-         "avxvnni": _specialize("avxvnni_line", 8, {16: 4, 32: 2})}
+_NARROW_SIZES = {16: 4, 32: 2}
+"""AVX-VNNI has 16 registers: 8 of sums, and the weights and codes."""
+LINES = {"vnni": _specialize("vnni_line", 16, _SIZES), "avxvnni": _specialize("avxvnni_line", 8, _NARROW_SIZES)}
 TO_CODES = {(signed, *key): _specialize_to_codes(signed, finish)
             for signed in (False, True) for key, finish in ENDINGS.items()}
 """Lines from codes to codes, by (whether the input is signed, whether there is a residual, whether the register wraps)."""
+WATCHED = {"vnni": _specialize("vnni_watched_line", 16, _SIZES, is_watched=True),
+           "avxvnni": _specialize("avxvnni_watched_line", 8, _NARROW_SIZES, is_watched=True)}
+"""Lines of sums of registers that are watched."""
+WATCHED_TO_CODES = {(signed, has_skip): _specialize_to_codes(signed, ENDINGS[has_skip, False], is_watched=True)
+                    for signed in (False, True) for has_skip in (False, True)}
+"""The same from codes to codes, by (whether the input is signed, whether there is a residual)."""

@@ -6,7 +6,7 @@ than a byte, sums beyond int32, interpreted kernels) goes through the plain int6
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,6 @@ from sim.kernels.ir import aligned
 from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
 from sim.kernels.layout import LANES, Layout, divide
 from sim.kernels.lines import (
-    CLIP,
-    REPLAY,
-    SCREEN,
     conv_codes,
     conv_direct,
     conv_saturating_sums,
@@ -32,6 +29,7 @@ from sim.kernels.lines import (
     keep_sums,
     stay,
 )
+from sim.kernels.overflow import CLIP, LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import REPLAY_TO_CODES, REPLAY_TO_SUMS, conv_staged
 from sim.kernels.stages import divide_stages
 from sim.requantizers.requantizer import repeat_of, residual_arguments
@@ -45,8 +43,8 @@ class _Path:
     """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
 
     `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes` are lines
-    that go on to codes in registers, by (whether the input is signed, whether there is a residual, whether the register
-    wraps), if the path has them; they write so many channels together as `registers` says.
+    that go on to codes in registers, by (whether the input is signed, whether there is a residual, what registers do with a
+    sum that does not fit), if the path has them; they write so many channels together as `registers` says.
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
     limits, or None where watching is no use; `watched` is a line of sums, `watched_to_codes` are lines that go on to codes,
@@ -58,7 +56,7 @@ class _Path:
     line: Callable[..., None]
     enter: Callable[..., Any] = stay
     leave: Callable[..., None] = depart
-    to_codes: Mapping[tuple[bool, bool, bool], Callable[..., None]] = field(default_factory=dict)
+    to_codes: Mapping[tuple[bool, bool, str], Callable[..., None]] = field(default_factory=dict)
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
@@ -87,7 +85,7 @@ class Convolution:
             return
         self._operands = self._path.operands(op, op.weights, self._layout)
         self._saturation = None
-        if self.register is not None and op.accumulator.overflow != "wrap":
+        if self.register is not None and self._overflow not in (WRAP, CLIP):
             self._saturation = _Saturation.of(op, self._path, self._layout, self._operands)
             if self._saturation is None:
                 self._path = None
@@ -102,8 +100,8 @@ class Convolution:
         nothing = residual_arguments(None)
         totals = self._zeros()
         if self._saturation is None:
-            self._path.run(conv_codes, codes=keep_sums)(
-                *place, self._operands, self._wrap, totals, (), 1, *nothing, sums, 0)
+            self._path.run(conv_codes, limit=self._limit, codes=keep_sums)(
+                *place, self._operands, self._spare, totals, (), 1, *nothing, sums, 0)
         elif self._saturation.staged is not None:
             driver(conv_staged, line=self._path.watched, replay=REPLAY_TO_SUMS)(
                 *place, *self._saturation.staged, (), *nothing[:2], False, sums, 0, totals)
@@ -128,7 +126,7 @@ class Convolution:
             return self._by_registers(x, skip, out)
         else:
             run, constants, repeat = self._fused
-            run(*place, self._operands, self._wrap, totals, constants, repeat, *residual_arguments(skip), out.unsigned,
+            run(*place, self._operands, self._spare, totals, constants, repeat, *residual_arguments(skip), out.unsigned,
                 out.pad)
         return self._counted(totals)
 
@@ -148,7 +146,7 @@ class Convolution:
         assert self._path is not None
         is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
-        run = self._path.run(conv_codes, codes=op.requant.line)
+        run = self._path.run(conv_codes, limit=self._limit, codes=op.requant.line)
         return run, op.requant.line_arguments(op.format, repeat), repeat
 
     @cached_property
@@ -162,11 +160,11 @@ class Convolution:
         gains = op.requant.register_arguments(op.format) if is_whole and op.format.dtype == np.uint8 else None
         if gains is None:
             return None
-        constants = (*gains, int(self._wrap))
+        constants = (*gains, int(self._spare))
         if self._saturation is None:
-            wraps = self.register is not None
-            return {has_skip: (driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip, wraps]),
-                               (self._operands, wraps, constants)) for has_skip in (False, True) if path.to_codes} or None
+            return {has_skip: (driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip, self._overflow]),
+                               (self._operands, self.register is not None, constants))
+                    for has_skip in (False, True) if path.to_codes} or None
         if self._saturation.staged is None:
             return None
         return {has_skip: (driver(conv_staged, line=path.watched_to_codes[op.operand.signed, has_skip],
@@ -175,9 +173,19 @@ class Convolution:
                 if path.watched_to_codes} or None
 
     @cached_property
-    def _wrap(self) -> np.int32:
+    def _spare(self) -> np.int32:
         """Bits of an int32 that the register does not have; 0 where nothing can overflow."""
         return np.int32(0 if self.register is None else 32 - self.register.bits)
+
+    @cached_property
+    def _overflow(self) -> str:
+        """What the register does with a whole sum that does not fit; "" where none comes, and where order matters."""
+        return "" if self.register is None else _whole_sums(self.op)
+
+    @property
+    def _limit(self) -> Callable[..., None]:
+        """A line of such registers."""
+        return LIMIT_LINE[self._overflow or WRAP]
 
     def _zeros(self) -> np.ndarray:
         """Counters of all channels."""
@@ -207,8 +215,8 @@ class Convolution:
 
 @dataclass(frozen=True)
 class _Saturation:
-    """What registers that clip need to know: `arguments` of conv_saturating_sums, and for registers that are watched in
-    stages those of conv_staged."""
+    """What registers that clip on the way need to know: `arguments` of conv_saturating_sums, or `staged`, those of
+    conv_staged, where they are watched in stages."""
 
     arguments: tuple[Any, ...]
     staged: tuple[Any, ...] | None
@@ -222,10 +230,6 @@ class _Saturation:
         low, high = prefix_bounds(op.weights, op.operand)
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
-        products = int(op.weights[..., 0].size)
-        if tile == END or tile >= products:
-            replays = np.zeros((0,) * 5, np.int16), 0, 0, True, tile, 0
-            return cls((operands, operands, risky, CLIP, replays, *limits), None)
         reach = -register.min + _largest_product(op) * tile
         if op.groups > 1 or reach >= 2**31:
             return None
@@ -235,10 +239,18 @@ class _Saturation:
         stages = path.stages(op, layout, operands) if path.stages is not None else None
         if stages is not None:
             return cls((), (*stages, replays, *limits))
-        if op.operand.signed or path.stages is not None:
-            return cls((operands, operands, risky, REPLAY, replays, *limits), None)
+        a_few = 4 * (high - low).mean() / op.weights[..., 0].size
+        if op.operand.signed or a_few > register.max - register.min:  # a screen would flag everything
+            return cls((operands, operands, risky, False, replays, *limits), None)
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
-        return cls((*screens, risky, SCREEN, replays, *limits), None)
+        return cls((*screens, risky, True, replays, *limits), None)
+
+
+def _whole_sums(op: "ConvOp") -> str:
+    """What limited registers do with whole sums, WRAP or CLIP; "" if they clip on the way to them."""
+    if op.accumulator.overflow == "wrap":
+        return WRAP
+    return CLIP if op.accumulator.tile == END or op.accumulator.tile >= op.weights[..., 0].size else ""
 
 
 def _largest_product(op: "ConvOp") -> int:
@@ -281,10 +293,13 @@ def _depthwise_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tu
     return aligned(depthwise.pack(weights)), layout.parts[:, 2].copy(), op.operand.signed
 
 
+def _is_byte(weights: np.ndarray) -> bool:
+    return bool(weights.min(initial=0) >= -128 and weights.max(initial=0) <= 127)
+
+
 def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
-    is_narrow = op.weights.min(initial=0) >= -128 and op.weights.max(initial=0) <= 127
     is_possible = op.shape[1] >= depthwise_vnni.fewest_pixels(op.weights.shape[1], op.stride)
-    return _depthwise_layout(op) if is_narrow and is_possible else None
+    return _depthwise_layout(op) if _is_byte(op.weights) and is_possible else None
 
 
 def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
@@ -312,14 +327,27 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, op.operand.signed
 
 
-def _vnni_stages(op: "ConvOp", layout: Layout, operands: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _divided(op: "ConvOp", layout: Layout) -> tuple[int, np.ndarray] | None:
     assert op.accumulator.range is not None
-    w, surplus, planes, rows, _, quads, signed = operands
-    stages = divide_stages(op.weights, layout, vnni.QUAD, op.operand, op.accumulator.range) if planes == 1 else None
+    return divide_stages(op.weights, layout, vnni.QUAD, op.operand, op.accumulator.range) if _is_byte(op.weights) else None
+
+
+def _vnni_stages(op: "ConvOp", layout: Layout, operands: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    stages = _divided(op, layout)
     if stages is None:
         return None
+    w, surplus, planes, rows, _, quads, signed = operands
     size, limits = stages
     return (w, surplus, planes, rows, quads // size, size, signed), limits
+
+
+def _watched_layout(op: "ConvOp") -> Layout | None:
+    """For registers that can be watched only: AMX adds up whole windows where no one can look."""
+    register = op.accumulator.range
+    if register is None or register.bits >= op.safe_bits or _whole_sums(op) or op.groups > 1:
+        return None
+    layout = _VNNI.layout(op)
+    return layout if layout is not None and _divided(op, layout) is not None else None
 
 
 def _amx_layout(op: "ConvOp") -> Layout | None:
@@ -344,11 +372,12 @@ _VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_cod
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI], watched_to_codes=vnni_lines.WATCHED_TO_CODES)
 _AVX_VNNI = _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
+_WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
     AVX_VNNI: (_DEPTHWISE, _AVX_VNNI, _BLOCKS),
-    AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _AMX, _BLOCKS),
+    AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _WATCHED, _AMX, _BLOCKS),
     AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),
     VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _VNNI, _BLOCKS),
 }

@@ -233,4 +233,5 @@ LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_ch
 TO_CODES = {(signed, *key): specialize(
     _line_to_codes, f"depthwise_vnni_to_{finish.replace(' ', '_')}_{signed}", inline,
     _unsigned=_specialize_channels(signed, finish)) for signed in (False, True) for key, finish in ENDINGS.items()}
-"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, whether the register wraps)."""
+"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, what registers do with a sum that
+does not fit)."""

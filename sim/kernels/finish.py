@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from sim.kernels.ir import F32, I8, I16, I32, call, constant, load, machine_code, offset, splat, store
 from sim.kernels.jit import inline
+from sim.kernels.overflow import CLIP, WRAP, emit_register
 
 LANES = 16
 _SUMS, _REALS, _BYTES = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES), ir.VectorType(I8, LANES)
@@ -22,13 +23,13 @@ _NEAREST_EVEN = 8
 _SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 10
 """(gains, offsets, limits, residual, its stride, out, its stride, spare, counts, done): addresses, bytes, integers.
 
-`limits` are float32 (largest code, gain of the residual); the residual is unsigned bytes.  A register that wraps is `spare`
+`limits` are float32 (largest code, gain of the residual); the residual is unsigned bytes.  A limited register is `spare`
 bits narrower than 32; `counts` int32 [channels] grow by the sums that do not fit it, but not by those of the first `done`
 pixels, which another tile has counted.
 """
-ENDINGS = {(has_skip, wraps): ("wrapped " if wraps else "") + ("residual" if has_skip else "codes")
-           for has_skip in (False, True) for wraps in (False, True)}
-"""How a tile can end in codes, by (whether there is a residual, whether the register wraps)."""
+ENDINGS = {(has_skip, overflow): f"{overflow} {'residual' if has_skip else 'codes'}".strip()
+           for has_skip in (False, True) for overflow in ("", WRAP, CLIP)}
+"""How a tile can end in codes, by (whether there is a residual, what registers do with a whole sum that does not fit)."""
 
 
 @inline
@@ -77,8 +78,9 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
         more = [load(builder, offset(builder, surplus, b, size), kind, 4) for b in range(len(totals[0]))]
         totals = [[builder.sub(total, more[b]) for b, total in enumerate(pixel)] for pixel in totals]
     if finish:
-        if "wrapped" in finish:
-            totals = _emit_wrap(builder, totals, *arguments[7:])
+        overflow = next((kind for kind in (WRAP, CLIP) if kind in finish), None)
+        if overflow is not None:
+            totals = _emit_registers(builder, totals, arguments[7:], overflow)
         _emit_codes(builder, totals, arguments[:7], "residual" in finish)
         return
     out, step = arguments
@@ -96,21 +98,23 @@ def make_end(finish: str) -> Any:
     return machine_code(1 + _CODES_ARGUMENTS, emit)
 
 
-def _emit_wrap(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, counts: Any, done: Any) -> list[list[Any]]:
-    """What registers hold that wrap; counts the sums that do not fit."""
+def _emit_registers(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any],
+                    overflow: str) -> list[list[Any]]:
+    """What limited registers hold; counts the sums that do not fit."""
+    spare, counts, done = arguments
+    spare = builder.trunc(spare, I32)
     with builder.if_then(builder.icmp_signed(">", done, constant(0)), likely=False):
         _emit_discount(builder, sums, spare, counts, done)
-    bits = splat(builder, builder.trunc(spare, I32), LANES)
-    wrapped: list[list[Any]] = [[] for _ in sums]
+    contents: list[list[Any]] = [[] for _ in sums]
     for b in range(len(sums[0])):
         address = offset(builder, counts, b, 4 * LANES)
         count = load(builder, address, _SUMS, 4)
         for p, pixel in enumerate(sums):
-            kept = builder.ashr(builder.shl(pixel[b], bits), bits)
+            kept = emit_register(builder, pixel[b], spare, overflow)
             count = builder.sub(count, builder.sext(builder.icmp_signed("!=", pixel[b], kept), _SUMS))
-            wrapped[p].append(kept)
+            contents[p].append(kept)
         store(builder, count, address, 4)
-    return wrapped
+    return contents
 
 
 def _emit_discount(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, counts: Any, done: Any) -> None:
@@ -118,8 +122,8 @@ def _emit_discount(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, coun
 
     The test is another one than where all are counted: else LLVM keeps the results of every pixel for both.
     """
-    one, bits = ir.Constant(I32, 1), builder.trunc(spare, I32)
-    half = builder.lshr(ir.Constant(I32, -(2**31)), bits)
+    one = ir.Constant(I32, 1)
+    half = builder.lshr(ir.Constant(I32, -(2**31)), spare)
     most = splat(builder, builder.sub(builder.shl(half, one), one), LANES)
     none = ir.Constant(ir.VectorType(ir.IntType(1), LANES), None)
     for b in range(len(sums[0])):

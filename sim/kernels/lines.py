@@ -1,8 +1,8 @@
 """Loops over the lines of convolutions: sums, then what the register does with them, then codes, while they are in cache.
 
-A line is one row of an image's outputs, for the channels of one part (layout.py).  `_line` and `_codes` stand for a
-kernel path's sums and a requantizer's codes, `_enter` and `_leave` for what a thread does before and after some lines;
-`specialize` puts the real functions in their place.
+A line is one row of an image's outputs, for the channels of one part (layout.py).  `_line`, `_limit` and `_codes` stand for
+a kernel path's sums, for registers and for a requantizer's codes, `_enter` and `_leave` for what a thread does before and
+after some lines; `specialize` puts the real functions in their place.
 """
 
 from functools import cache
@@ -14,14 +14,11 @@ from numba import prange
 from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 from sim.kernels.replay import PIXELS, replay_block
-from sim.kernels.wrap import wrap_line
 
-_line = _codes = _enter = _leave = replay_block
+_line = _limit = _codes = _enter = _leave = replay_block
 
 TOGETHER = 8
 """Lines that share their memory and counters."""
-CLIP, SCREEN, REPLAY = 0, 1, 2
-"""Saturation: clip the whole sum once; replay what a screen flags; replay every output."""
 
 
 @cache
@@ -37,7 +34,8 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         pad: int) -> None:
     """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.
 
-    `spare` is wrap_line's, 0 for no overflow; `totals` int64 [channels] grow by the sums that do not fit.
+    `spare` bits of 32 are not in the register, 0 if nothing can overflow; `totals` int64 [channels] grow by the sums that do
+    not fit.
     """
     images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     lines = images * rows
@@ -53,7 +51,7 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, sums)
             if spare > 0:
-                wrap_line(sums, spare, counts[item])
+                _limit(sums, spare, counts[item])
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
                    skip, n, i, skip_pad, residual, out, pad)
         _leave(mine)
@@ -62,8 +60,9 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
 
 
 def conv_direct(  # noqa: PLR0913
-        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, wraps: bool, constants: Any,
-        skip: np.ndarray, skip_pad: int, has_skip: bool, out: np.ndarray, pad: int, totals: np.ndarray) -> None:
+        x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, is_limited: bool,
+        constants: Any, skip: np.ndarray, skip_pad: int, has_skip: bool, out: np.ndarray, pad: int,
+        totals: np.ndarray) -> None:
     """Codes -> codes, where a path turns sums into codes in its registers; `totals` as in conv_codes."""
     images, rows = len(out), out.shape[1] - 2 * pad
     lines = images * rows
@@ -72,24 +71,25 @@ def conv_direct(  # noqa: PLR0913
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
         mine = counts[item]
-        if wraps:
+        if is_limited:
             mine[:] = np.int32(0)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
             _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
                   parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
-    if wraps:
+    if is_limited:
         add_counts(counts, parts, totals)
 
 
 def conv_saturating_sums(  # noqa: PLR0913
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, positive: Any, negative: Any,
-        risky: np.ndarray, mode: int, replays: Any, low: Any, high: Any, totals: np.ndarray, out: np.ndarray) -> None:
-    """Codes -> int32 contents of registers that clip to low .. high; `totals` int64 [channels] grow by those that did.
+        risky: np.ndarray, screens: bool, replays: Any, low: Any, high: Any, totals: np.ndarray, out: np.ndarray) -> None:
+    """Codes -> int32 contents of registers that clip to low .. high after every tile of products.
 
-    `risky` tells for each part whether any of its channels can leave the register at all (contract C7).  `positive` and
-    `negative` are the operands of the weights of either sign: where the sums of both lie in low .. high no order of
-    additions can leave it.
+    `totals` int64 [channels] grow by those that did.  `risky` tells for each part whether any of its channels can leave the
+    register at all (contract C7).  `positive` and `negative` are the operands of the weights of either sign: where the sums
+    of both lie in low .. high no order of additions can leave it.  Outputs for which that does not hold are replayed, or
+    without `screens` all.
     """
     images, rows, columns, _ = out.shape
     lines = images * rows
@@ -106,19 +106,17 @@ def conv_saturating_sums(  # noqa: PLR0913
         for line in range(start, min(start + TOGETHER, lines)):
             n, i = line // rows, line % rows
             top = i * stride + corner
-            if mode == CLIP or risky[part] == 0:
+            if risky[part] == 0:
                 _line(x, n, top, corner, stride, parts[part, 0], part, mine, sums)
-                if risky[part]:
-                    _clip(sums, low, high, counts[item])
             else:
-                if mode == SCREEN:
+                if screens:
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_positive, sums)
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_negative, below)
                 first = x.ctypes.data + n * x.strides[0] + top * row + corner * x.strides[2]
                 for block in range(width // LANES):
                     flagged = 0
                     for j in range(columns):
-                        if mode == REPLAY or _leaves(sums[j], below[j], block * LANES, low, high):
+                        if not screens or _leaves(sums[j], below[j], block * LANES, low, high):
                             pixels[flagged] = j
                             addresses[flagged] = first + j * step
                             flagged += 1
@@ -178,15 +176,6 @@ def _leaves(above: np.ndarray, below: np.ndarray, first: int, low: Any, high: An
         outside |= np.int32((positive[c] > high) | (negative[c] < low))
         positive[c] = np.int32(positive[c] + negative[c])
     return outside != 0
-
-
-@inline
-def _clip(sums: np.ndarray, low: Any, high: Any, counts: np.ndarray) -> None:
-    for j in range(len(sums)):
-        for c in range(len(counts)):
-            bounded = min(max(sums[j, c], low), high)
-            counts[c] += np.int32(bounded != sums[j, c])
-            sums[j, c] = bounded
 
 
 def requantize(sums: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any,

@@ -15,7 +15,7 @@ from sim.kernels.lines import TOGETHER, add_counts
 from sim.kernels.replay import PIXELS, replay_windows
 
 _line = _settle = _replay = replay_windows
-_end: Any = make_end(ENDINGS[False, False])
+_end: Any = make_end(ENDINGS[False, ""])
 
 
 def conv_staged(  # noqa: PLR0913 - a kernel sees arrays, not objects
@@ -95,8 +95,7 @@ def _settle_codes(  # noqa: PLR0913
 
 
 REPLAY_TO_SUMS = specialize(_replay_flagged, "replay_to_sums", inline, _settle=_settle_sums)
-REPLAY_TO_CODES = {
-    has_skip: specialize(_replay_flagged, f"replay_to_{ENDINGS[has_skip, False]}", inline, _settle=specialize(
-        _settle_codes, f"settle_{ENDINGS[has_skip, False]}", inline, _end=make_end(ENDINGS[has_skip, False])))
-    for has_skip in (False, True)}
+REPLAY_TO_CODES = {has_skip: specialize(_replay_flagged, f"replay_to_{finish}", inline, _settle=specialize(
+    _settle_codes, f"settle_{finish}", inline, _end=make_end(finish)))
+    for (has_skip, overflow), finish in ENDINGS.items() if not overflow}
 """By whether there is a residual."""

@@ -36,39 +36,30 @@ def divide_stages(weights: np.ndarray, layout: Layout, quad: int, operand: IntFo
                   register: IntFormat) -> tuple[int, np.ndarray] | None:
     """(quads of a stage, limits int32 [parts, stages, 3, width]) for weights [KH, KW, C, Cout] without groups.
 
-    A stage is a divisor of a row of products, in units of `quad` products.  None where even the shortest stages flag at
-    least half of all blocks of channels whatever the codes.
+    A stage is a divisor of a row of products, in units of `quad` products.  None where half of all blocks of channels or
+    more would be flagged whatever the codes.
     """
     run = arrange(weights, layout, quad)
-    quads = run.shape[2] // quad
-    allowed = (register.max - register.min) / _SHARE
-    for size in (size for size in range(quads, 0, -1) if quads % size == 0):
-        least, most, before = _reach(run, size * quad, operand)
-        if size == 1 or (most - least).mean() <= allowed:
-            break
+    parts, rows, length, width = run.shape
+    products = run.reshape(parts, rows * length // quad, quad, width)
+    ends = products * operand.min, products * operand.max
+    least, most = np.minimum(np.minimum(*ends), 0).sum(2), np.maximum(np.maximum(*ends), 0).sum(2)
+    surplus = (128 if operand.signed else 0) * products.sum(2)
+    typical = (most - least).sum() / (least[0, :, 0].size * weights.shape[3])
+    longest = (register.max - register.min) / _SHARE / max(typical, 1)
+    quads = length // quad
+    size = max(size for size in range(1, quads + 1) if quads % size == 0 and (size == 1 or size <= longest))
+    least, most, surplus = (each.reshape(parts, -1, size, width).sum(2) for each in (least, most, surplus))
+    before = surplus.cumsum(1) - surplus
     low, high = register.min - least, register.max - most
     is_hopeless = low > high
-    by_block = is_hopeless.any(1).reshape(len(run), -1, LANES).any(-1)
-    used = [index * by_block.shape[1] + block for index, (_, _, count) in enumerate(layout.parts)
-            for block in range(-(-count // LANES))]
-    if 2 * by_block.reshape(-1)[used].sum() >= len(used):
+    by_block = is_hopeless.any(1).reshape(parts, -1, LANES).any(-1)
+    used = np.arange(0, width, LANES) < layout.parts[:, 2:]
+    if 2 * by_block[used].sum() >= used.sum():
         return None
     lowest, highest = (np.where(is_hopeless, _NEVER, limit + before) for limit in (low, high))
     limits = np.stack([lowest, highest - lowest, highest], 2)
     return size, aligned(limits.astype(np.int32))
-
-
-def _reach(run: np.ndarray, products: int, operand: IntFormat) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How far each stage can move a register down and up, and what 128 on top of signed codes has added before it.
-
-    run [parts, rows, products of a row, width] -> int64 [parts, stages, width] each.
-    """
-    parts, rows, length, width = run.shape
-    stages = run.reshape(parts, rows * length // products, products, width)
-    ends = stages * operand.min, stages * operand.max
-    least, most = np.minimum(np.minimum(*ends), 0).sum(2), np.maximum(np.maximum(*ends), 0).sum(2)
-    surplus = (128 if operand.signed else 0) * stages.sum(2)
-    return least, most, surplus.cumsum(1) - surplus
 
 
 @inline

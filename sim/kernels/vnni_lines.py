@@ -177,10 +177,11 @@ _NARROW_SIZES = {16: 4, 32: 2}
 LINES = {"vnni": _specialize("vnni_line", 16, _SIZES), "avxvnni": _specialize("avxvnni_line", 8, _NARROW_SIZES)}
 TO_CODES = {(signed, *key): _specialize_to_codes(signed, finish)
             for signed in (False, True) for key, finish in ENDINGS.items()}
-"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, whether the register wraps)."""
+"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, what registers do with a sum that
+does not fit)."""
 WATCHED = {"vnni": _specialize("vnni_watched_line", 16, _SIZES, is_watched=True),
            "avxvnni": _specialize("avxvnni_watched_line", 8, _NARROW_SIZES, is_watched=True)}
 """Lines of sums of registers that are watched."""
-WATCHED_TO_CODES = {(signed, has_skip): _specialize_to_codes(signed, ENDINGS[has_skip, False], is_watched=True)
+WATCHED_TO_CODES = {(signed, has_skip): _specialize_to_codes(signed, ENDINGS[has_skip, ""], is_watched=True)
                     for signed in (False, True) for has_skip in (False, True)}
 """The same from codes to codes, by (whether the input is signed, whether there is a residual)."""

@@ -324,7 +324,9 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     packed = aligned(vnni.pack(weights, layout))
     _, planes, rows, quads = packed.shape[:4]
     shape = (planes, rows // layout.segments, layout.segments, quads)
-    return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, op.operand.signed
+    # rows of windows can be left out where padding is no code but 0, and where no second plane follows them
+    padding = op.padding if planes == 1 and not op.operand.signed else 0
+    return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, padding, op.operand.signed
 
 
 def _divided(op: "ConvOp", layout: Layout) -> tuple[int, np.ndarray] | None:
@@ -336,9 +338,9 @@ def _vnni_stages(op: "ConvOp", layout: Layout, operands: tuple[Any, ...]) -> tup
     stages = _divided(op, layout)
     if stages is None:
         return None
-    w, surplus, planes, rows, _, quads, signed = operands
+    w, surplus, planes, rows, _, quads, padding, signed = operands
     size, limits = stages
-    return (w, surplus, planes, rows, quads // size, size, signed), limits
+    return (w, surplus, planes, rows, quads // size, size, padding, signed), limits
 
 
 def _watched_layout(op: "ConvOp") -> Layout | None:

@@ -63,9 +63,13 @@ def divide_stages(weights: np.ndarray, layout: Layout, quad: int, operand: IntFo
 
 
 @inline
-def watch(limits: np.ndarray, part: int, flags: np.ndarray) -> Any:
-    """Addresses for a line whose `flags` uint8 [pixels, blocks] these are."""
-    return limits.ctypes.data + part * limits.strides[0], flags.ctypes.data, flags.strides[0]
+def watch(limits: np.ndarray, part: int, stage: int, flags: np.ndarray, end: Any) -> Any:
+    """What a watched tile that begins with some stage needs, (limits, flags, their stride, what its end needs): addresses.
+
+    `flags` are uint8 [pixels, blocks of 16 channels].
+    """
+    return (limits.ctypes.data + part * limits.strides[0] + stage * limits.strides[1], flags.ctypes.data, flags.strides[0],
+            end)
 
 
 def emit_watch(builder: Any, sums: Sequence[Sequence[Any]], limits: Any, flags: Any, stride: Any) -> None:

@@ -21,11 +21,8 @@ _signed: Any = _full_16
 """`specialize` puts the real tiles and functions in place of these names: machine code cannot be looked up in a table."""
 
 
-def _tiles(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        x: int, pixel: int, row: int, segment: int, w: int, shape: Any, extra: int, target: Any, columns: int,
-        width: int) -> None:
+def _tiles(window: Any, target: Any, columns: int, width: int) -> None:
     """Tiles take neighboring pixels; the last one begins early enough to end with the line, doing some pixels twice."""
-    planes, rows, segments, quads = shape
     at_once = _at_once_16 if width == 16 else _at_once_32 if width == 32 else _at_once_64
     if _has_sevens and width == 32 and columns % 7 == 0:
         at_once = 7
@@ -33,8 +30,7 @@ def _tiles(  # noqa: PLR0913 - a kernel sees arrays, not objects
     at_once = at_once if fills else 1
     for first in range(0, columns, at_once):
         j = min(first, columns - at_once)
-        place = (x + j * pixel, pixel, row, segment, w, planes, rows, segments, quads, extra)
-        arguments = place + _at(target, 0, j, first - j)
+        arguments = (window[0] + j * window[1],) + window[1:] + _at(target, 0, j, first - j)  # noqa: RUF005 - numba
         if width == 16:
             if fills:
                 _full_16(arguments)
@@ -54,33 +50,33 @@ def _tiles(  # noqa: PLR0913 - a kernel sees arrays, not objects
 
 
 @inline
-def _corner(x: np.ndarray, n: int, top: int, left: int, channel: int) -> int:
-    """The address of the first code of a line."""
-    address: int = x.ctypes.data + n * x.strides[0] + top * x.strides[1] + left * x.strides[2] + channel
-    return address
+def _window(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int,
+            operands: Any, segment: int) -> Any:
+    """What tiles of a line whose first window begins at x[n, top, left] begin with; and how many rows are left out above.
 
-
-@inline
-def _of_part(array: np.ndarray, part: int) -> int:
-    """The address of what belongs to a part."""
-    address: int = array.ctypes.data + part * array.strides[0]
-    return address
+    Rows of a window that see nothing but `padding` add nothing.
+    """
+    w, surplus, planes, rows, segments, quads, padding, _ = operands
+    row, pixel = x.strides[1], x.strides[2]
+    pad = left + padding
+    above = min(max(pad - top, 0), rows)
+    below = min(max(top + rows + pad - x.shape[1], 0), rows - above)
+    corner = x.ctypes.data + n * x.strides[0] + (top + above) * row + left * pixel + channel
+    weights = w.ctypes.data + part * w.strides[0] + above * segments * quads * w.strides[3]
+    extra = surplus.ctypes.data + part * surplus.strides[0]
+    return (corner, stride * pixel, row, segment, weights, planes, rows - above - below, segments, quads, extra), above
 
 
 def _line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: int, part: int, operands: Any,
           sums: np.ndarray) -> None:
     """`sums` int32 [columns, width] of a line whose first window begins at x[n, top, left]."""
-    w, surplus, planes, rows, segments, quads, signed = operands
-    row, pixel = x.strides[1], x.strides[2]
-    corner = _corner(x, n, top, left, channel)
-    weights, extra = _of_part(w, part), _of_part(surplus, part)
-    shape = (planes, rows, segments, quads)
+    window, _ = _window(x, n, top, left, stride, channel, part, operands, x.strides[2])
     columns, width = sums.shape
     target = (sums.ctypes.data, 4 * width)
-    if signed:
-        _signed(corner, stride * pixel, row, pixel, weights, shape, extra, target, columns, width)
+    if operands[7]:
+        _signed(window, target, columns, width)
     else:
-        _unsigned(corner, stride * pixel, row, pixel, weights, shape, extra, target, columns, width)
+        _unsigned(window, target, columns, width)
 
 
 def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
@@ -88,11 +84,9 @@ def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         first: int, width: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, out_row: int,
         pad: int, counts: np.ndarray) -> None:
     """Codes of `width` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
-    w, surplus, planes, rows, segments, quads, _ = operands
-    row, pixel = x.strides[1], x.strides[2]
+    window, _ = _window(x, n, top, left, stride, channel, part, operands, x.strides[2])
     target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
-    _unsigned(_corner(x, n, top, left, channel), stride * pixel, row, pixel, _of_part(w, part),
-              (planes, rows, segments, quads), _of_part(surplus, part), target, out.shape[2] - 2 * pad, width)
+    _unsigned(window, target, out.shape[2] - 2 * pad, width)
 
 
 def _watched_line(  # noqa: PLR0913
@@ -100,21 +94,16 @@ def _watched_line(  # noqa: PLR0913
         flags: np.ndarray, constants: Any, first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int,
         skip_pad: int, out: np.ndarray, out_row: int, pad: int, counts: np.ndarray) -> None:
     """Sums of `count` channels from `first` on, in `out` int32 [N, H, W, C]; `flags` as in stages.py."""
-    w, surplus, planes, rows, segments, quads, signed = operands
-    row, pixel = x.strides[1], x.strides[2]
-    corner = _corner(x, n, top, left, channel)
-    weights, extra = _of_part(w, part), _of_part(surplus, part)
-    shape = (planes, rows, segments, quads)
+    window, above = _window(x, n, top, left, stride, channel, part, operands, QUAD * operands[5])
     columns, width = out.shape[2], limits.shape[3]
     line = out[n, out_row]
     sums = np.empty((columns, width if count < width else 0), np.int32)
     end = (line.ctypes.data + 4 * first, line.strides[0]) if count == width else (sums.ctypes.data, 4 * width)
-    watched = watch(limits, part, flags)
-    target = (watched[0], watched[1], watched[2], end)
-    if signed:
-        _signed(corner, stride * pixel, row, QUAD * quads, weights, shape, extra, target, columns, width)
+    target = watch(limits, part, above * operands[4], flags, end)
+    if operands[7]:
+        _signed(window, target, columns, width)
     else:
-        _unsigned(corner, stride * pixel, row, QUAD * quads, weights, shape, extra, target, columns, width)
+        _unsigned(window, target, columns, width)
     if count < width:
         for j in range(columns):
             for c in range(count):
@@ -126,13 +115,9 @@ def _watched_line_to_codes(  # noqa: PLR0913
         flags: np.ndarray, constants: Any, first: int, width: int, skip: np.ndarray, skip_n: int, skip_row: int,
         skip_pad: int, out: np.ndarray, out_row: int, pad: int, counts: np.ndarray) -> None:
     """Codes of `width` channels from `first` on; `flags` as in stages.py."""
-    w, surplus, planes, rows, segments, quads, _ = operands
-    row, pixel = x.strides[1], x.strides[2]
+    window, above = _window(x, n, top, left, stride, channel, part, operands, QUAD * operands[5])
     end = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
-    watched = watch(limits, part, flags)
-    _unsigned(_corner(x, n, top, left, channel), stride * pixel, row, QUAD * quads, _of_part(w, part),
-              (planes, rows, segments, quads), _of_part(surplus, part), (watched[0], watched[1], watched[2], end),
-              out.shape[2] - 2 * pad, width)
+    _unsigned(window, watch(limits, part, above * operands[4], flags, end), out.shape[2] - 2 * pad, width)
 
 
 def _at_watched(target: Any, channel: int, pixel: int, done: int) -> Any:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.accumulator import END, Accumulator, AccumulatorOverflowError, Overflow
+from sim.accumulator import END, MAX_BITS, MIN_BITS, Accumulator, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sim.command import new_app, run_app
 from sim.files import write_text_atomically
@@ -51,10 +51,10 @@ def main(  # noqa: PLR0913 - one parameter per option
                     ] = None,
     boundary_bits: Annotated[int | None, typer.Option(help="bits of the first and last layer  [default: as trained]")
                              ] = None,
-    accumulator: Annotated[int | None, typer.Option(help="bits of the accumulator of inner layers  [default: unlimited]")
-                           ] = None,
+    accumulator: Annotated[int | None, typer.Option(
+        help=f"bits of the accumulator of inner layers, {MIN_BITS} to {MAX_BITS}  [default: unlimited]")] = None,
     boundary_accumulator: Annotated[int | None, typer.Option(
-        help="bits of the accumulator of the first and last layer  [default: unlimited]")] = None,
+        help="the same of the first and last layer")] = None,
     overflow: Annotated[str, typer.Option(help=", ".join(get_args(Overflow)))] = "wrap",
     tile: Annotated[str, typer.Option(help="products summed before they reach the accumulator: 1, N or end")] = "1",
     requant: Annotated[str, typer.Option(
@@ -267,6 +267,7 @@ def _show(title: str, machine: Machine, spec: NetworkSpec, label: str, result: d
     say = partial(console.print, highlight=False, soft_wrap=not console.is_terminal)
     say("formats: input x weights, u unsigned, s signed (odd weights of k bits need an operand of k + 1)")
     say("acc.: accumulator bits; safe: bits that can never overflow")
+    say("overflows: outputs that wrapped to another number, or were clipped at least once")
     say(f"{spec.precision}; {program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
         f"{overflowed:,} overflows; program {program.digest()[:16]}")
     say(f"accuracy {result['accuracy']:.2f} % on {result['images']:,} test images of {label}, "

@@ -1,5 +1,9 @@
 """The machine against plain Python integers: every operation, width, accumulator and requantizer."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +14,8 @@ from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, pre
 from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.kernels.isa import PLAIN, runnable
+from sim.kernels.layout import divide
+from sim.kernels.stages import divide_stages
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program, output_side
 from sim.requantizers.fp32 import Fp32
@@ -240,6 +246,24 @@ def test_saturation__watches_registers_to_the_last_unit(isa, signed, rng):
     registers = machine.sums(program.convolutions[0], np.full((2, 1, 3, products), -1 if signed else 1, form.dtype))
     np.testing.assert_array_equal(registers, np.broadcast_to(np.clip(sums, -128, 127), registers.shape))
     np.testing.assert_array_equal(machine.overflows["logits"], 6 * ((sums > 127) | (sums < -128)))
+
+
+@pytest.mark.skipif(PLAIN in ISAS, reason="interpreted kernels free nothing")
+@pytest.mark.parametrize("isa", ISAS)
+def test_kernels__read_nothing_that_is_freed(isa):
+    """Freed memory usually still holds what was there: glibc overwrites it here."""
+    code = f"from sim.proof import prove; print(prove({isa!r}, 100))"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"MALLOC_PERTURB_": "165"}, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_saturation__is_not_watched_where_a_sum_could_pass_for_no_sum():
+    """Signed codes are watched with 128 on top of them: that may reach 2^31, where the register itself is far from it."""
+    weights = np.full((1, 1, 2**17, 1), 127, np.int32)
+    form, register = IntFormat(2, signed=True), IntFormat(30, signed=True)
+    assert divide_stages(weights[:, :, :1024], divide(weights[:, :, :1024], 1, 64), 4, form, register) is not None
+    assert divide_stages(weights, divide(weights, 1, 64), 4, form, register) is None
 
 
 def test_wrap__does_not_count_excursions_that_cancel():

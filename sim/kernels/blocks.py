@@ -75,26 +75,30 @@ def blocks_line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel
         for k in range(row_bytes):
             target[k] = np.float32(np.int32(np.int32(codes[k]) ^ np.int32(sign)) - np.int32(sign))
     sums[:] = 0
-    source = floats.ctypes.data + 4 * channel
     weights = w.ctypes.data + part * w.strides[0]
     pixel, row = 4 * stride * depth, 4 * row_bytes
     for block in range(width // LANES):
         out = sums.ctypes.data + block * 4 * LANES
         block_weights = weights + block * w.strides[1]
         if exact_rows == rows and segments == 1:
-            _add(source, pixel, row, block_weights, rows, run, out, columns, width)
+            _add(floats, 4 * channel, pixel, row, block_weights, rows, run, out, columns, width)
         else:
             for a in range(rows):
                 for segment in range(segments):
                     for first in range(0, run, exact_run):
-                        _add(source + a * row + 4 * (segment * depth + first), pixel, row,
+                        _add(floats, a * row + 4 * (channel + segment * depth + first), pixel, row,
                              block_weights + 4 * LANES * ((a * segments + segment) * run + first),
                              1, min(exact_run, run - first), out, columns, width)
 
 
 @inline
-def _add(x: int, pixel: int, row: int, w: int, rows: int, products: int, out: int, columns: int, width: int) -> None:
-    """All pixels of a line, none twice, since tiles add."""
+def _add(floats: np.ndarray, start: int, pixel: int, row: int, w: int, rows: int, products: int, out: int,  # noqa: PLR0913
+         columns: int, width: int) -> None:
+    """All pixels of a line that begins `start` bytes into `floats`, none twice, since tiles add.
+
+    The array itself comes along because numba frees one behind its last use, and an address is none.
+    """
+    x = floats.ctypes.data + start
     j = 0
     while j + PIXELS <= columns:
         _full((x + j * pixel, pixel, row, w, rows, products, out + 4 * j * width, 4 * width))

@@ -27,7 +27,7 @@ them the distance of the two, as unsigned numbers.  `flags` uint8 [pixels, block
 to pixel, become 1 where a stage began outside.
 """
 _NEVER = 2**31 - 1
-"""No sum of a tile is that large (contract C9)."""
+"""A limit for stages that no sum may begin: none is that large."""
 _SHARE = 8
 """A stage may move a register by one such part of its range: longer ones flag too much, shorter ones cost too much."""
 
@@ -37,8 +37,11 @@ def divide_stages(weights: np.ndarray, layout: Layout, quad: int, operand: IntFo
     """(quads of a stage, limits int32 [parts, stages, 3, width]) for weights [KH, KW, C, Cout] without groups.
 
     A stage is a divisor of a row of products, in units of `quad` products.  None where half of all blocks of channels or
-    more would be flagged whatever the codes.
+    more would be flagged whatever the codes, and where a sum with its surplus could pass for _NEVER.
     """
+    largest = max(operand.max, -operand.min) + (128 if operand.signed else 0)
+    if largest * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) >= _NEVER:
+        return None
     run = arrange(weights, layout, quad)
     parts, rows, length, width = run.shape
     products = run.reshape(parts, rows * length // quad, quad, width)

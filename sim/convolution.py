@@ -157,7 +157,8 @@ class Convolution:
         assert layout is not None
         assert op.format is not None
         is_whole = not (layout.parts[:, 2] % path.registers(layout)).any()
-        gains = op.requant.register_arguments(op.format) if is_whole and op.format.dtype == np.uint8 else None
+        reach = max(map(abs, op.bounds))
+        gains = op.requant.register_arguments(op.format, reach) if is_whole and op.format.dtype == np.uint8 else None
         if gains is None:
             return None
         constants = (*gains, int(self._spare))

@@ -1,8 +1,9 @@
 """The `fp32` requantizer on registers: sums become bytes where they are, without a way through memory.
 
 Equation 8 of ARITHMETIC.md, operation by operation as in requantizers/fp32.py: each float32 product and sum is rounded on
-its own, then to the nearest integer, ties to even, by the conversion of the processor.  Clamping to the largest code comes
-before it, as limits are integers; below, the conversion to bytes saturates at 0.
+its own, then to the nearest integer, ties to even, by the conversion of the processor.  Clamping comes after that, which
+changes nothing, as limits are integers: the conversion to bytes saturates at 0 and 255, and the smaller byte costs a quarter
+of the smaller float32, whose port is the one that conversions wait for.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ _NEAREST_EVEN = 8
 _SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 10
 """(gains, offsets, limits, residual, its stride, out, its stride, spare, counts, done): addresses, bytes, integers.
 
-`limits` are float32 (largest code, gain of the residual); the residual is unsigned bytes.  A limited register is `spare`
+`limits` are int32 (largest code) and float32 (gain of the residual), which is unsigned bytes.  A limited register is `spare`
 bits narrower than 32; `counts` int32 [channels] grow by the sums that do not fit it, but not by those of the first `done`
 pixels, which another tile has counted.
 """
@@ -142,7 +143,7 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
     blocks = len(sums[0])
     constants = [[load(builder, offset(builder, base, b, 4 * LANES), _REALS, 4) for b in range(blocks)]
                  for base in (gains, offsets)]
-    high = splat(builder, load(builder, limits, F32, 4), LANES)
+    high = splat(builder, builder.trunc(load(builder, limits, I32, 4), I8), 4 * LANES)
     skip_gain = splat(builder, load(builder, offset(builder, limits, 1, 4), F32, 4), LANES) if has_skip else None
     whole = []
     for p, pixel in enumerate(sums):
@@ -153,13 +154,13 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
                 address = offset(builder, offset(builder, skip, p, skip_stride), b, LANES)
                 residue = builder.zext(load(builder, address, _BYTES, 1), _SUMS)
                 steps = builder.fadd(steps, builder.fmul(builder.sitofp(residue, _REALS), skip_gain))
-            clamped = builder.select(builder.fcmp_ordered("<", steps, high), steps, high)
             whole.append(call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
-                clamped, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
+                steps, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
     for first in range(0, len(whole), 4):
         four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
         halves = [call(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
         mixed = call(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
+        mixed = call(builder, f"llvm.umin.v{4 * LANES}i8", _ALL, [mixed, high])
         # packing works in lanes of 16 bytes: 4 bytes of each register in turn
         order = [4 * lane + register for register in range(4) for lane in range(4)]
         words = builder.bitcast(mixed, _SUMS)

@@ -38,9 +38,14 @@ class Fp32(Requantizer):
         return (np.tile(self.gain, repeat), np.tile(self.offset, repeat), self.skip_gain[0],
                 np.float32(target.min), np.float32(target.max))
 
-    def register_arguments(self, target: IntFormat) -> tuple[np.ndarray, ...] | None:
-        """For codes of unsigned bytes; the residual's are then as well."""
-        return self.gain, self.offset, np.array([target.max, self.skip_gain[0]], np.float32)
+    def register_arguments(self, target: IntFormat, reach: int) -> tuple[np.ndarray, ...] | None:
+        """For codes of unsigned bytes; the residual's are then as well.  None if steps could pass what int32 holds."""
+        most = (np.abs(self.gain.astype(np.float64)) * reach + np.abs(self.offset.astype(np.float64))).max()
+        if most + 255 * abs(float(self.skip_gain[0])) >= 2**30:
+            return None
+        limits = np.array([0.0, self.skip_gain[0]], np.float32)
+        limits.view(np.int32)[0] = target.max
+        return self.gain, self.offset, limits
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """The same without rounding to codes."""

@@ -75,8 +75,8 @@ class Requantizer:
         """The constants that `line` wants, those per channel repeated for so many neighboring pixels."""
         raise NotImplementedError
 
-    def register_arguments(self, target: IntFormat) -> tuple[np.ndarray, ...] | None:
-        """(gains [C], offsets [C], limits) for kernels/finish.py, if its arithmetic is this requantizer's."""
+    def register_arguments(self, target: IntFormat, reach: int) -> tuple[np.ndarray, ...] | None:
+        """(gains [C], offsets [C], limits) for kernels/finish.py and sums up to `reach`, if its arithmetic is this one's."""
         return None
 
     def logits(self, sums: np.ndarray) -> np.ndarray:

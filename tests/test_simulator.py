@@ -249,6 +249,7 @@ def test_saturation__watches_registers_to_the_last_unit(isa, signed, rng):
 
 
 @pytest.mark.skipif(PLAIN in ISAS, reason="interpreted kernels free nothing")
+@pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="kernels that check indices take as long to compile again")
 @pytest.mark.parametrize("isa", ISAS)
 def test_kernels__read_nothing_that_is_freed(isa):
     """Freed memory usually still holds what was there: glibc overwrites it here."""

@@ -85,7 +85,7 @@ class Convolution:
             return
         self._operands = self._path.operands(op, op.weights, self._layout)
         self._saturation = None
-        if self.register is not None and self._overflow not in (WRAP, CLIP):
+        if self.register is not None and not self._overflow:
             self._saturation = _Saturation.of(op, self._path, self._layout, self._operands)
             if self._saturation is None:
                 self._path = None

@@ -123,7 +123,7 @@ def conv_saturating_sums(  # noqa: PLR0913
                     if flagged > 0:
                         replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums, counts[item],
                                      scratch)
-            _copy(sums, out[n, i], parts[part, 1], parts[part, 2])
+            copy_sums(sums, out[n, i], parts[part, 1], parts[part, 2])
         _leave(mine)
     add_counts(counts, parts, totals)
 
@@ -144,7 +144,7 @@ def keep_sums(  # noqa: PLR0913
         constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int, skip: np.ndarray,
         n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
     """In the place of a requantizer: what the registers hold goes out as it is."""
-    _copy(sums.reshape(columns, width), out[n, i], first, count)
+    copy_sums(sums.reshape(columns, width), out[n, i], first, count)
 
 
 @inline
@@ -159,7 +159,7 @@ def add_counts(counts: np.ndarray, parts: np.ndarray, totals: np.ndarray) -> Non
 
 
 @inline
-def _copy(sums: np.ndarray, out: np.ndarray, first: int, count: int) -> None:
+def copy_sums(sums: np.ndarray, out: np.ndarray, first: int, count: int) -> None:
     """The first `count` columns of sums to those of `out` from `first` on."""
     for j in range(len(sums)):
         source, target = sums[j], out[j][first : first + count]

@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from sim.formats import IntFormat
-from sim.kernels.ir import I8, aligned, load, offset, store
+from sim.kernels.ir import I8, aligned, call, load, offset, store
 from sim.kernels.jit import inline
 from sim.kernels.layout import LANES, Layout, arrange
 
@@ -39,7 +39,8 @@ def divide_stages(weights: np.ndarray, layout: Layout, quad: int, operand: IntFo
     A stage is a divisor of a row of products, in units of `quad` products.  None where half of all blocks of channels or
     more would be flagged whatever the codes, and where a sum with its surplus could pass for _NEVER.
     """
-    largest = max(operand.max, -operand.min) + (128 if operand.signed else 0)
+    sign = 128 if operand.signed else 0
+    largest = max(operand.max, -operand.min) + sign
     if largest * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) >= _NEVER:
         return None
     run = arrange(weights, layout, quad)
@@ -47,7 +48,7 @@ def divide_stages(weights: np.ndarray, layout: Layout, quad: int, operand: IntFo
     products = run.reshape(parts, rows * length // quad, quad, width)
     ends = products * operand.min, products * operand.max
     least, most = np.minimum(np.minimum(*ends), 0).sum(2), np.maximum(np.maximum(*ends), 0).sum(2)
-    surplus = (128 if operand.signed else 0) * products.sum(2)
+    surplus = sign * products.sum(2)
     typical = (most - least).sum() / (least[0, :, 0].size * weights.shape[3])
     longest = (register.max - register.min) / _SHARE / max(typical, 1)
     quads = length // quad
@@ -85,8 +86,7 @@ def emit_watch(builder: Any, sums: Sequence[Sequence[Any]], limits: Any, flags: 
         farthest = None
         for pixel in sums:
             above = builder.sub(builder.load(pixel[b]), lowest)
-            farthest = above if farthest is None else builder.select(
-                builder.icmp_unsigned(">", above, farthest), above, farthest)
+            farthest = above if farthest is None else call(builder, f"llvm.umax.v{lanes}i32", kind, [above, farthest])
         beyond = builder.icmp_unsigned(">", farthest, distance)
         outside = beyond if outside is None else builder.or_(outside, beyond)
     with builder.if_then(_any(builder, outside), likely=False):

@@ -10,6 +10,7 @@ import numpy as np
 
 from sim.kernels.finish import ENDINGS, codes_at, sums_at, target_of
 from sim.kernels.jit import inline, specialize
+from sim.kernels.lines import copy_sums
 from sim.kernels.stages import watch
 from sim.kernels.vnni import QUAD, make_tile
 
@@ -105,9 +106,7 @@ def _watched_line(  # noqa: PLR0913
     else:
         _unsigned(window, target, columns, width)
     if count < width:
-        for j in range(columns):
-            for c in range(count):
-                line[j, first + c] = sums[j, c]
+        copy_sums(sums, line, first, count)
 
 
 def _watched_line_to_codes(  # noqa: PLR0913

@@ -1,6 +1,7 @@
 """Tensors of codes with the zeros of the next layer's padding already around them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Padded:
         """The first images, sharing memory."""
         return Padded(self.array[:images], self.pad)
 
-    @property
+    @cached_property
     def unsigned(self) -> np.ndarray:
         """The same memory as unsigned integers: kernels are compiled for those only."""
         return self.array.view(np.dtype(f"u{self.array.itemsize}"))

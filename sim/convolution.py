@@ -6,7 +6,7 @@ than a byte, sums beyond int32, interpreted kernels) goes through the plain int6
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
 from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
+from sim.kernels.finish import ENDINGS
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
 from sim.kernels.layout import LANES, Layout, divide
@@ -42,13 +43,12 @@ if TYPE_CHECKING:
 class _Path:
     """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
 
-    `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes` are lines
-    that go on to codes in registers, by (whether the input is signed, whether there is a residual, what registers do with a
-    sum that does not fit), if the path has them; they write so many channels together as `registers` says.
+    `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes(op, layout,
+    end, is_watched)` is a line that goes on to codes in registers with one of finish.ENDINGS, if the path has that; it
+    writes so many channels together as `registers` says.
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
-    limits, or None where watching is no use; `watched` is a line of sums, `watched_to_codes` are lines that go on to codes,
-    by (whether the input is signed, whether there is a residual).
+    limits, or None where watching is no use; `watched` is a line of sums.
     """
 
     layout: Callable[["ConvOp"], Layout | None]
@@ -56,11 +56,10 @@ class _Path:
     line: Callable[..., None]
     enter: Callable[..., Any] = stay
     leave: Callable[..., None] = depart
-    to_codes: Mapping[tuple[bool, bool, str], Callable[..., None]] = field(default_factory=dict)
+    to_codes: Callable[["ConvOp", Layout, str, bool], Callable[..., None]] | None = None
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
-    watched_to_codes: Mapping[tuple[bool, bool], Callable[..., None]] = field(default_factory=dict)
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
@@ -113,7 +112,7 @@ class Convolution:
         """Requantized codes; returns how many sums of each channel overflowed, or None."""
         op, layout = self.op, self._layout
         assert op.format is not None
-        is_bytes = all(tensor is None or tensor.array.itemsize == 1 for tensor in (skip, out))
+        is_bytes = out.array.itemsize == 1 and (skip is None or skip.array.itemsize == 1)
         if self._path is None or layout is None or not is_bytes:
             return self._by_registers(x, skip, out)
         place = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width)
@@ -159,19 +158,17 @@ class Convolution:
         is_whole = not (layout.parts[:, 2] % path.registers(layout)).any()
         reach = max(map(abs, op.bounds))
         gains = op.requant.register_arguments(op.format, reach) if is_whole and op.format.dtype == np.uint8 else None
-        if gains is None:
+        staged = None if self._saturation is None else self._saturation.staged
+        if gains is None or path.to_codes is None or (self._saturation is not None and staged is None):
             return None
         constants = (*gains, int(self._spare))
-        if self._saturation is None:
-            return {has_skip: (driver(conv_direct, line=path.to_codes[op.operand.signed, has_skip, self._overflow]),
-                               (self._operands, self.register is not None, constants))
-                    for has_skip in (False, True) if path.to_codes} or None
-        if self._saturation.staged is None:
-            return None
-        return {has_skip: (driver(conv_staged, line=path.watched_to_codes[op.operand.signed, has_skip],
-                                  replay=REPLAY_TO_CODES[has_skip]),
-                           (*self._saturation.staged, constants)) for has_skip in (False, True)
-                if path.watched_to_codes} or None
+        lines = {has_skip: path.to_codes(op, layout, ENDINGS[has_skip, self._overflow], staged is not None)
+                 for has_skip in (False, True)}
+        if staged is None:
+            return {has_skip: (driver(conv_direct, line=line), (self._operands, self.register is not None, constants))
+                    for has_skip, line in lines.items()}
+        return {has_skip: (driver(conv_staged, line=line, replay=REPLAY_TO_CODES[has_skip]), (*staged, constants))
+                for has_skip, line in lines.items()}
 
     @cached_property
     def _spare(self) -> np.int32:
@@ -365,14 +362,23 @@ def _amx_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[An
     return packed, *shape, pixels, op.operand.signed, aligned(amx.config(pixels))
 
 
+def _vnni_to_codes(op: "ConvOp", layout: Layout, end: str, is_watched: bool) -> Callable[..., None]:
+    line: Callable[..., None] = vnni_lines.line_to_codes(op.operand.signed, end, op.shape[1], layout.width, is_watched)
+    return line
+
+
+def _depthwise_to_codes(op: "ConvOp", layout: Layout, end: str, is_watched: bool) -> Callable[..., None]:
+    return depthwise_vnni.TO_CODES[op.operand.signed, end]
+
+
 _DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
 _DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
-                        to_codes=depthwise_vnni.TO_CODES, registers=lambda layout: LANES)
+                        to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
 _BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
 _AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
-_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=vnni_lines.TO_CODES,
-              stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI], watched_to_codes=vnni_lines.WATCHED_TO_CODES)
+_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
+              stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
 _AVX_VNNI = _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
 _WATCHED = replace(_VNNI, layout=_watched_layout)

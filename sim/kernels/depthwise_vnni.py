@@ -230,8 +230,7 @@ def _specialize_channels(signed: bool, finish: str) -> Any:
 
 LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_channels(False, ""),
                   _signed=_specialize_channels(True, ""))
-TO_CODES = {(signed, *key): specialize(
+TO_CODES = {(signed, finish): specialize(
     _line_to_codes, f"depthwise_vnni_to_{finish.replace(' ', '_')}_{signed}", inline,
-    _unsigned=_specialize_channels(signed, finish)) for signed in (False, True) for key, finish in ENDINGS.items()}
-"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, what registers do with a sum that
-does not fit)."""
+    _unsigned=_specialize_channels(signed, finish)) for signed in (False, True) for finish in ENDINGS.values()}
+"""Lines from codes to codes, by (whether the input is signed, their end)."""

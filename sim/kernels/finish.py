@@ -156,6 +156,7 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
                 steps = builder.fadd(steps, builder.fmul(builder.sitofp(residue, _REALS), skip_gain))
             whole.append(call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
                 steps, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
+    codes: list[Any] = []
     for first in range(0, len(whole), 4):
         four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
         halves = [call(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
@@ -164,9 +165,29 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
         # packing works in lanes of 16 bytes: 4 bytes of each register in turn
         order = [4 * lane + register for register in range(4) for lane in range(4)]
         words = builder.bitcast(mixed, _SUMS)
-        codes = builder.bitcast(builder.shuffle_vector(words, words, ir.Constant(_SUMS, order)), _ALL)
-        size = blocks * LANES
-        for k in range(0, min(4, len(whole) - first), blocks):
-            places = ir.Constant(ir.VectorType(I32, size), list(range(k * LANES, k * LANES + size)))
-            part = builder.shuffle_vector(codes, codes, places)
-            store(builder, part, offset(builder, out, (first + k) // blocks, out_stride), 1)
+        codes.append(builder.bitcast(builder.shuffle_vector(words, words, ir.Constant(_SUMS, order)), _ALL))
+    _emit_stores(builder, codes, len(whole), blocks, out, out_stride)
+
+
+def _emit_stores(builder: Any, codes: Sequence[Any], registers: int, blocks: int, out: Any, stride: Any) -> None:
+    """Vectors of codes, those of 4 `registers` each, to pixels of so many blocks that are `stride` bytes apart."""
+    size = blocks * LANES
+
+    def put(first: int, count: int, address: Any) -> None:
+        places = [first % 4 * LANES + place for place in range(count * LANES)]
+        part = builder.shuffle_vector(*2 * [codes[first // 4]], ir.Constant(ir.VectorType(I32, len(places)), places))
+        store(builder, part, address, 1)
+
+    def put_pixels() -> None:
+        for first in range(0, registers, blocks):
+            put(first, blocks, offset(builder, out, first // blocks, stride))
+
+    if blocks == 4:
+        put_pixels()
+        return
+    with builder.if_else(builder.icmp_signed("==", stride, constant(size))) as (touching, apart):
+        with touching:  # fewer stores, and no vector to take apart
+            for first in range(0, registers, 4):
+                put(first, min(4, registers - first), offset(builder, out, first, LANES))
+        with apart:
+            put_pixels()

@@ -3,51 +3,55 @@
 A line is all outputs of one image row, for the channels of one part (layout.py).
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
-from sim.kernels.finish import ENDINGS, codes_at, sums_at, target_of
+from sim.kernels.finish import codes_at, sums_at, target_of
 from sim.kernels.jit import inline, specialize
 from sim.kernels.lines import copy_sums
 from sim.kernels.stages import watch
 from sim.kernels.vnni import QUAD, make_tile
 
-_full_16 = _full_32 = _full_64 = _sevens = _rest_16 = _rest_32 = _rest_64 = make_tile(16, 1, 1, False)
-_at_once_16, _at_once_32, _at_once_64, _has_sevens = 1, 1, 1, False
+_tile = make_tile(16, 1, 1, False)
+_full_16 = _full_32 = _full_64 = _sevens = _rest_16 = _rest_32 = _rest_64 = _tile
+_at_once, _at_once_16, _at_once_32, _at_once_64, _has_sevens = 1, 1, 1, 1, False
 _at: Any = sums_at
-_unsigned: Any = _full_16
-_signed: Any = _full_16
+_only: Any = _tile
+_unsigned: Any = _tile
+_signed: Any = _tile
 """`specialize` puts the real tiles and functions in place of these names: machine code cannot be looked up in a table."""
 
 
-def _tiles(window: Any, target: Any, columns: int, width: int) -> None:
+def _along(window: Any, target: Any, columns: int) -> None:
     """Tiles take neighboring pixels; the last one begins early enough to end with the line, doing some pixels twice."""
-    at_once = _at_once_16 if width == 16 else _at_once_32 if width == 32 else _at_once_64
-    if _has_sevens and width == 32 and columns % 7 == 0:
-        at_once = 7
-    fills = columns >= at_once
-    at_once = at_once if fills else 1
-    for first in range(0, columns, at_once):
-        j = min(first, columns - at_once)
-        arguments = (window[0] + j * window[1],) + window[1:] + _at(target, 0, j, first - j)  # noqa: RUF005 - numba
-        if width == 16:
-            if fills:
-                _full_16(arguments)
-            else:
-                _rest_16(arguments)
-        elif width == 32:
-            if at_once == 7:
-                _sevens(arguments)
-            elif fills:
-                _full_32(arguments)
-            else:
-                _rest_32(arguments)
-        elif fills:
-            _full_64(arguments)
+    for first in range(0, columns, _at_once):
+        j = min(first, columns - _at_once)
+        _tile((window[0] + j * window[1],) + window[1:] + _at(target, 0, j, first - j))  # noqa: RUF005 - numba
+
+
+def _tiles(window: Any, target: Any, columns: int, width: int) -> None:
+    """A line of tiles of one size.
+
+    Each size has a loop of its own: in a common one LLVM prepares every size ahead of every line.
+    """
+    if width == 16:
+        if columns >= _at_once_16:
+            _full_16(window, target, columns)
         else:
-            _rest_64(arguments)
+            _rest_16(window, target, columns)
+    elif width == 32:
+        if _has_sevens and columns % 7 == 0:
+            _sevens(window, target, columns)
+        elif columns >= _at_once_32:
+            _full_32(window, target, columns)
+        else:
+            _rest_32(window, target, columns)
+    elif columns >= _at_once_64:
+        _full_64(window, target, columns)
+    else:
+        _rest_64(window, target, columns)
 
 
 @inline
@@ -87,7 +91,7 @@ def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
     """Codes of `width` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
     window, _ = _window(x, n, top, left, stride, channel, part, operands, x.strides[2])
     target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
-    _unsigned(window, target, out.shape[2] - 2 * pad, width)
+    _only(window, target, out.shape[2] - 2 * pad)
 
 
 def _watched_line(  # noqa: PLR0913
@@ -116,7 +120,7 @@ def _watched_line_to_codes(  # noqa: PLR0913
     """Codes of `width` channels from `first` on; `flags` as in stages.py."""
     window, above = _window(x, n, top, left, stride, channel, part, operands, QUAD * operands[5])
     end = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
-    _unsigned(window, watch(limits, part, above * operands[4], flags, end), out.shape[2] - 2 * pad, width)
+    _only(window, watch(limits, part, above * operands[4], flags, end), out.shape[2] - 2 * pad)
 
 
 def _at_watched(target: Any, channel: int, pixel: int, done: int) -> Any:
@@ -125,47 +129,61 @@ def _at_watched(target: Any, channel: int, pixel: int, done: int) -> Any:
     return (limits, flags + pixel * step, step) + _at(end, channel, pixel, done)  # noqa: RUF005 - numba
 
 
-def _sizes(lanes: int, sizes: dict[int, int], signed: bool, finish: str = "", is_watched: bool = False) -> dict[str, Any]:
-    """The tiles of one register width; `sizes` are pixels per tile by channels per tile."""
-    make = partial(make_tile, lanes, signed=signed, finish=finish, is_watched=is_watched)
-    tiles: dict[str, Any] = {}
+_AT = {(is_watched, has_codes): specialize(_at_watched, f"watched_{at.__name__}", inline, _at=at) if is_watched else at
+       for is_watched in (False, True) for has_codes, at in ((False, sums_at), (True, codes_at))}
+
+
+@cache
+def _tiles_along(name: str, lanes: int, pixels: int, channels: int, signed: bool, finish: str = "",
+                 is_watched: bool = False) -> Any:
+    """Tiles of one size along a line; the rest as in make_tile."""
+    tile = make_tile(lanes, pixels, channels // lanes, signed, finish, is_watched)
+    return specialize(_along, f"{name}_{pixels}x{channels}", inline, _tile=tile,
+                      _at=_AT[is_watched, bool(finish)], _at_once=pixels)
+
+
+def _tiles_of_sums(name: str, lanes: int, sizes: dict[int, int], signed: bool, is_watched: bool) -> Any:
+    """Lines of sums in tiles of any size; `sizes` are pixels per tile by channels per tile."""
+    along = partial(_tiles_along, name, lanes, signed=signed, is_watched=is_watched)
+    lines: dict[str, Any] = {"_has_sevens": lanes == 16}  # which leaves registers enough
     for width in (16, 32, 64):
         channels = min(width, max(sizes))
-        tiles[f"_full_{width}"] = make(sizes[channels], channels // lanes)
-        tiles[f"_rest_{width}"] = make(1, channels // lanes)
-        tiles[f"_at_once_{width}"] = sizes[channels]
-    has_sevens = lanes == 16  # which leaves registers enough
-    at = codes_at if finish else sums_at
-    if is_watched:
-        at = specialize(_at_watched, f"watched_{'codes' if finish else 'sums'}_at", inline, _at=at)
-    return tiles | {"_has_sevens": has_sevens, "_at": at, "_sevens": make(7 if has_sevens else 1, 32 // lanes)}
+        lines[f"_full_{width}"] = along(sizes[channels], channels)
+        lines[f"_rest_{width}"] = along(1, channels)
+        lines[f"_at_once_{width}"] = sizes[channels]
+    sevens = along(7, 32) if lines["_has_sevens"] else lines["_rest_32"]
+    return specialize(_tiles, name, inline, _sevens=sevens, **lines)
 
 
 def _specialize(name: str, lanes: int, sizes: dict[int, int], is_watched: bool = False) -> Any:
     """The line of one register width."""
     return specialize(_watched_line if is_watched else _line, name, inline, **{
-        "_signed" if signed else "_unsigned": specialize(
-            _tiles, f"{name}_{signed}", inline, **_sizes(lanes, sizes, signed, is_watched=is_watched))
+        "_signed" if signed else "_unsigned": _tiles_of_sums(f"{name}_{signed}", lanes, sizes, signed, is_watched)
         for signed in (False, True)})
-
-
-def _specialize_to_codes(signed: bool, finish: str, is_watched: bool = False) -> Any:
-    name = f"vnni_to_{'watched_' if is_watched else ''}{finish.replace(' ', '_')}_{signed}"
-    tiles = specialize(_tiles, f"{name}_tiles", inline, **_sizes(16, _SIZES, signed, finish, is_watched))
-    return specialize(_watched_line_to_codes if is_watched else _line_to_codes, name, inline, _unsigned=tiles)
 
 
 _SIZES = {16: 16, 32: 8, 64: 4}
 _NARROW_SIZES = {16: 4, 32: 2}
 """AVX-VNNI has 16 registers: 8 of sums, and the weights and codes."""
 LINES = {"vnni": _specialize("vnni_line", 16, _SIZES), "avxvnni": _specialize("avxvnni_line", 8, _NARROW_SIZES)}
-TO_CODES = {(signed, *key): _specialize_to_codes(signed, finish)
-            for signed in (False, True) for key, finish in ENDINGS.items()}
-"""Lines from codes to codes, by (whether the input is signed, whether there is a residual, what registers do with a sum that
-does not fit)."""
 WATCHED = {"vnni": _specialize("vnni_watched_line", 16, _SIZES, is_watched=True),
            "avxvnni": _specialize("avxvnni_watched_line", 8, _NARROW_SIZES, is_watched=True)}
 """Lines of sums of registers that are watched."""
-WATCHED_TO_CODES = {(signed, has_skip): _specialize_to_codes(signed, ENDINGS[has_skip, ""], is_watched=True)
-                    for signed in (False, True) for has_skip in (False, True)}
-"""The same from codes to codes, by (whether the input is signed, whether there is a residual)."""
+
+
+def line_to_codes(signed: bool, finish: str, columns: int, width: int, is_watched: bool) -> Any:
+    """Lines from codes to codes of so many columns and channels, with one of finish.ENDINGS; `signed` as the input is.
+
+    They are compiled for the one tile that they use: to choose it line by line cost layers of few products more than a tenth
+    of their time.
+    """
+    pixels = 7 if width == 32 and columns % 7 == 0 else _SIZES[width] if columns >= _SIZES[width] else 1
+    return _specialize_to_codes(signed, finish, pixels, width, is_watched)
+
+
+@cache
+def _specialize_to_codes(signed: bool, finish: str, pixels: int, width: int, is_watched: bool) -> Any:
+    name = f"vnni_to_{'watched_' if is_watched else ''}{finish.replace(' ', '_')}_{signed}"
+    along = _tiles_along(name, 16, pixels, width, signed, finish, is_watched)
+    template = _watched_line_to_codes if is_watched else _line_to_codes
+    return specialize(template, f"{name}_line_{pixels}x{width}", inline, _only=along)

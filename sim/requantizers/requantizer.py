@@ -100,7 +100,7 @@ def check_array(name: str, array: np.ndarray, dtype: str, shape: tuple[int, ...]
 
 LONGEST_LINE = 1024
 """Constants of a line that are read together, so that they stay in the innermost cache."""
-_NOTHING = np.zeros((1, 1, 1, 1), np.uint8)
+_NO_RESIDUAL = np.zeros((1, 1, 1, 1), np.uint8), 0, (False, np.int32(0))
 
 
 def repeat_of(columns: int, channels: int) -> int:
@@ -111,6 +111,6 @@ def repeat_of(columns: int, channels: int) -> int:
 def residual_arguments(skip: Padded | None) -> tuple[np.ndarray, int, tuple[bool, np.int32]]:
     """Codes of the residual, their border, and `residual` as `line` wants it."""
     if skip is None:
-        return _NOTHING, 0, (False, np.int32(0))
+        return _NO_RESIDUAL
     sign = 1 << (8 * skip.array.itemsize - 1) if skip.array.dtype.kind == "i" else 0
     return skip.unsigned, skip.pad, (True, np.int32(sign))

@@ -225,11 +225,12 @@ def test_command__writes_rows_tables_and_a_plot(tmp_path):
     assert result.returncode == 0, result.stderr
     record = json.loads(file.read_text())
     assert {"command", "commit", "date", "versions", "hardware", "ratios"} <= record.keys()
-    (found,) = record["rows"]
-    assert (found["what"], found["unit"]) == ("peak", "GMAC/s")
-    assert (found["value"] is None) == ("missing" in found)
-    assert found["missing"] in (tmp_path / "p.md").read_text() if "missing" in found else (tmp_path / "p.svg").exists()
-    assert "vpdpbusd" in (tmp_path / "p.csv").read_text()
+    assert [found["impl"] for found in record["rows"]] == ["vpdpbusd", "vdpbf16ps", "vfmadd float32"]
+    for found in record["rows"]:
+        assert (found["what"], found["unit"]) == ("peak", "GMAC/s")
+        assert (found["value"] is None) == ("missing" in found)
+        assert found["missing"] in (tmp_path / "p.md").read_text() if "missing" in found else (tmp_path / "p.svg").exists()
+        assert found["impl"] in (tmp_path / "p.csv").read_text()
     assert str(tmp_path) not in (tmp_path / "p.csv").read_text().replace(record["command"], "")
 
 

@@ -49,7 +49,7 @@ def peers() -> tuple[Peer, ...]:
     return PEAK + ours + OTHERS
 
 
-PEAK = (Peer("vpdpbusd", "peak", ("peak",), "vnni"),)
+PEAK = tuple(Peer(name, "peak", ("peak",)) for name in ("vpdpbusd", "vdpbf16ps", "vfmadd float32"))
 OURS = (
     ("bittrue W8A8", CONVOLUTIONS, always),
     ("bittrue W3A3", CONVOLUTIONS, always),

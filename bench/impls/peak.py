@@ -1,8 +1,11 @@
-"""The machine's own peak: vpdpbusd on registers only, on all threads."""
+"""The machine's own peaks: multiply-add instructions on registers only, on all threads."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
@@ -12,62 +15,100 @@ from numba.extending import intrinsic
 
 from bench.cases import Case, Work
 from bench.threads import THREADS
-from sim.kernels.isa import available
 
 REGISTERS = 16
-"""Independent sums, enough to hide the latency of the instruction."""
-PRODUCTS = 64
-"""Multiply-accumulates of one instruction."""
+"""Independent sums, enough to hide the latency of an instruction."""
 ROUNDS = 1_000_000
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_INTS, _REALS = ir.VectorType(_I32, 16), ir.VectorType(ir.FloatType(), 16)
 
-_VECTOR, _I64 = ir.VectorType(ir.IntType(32), 16), ir.IntType(64)
+
+class _BFloat16(ir.HalfType):
+    """LLVM has it, llvmlite has not."""
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    """sums + operand * operand, `products` multiply-accumulates in one instruction; `feature` as LLVM calls it.
+
+    Operands are the same 32 bits everywhere: `bits` and the number of the thread.
+    """
+
+    feature: str
+    name: str
+    products: int
+    sums: ir.VectorType
+    operands: ir.VectorType
+    bits: int
+    sums_first: bool = True
+
+    def emit(self, builder: Any, sums: Any, operand: Any) -> Any:
+        """The new sums."""
+        arguments = [sums, operand, operand] if self.sums_first else [operand, operand, sums]
+        signature = ir.FunctionType(self.sums, [argument.type for argument in arguments])
+        return builder.call(cgutils.get_or_insert_function(builder.module, signature, self.name), arguments)
+
+
+INSTRUCTIONS = {
+    "vpdpbusd": _Instruction("avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 64, _INTS, _INTS, 0),
+    "vdpbf16ps": _Instruction("avx512bf16", "llvm.x86.avx512bf16.dpbf16ps.512", 32, _REALS,
+                              ir.VectorType(_BFloat16(), 32), 0x3F803F80),
+    "vfmadd float32": _Instruction("avx512f", "llvm.fma.v16f32", 16, _REALS, _REALS, 0x3F800000, sums_first=False),
+}
+"""By what tables call them.  1.0 is 0x3F80 in bfloat16, 0x3F800000 in float32."""
 
 
 def isa() -> str:
-    """The instruction that is measured."""
-    return "vnni"
+    """The registers that are measured."""
+    return "AVX512"
 
 
-@intrinsic
-def _dot_products(context: Any, rounds: Any, seed: Any) -> Any:
-    """`rounds` times one vpdpbusd on each register; returns a lane, so that nothing is optimized away."""
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _emit(builder, *arguments)
+def _measured(instruction: _Instruction) -> Any:
+    """f(rounds, thread): so many times one instruction on each register."""
+    @intrinsic
+    def dot_products(context: Any, rounds: Any, seed: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return _emit(builder, instruction, *arguments)
 
-    return types.int32(types.intp, types.int32), generate
+        return types.int32(types.intp, types.int32), generate
+
+    return dot_products
 
 
-def _emit(builder: Any, rounds: Any, seed: Any) -> Any:
-    dot = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.x86.avx512.vpdpbusd.512")
-    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), seed, ir.Constant(ir.IntType(32), 0))
-    codes = builder.shuffle_vector(first, first, ir.Constant(_VECTOR, [0] * 16))
-    sums = [cgutils.alloca_once_value(builder, builder.add(codes, ir.Constant(_VECTOR, [r] * 16)))
-            for r in range(REGISTERS)]
+def _emit(builder: Any, instruction: _Instruction, rounds: Any, seed: Any) -> Any:
+    """Returns a lane, so that nothing is optimized away."""
+    undefined = ir.Constant(_INTS, ir.Undefined)
+    first = builder.insert_element(undefined, builder.add(seed, ir.Constant(_I32, instruction.bits)), ir.Constant(_I32, 0))
+    words = builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * 16))
+    operand = builder.bitcast(words, instruction.operands)
+    sums = [cgutils.alloca_once_value(builder, builder.bitcast(
+        builder.add(words, ir.Constant(_INTS, [r] * 16)), instruction.sums)) for r in range(REGISTERS)]
     with cgutils.for_range(builder, rounds, intp=_I64):
         for register in sums:
-            builder.store(builder.call(dot, [builder.load(register), codes, codes]), register)
-    total = builder.load(sums[0])
-    for register in sums[1:]:
-        total = builder.xor(total, builder.load(register))
-    return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+            builder.store(instruction.emit(builder, builder.load(register), operand), register)
+    total = ir.Constant(_INTS, None)
+    for register in sums:
+        total = builder.xor(total, builder.bitcast(builder.load(register), _INTS))
+    return builder.extract_element(total, ir.Constant(_I32, 0))
 
 
-def _compiled() -> Callable[[int, np.ndarray], None]:
+def peak(case: Case, name: str) -> Work:
+    """Raises RuntimeError where the processor has no such instruction."""
+    instruction = INSTRUCTIONS[name]
+    if not llvmlite.binding.get_host_cpu_features().get(instruction.feature, False):
+        raise RuntimeError(f"this processor has no {instruction.feature}")
+    dot_products, out = _measured(instruction), np.zeros(THREADS, np.int32)
+
     @numba.njit(parallel=True)
     def loop(rounds: int, out: np.ndarray) -> None:
         for thread in prange(len(out)):
-            out[thread] = _dot_products(rounds, np.int32(thread))  # type: ignore[call-arg]  # numba adds the context
+            out[thread] = dot_products(rounds, np.int32(thread))
 
-    return loop
-
-
-def peak(case: Case) -> Work:
-    """Raises RuntimeError where the processor has no such instruction."""
-    if "vnni" not in available():
-        raise RuntimeError("this processor has no AVX512-VNNI")
-    loop, out = _compiled(), np.zeros(THREADS, np.int32)
-    return Work(lambda: loop(ROUNDS, out), THREADS * ROUNDS * REGISTERS * PRODUCTS / 1e9)
+    return Work(partial(loop, ROUNDS, out), THREADS * ROUNDS * REGISTERS * instruction.products / 1e9)
 
 
-BUILD = {"vpdpbusd": {"peak": peak}}
+BUILD: dict[str, dict[str, Callable[[Case], Work]]] = {
+    name: {"peak": partial(peak, name=name)} for name in INSTRUCTIONS}

@@ -322,7 +322,8 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     packed = aligned(vnni.pack(weights, layout))
     _, planes, rows, quads = packed.shape[:4]
     shape = (planes, rows // layout.segments, layout.segments, quads)
-    # rows of windows can be left out where padding is no code but 0, and where no second plane follows them
+    # rows that see only padding add nothing, unless codes are signed and have 128 added; nor is there a way past them in a
+    # second plane
     padding = op.padding if planes == 1 and not op.operand.signed else 0
     return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, padding, op.operand.signed
 

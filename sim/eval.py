@@ -164,8 +164,8 @@ def _evaluate(machine: Machine, spec: NetworkSpec | None, images: Images, batch:
     right, simulating = 0, 0.0
     pixels = images.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     labels = images.labels.numpy()
-    with contextlib.suppress(AccumulatorOverflowError):
-        machine.run(pixels[:1])  # compile before the clock starts, then forget
+    with console.status("compiling what this processor has not run before"), contextlib.suppress(AccumulatorOverflowError):
+        machine.run(pixels[:1])  # before the clock starts, then forget
     machine.reset()
     with _progress() as progress:
         task = progress.add_task("images", total=len(labels), accuracy=0.0)

@@ -8,6 +8,7 @@ import numpy as np
 from sim.accumulator import AccumulatorOverflowError
 from sim.buffers import Padded
 from sim.convolution import Convolution
+from sim.formats import IntFormat
 from sim.kernels import isa as instruction_sets
 from sim.kernels.codes import pixel_codes, table_codes, threshold_codes, window_sums
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp
@@ -69,13 +70,20 @@ class Machine:
         return np.concatenate(logits)
 
     def apply(self, op: Op, pixels: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """One operation [N, H, W, C], given the results of those it reads."""
-        padded = {name: Padded.of(values[name], self._pads[name])
-                  for name in (op.source, getattr(op, "skip", "")) if name}
+        """One operation [N, H, W, C], given the results of those it reads; ValueError if those have another type."""
+        names = [name for name in (op.source, getattr(op, "skip", "")) if name]
+        for source in self.program.ops:
+            if source.name in names and source.format is not None:
+                _check_type(op, values[source.name], source.format)
+        padded = {name: Padded.of(values[name], self._pads[name]) for name in names}
         return self._step(op, np.ascontiguousarray(pixels), padded).interior.copy()
 
     def sums(self, op: ConvOp, x: np.ndarray) -> np.ndarray:
-        """What the registers of a convolution hold after all products of the codes `x`; counts overflows."""
+        """What the registers of a convolution hold after all products of the codes `x`; counts overflows.
+
+        Raises ValueError if the codes are not of the type of its operand.
+        """
+        _check_type(op, x, op.operand)
         return self.accumulate(op, Padded.of(x, op.padding))
 
     def _step(self, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
@@ -157,6 +165,12 @@ class Machine:
 _STEPS: Mapping[type[Op], Callable[[Machine, Any, np.ndarray, Mapping[str, Padded]], Padded]] = {
     InputOp: Machine._input, ConvOp: Machine._conv, TableOp: Machine._table,
     ShortcutOp: Machine._shortcut, PoolOp: Machine._pool}
+
+
+def _check_type(op: Op, codes: np.ndarray, wanted: IntFormat) -> None:
+    """Kernels take the bytes as they are."""
+    if codes.dtype != wanted.dtype:
+        raise ValueError(f"{op.name}: its codes are {codes.dtype}, expected {wanted.dtype}")
 
 
 def _thresholds(table: np.ndarray) -> np.ndarray | None:

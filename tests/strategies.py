@@ -64,7 +64,8 @@ def requantizers(draw, channels: int, reach: int):
         gain = rng.choice([0.0, 1.0, -1.0, 1e-30, 1e6, *rng.normal(size=3) / max(reach, 1)], channels)
         gain = np.where(rng.random(channels) < 0.6, rng.normal(size=channels) * 100 / max(reach, 1), gain)
         offset = rng.normal(size=channels) * draw(st.sampled_from([0.0, 1.0, 100.0, 1e9]))
-        return Fp32(gain.astype(np.float32), offset.astype(np.float32),
+        order = draw(st.sampled_from([1, -1]))  # a view that runs backwards holds the same numbers
+        return Fp32(gain.astype(np.float32)[::order], offset.astype(np.float32)[::order],
                     np.array([rng.choice([1.0, 0.5, 0.0, -3.0, 1e-9])], np.float32))
     most = min(62 - 1 - int(reach).bit_length(), 62)
     pre_shift = np.where(rng.random(channels) < 0.7, 0, rng.integers(-62, most + 1, channels))

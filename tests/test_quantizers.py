@@ -251,6 +251,13 @@ def test_quantize_multiplier__refuses_what_does_not_fit():
         quantize_multiplier(2.0**30)
 
 
+@pytest.mark.parametrize("constants", [(1e36, 0.0, 0.0), (0.0, 2e37, 0.0), (0.0, 0.0, 1e33), (0.0, np.inf, 0.0)])
+def test_fp32__refuses_constants_with_which_a_sum_can_leave_float32(constants):
+    requant = Fp32(*(np.array([number], np.float32) for number in constants))
+    with pytest.raises(RequantizeError, match=r"float32|finite"):
+        requant.check(1, 100)
+
+
 @given(sums=hnp.arrays(np.int64, 20, elements=st.one_of(
            st.integers(-(2**34), 2**34), st.sampled_from([-(2**31), 2**31 - 1, 2**31, 0, 1, -1]))),
        multiplier=st.one_of(st.integers(1 - 2**31, 2**31 - 1), st.sampled_from([2**30, 2**31 - 1, 1 - 2**31, 0])),

@@ -317,6 +317,16 @@ def test_bits_for__is_the_narrowest_register(low, high):
     assert bits == 1 or not (-(2 ** (bits - 2)) <= low and high < 2 ** (bits - 2))
 
 
+@pytest.mark.parametrize("read", [
+    lambda machine, op, x: machine.sums(op, x), lambda machine, op, x: machine.apply(op, x, {"image": x})])
+def test_codes_of_another_type__are_refused(read):
+    machine = Machine(single(np.array([1, 2, 3]), IntFormat(8, signed=False), Accumulator()))
+    op, x = machine.program.convolutions[0], np.ones((1, 1, 1, 3), np.int64)
+    assert read(machine, op, x.astype(np.uint8)).item() == 6
+    with pytest.raises(ValueError, match="int64, expected uint8"):
+        read(machine, op, x)
+
+
 @pytest.mark.parametrize(("pixels", "message"), [
     (np.zeros((1, 1, 1, 3), np.int64), "uint8"), (np.zeros((1, 3), np.uint8), "uint8"),
     (np.zeros((1, 1, 1, 4), np.uint8), "uint8"),

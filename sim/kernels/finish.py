@@ -20,7 +20,7 @@ LANES = 16
 _SUMS, _REALS, _BYTES = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES), ir.VectorType(I8, LANES)
 _HALVES, _ALL = ir.VectorType(I16, 2 * LANES), ir.VectorType(I8, 4 * LANES)
 _NEAREST_EVEN = 8
-"""Rounding control: to nearest, ties to even, no exceptions, whatever the processor's mode."""
+"""Rounding control: to nearest, ties to even, no exceptions."""
 _SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 10
 """(gains, offsets, limits, residual, its stride, out, its stride, spare, counts, done): addresses, bytes, integers.
 

@@ -59,7 +59,7 @@ def _window(x: np.ndarray, n: int, top: int, left: int, stride: int, channel: in
             operands: Any, segment: int) -> Any:
     """What tiles of a line whose first window begins at x[n, top, left] begin with; and how many rows are left out above.
 
-    Rows of a window that see nothing but `padding` add nothing.
+    Rows that see nothing but `padding` are left out, if the operands have some: there they add nothing.
     """
     w, surplus, planes, rows, segments, quads, padding, _ = operands
     row, pixel = x.strides[1], x.strides[2]

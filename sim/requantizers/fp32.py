@@ -10,6 +10,8 @@ from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
 
 LARGEST = 1e37
+LARGEST_RESIDUAL = 2**16
+"""No code is beyond it."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Fp32(Requantizer):
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "Fp32":
         """Round each float64 number once."""
-        _check_range(affine.gain, affine.offset, max(map(abs, affine.bounds)))
+        _check_range(affine.gain, affine.offset, affine.skip_gain or 0.0, max(map(abs, affine.bounds)))
         return cls(affine.gain.astype(np.float32), affine.offset.astype(np.float32),
                    np.array([affine.skip_gain or 0.0], np.float32))
 
@@ -45,7 +47,7 @@ class Fp32(Requantizer):
             return None
         limits = np.array([0.0, self.skip_gain[0]], np.float32)
         limits.view(np.int32)[0] = target.max
-        return self.gain, self.offset, limits
+        return np.ascontiguousarray(self.gain), np.ascontiguousarray(self.offset), limits
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """The same without rounding to codes."""
@@ -59,12 +61,13 @@ class Fp32(Requantizer):
             check_array(name, array, "float32", shape)
             if not (np.abs(array) <= LARGEST).all():
                 raise RequantizeError(f"{name} holds values that are not finite or beyond {LARGEST:g}")
-        _check_range(self.gain, self.offset, reach)
+        _check_range(self.gain, self.offset, float(self.skip_gain[0]), reach)
 
 
-def _check_range(gain: np.ndarray, offset: np.ndarray, reach: int) -> None:
+def _check_range(gain: np.ndarray, offset: np.ndarray, skip_gain: float, reach: int) -> None:
     """No sum may leave float32: infinities would meet, and their difference is no number."""
-    if (np.abs(gain.astype(np.float64)) * reach + np.abs(offset.astype(np.float64)) > LARGEST).any():
+    residual = abs(skip_gain) * LARGEST_RESIDUAL
+    if (np.abs(gain.astype(np.float64)) * reach + np.abs(offset.astype(np.float64)) + residual > LARGEST).any():
         raise RequantizeError("the folded batch norm can leave the range of float32")
 
 

@@ -15,12 +15,13 @@ from numba.extending import intrinsic
 
 from bench.cases import Case, Work
 from bench.threads import THREADS
+from sim.kernels.ir import F32, I32, call, loop, splat
+from sim.kernels.layout import LANES
 
 REGISTERS = 16
 """Independent sums, enough to hide the latency of an instruction."""
 ROUNDS = 1_000_000
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_INTS, _REALS = ir.VectorType(_I32, 16), ir.VectorType(ir.FloatType(), 16)
+_INTS, _REALS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
 
 
 class _BFloat16(ir.HalfType):
@@ -48,8 +49,7 @@ class _Instruction:
     def emit(self, builder: Any, sums: Any, operand: Any) -> Any:
         """The new sums."""
         arguments = [sums, operand, operand] if self.sums_first else [operand, operand, sums]
-        signature = ir.FunctionType(self.sums, [argument.type for argument in arguments])
-        return builder.call(cgutils.get_or_insert_function(builder.module, signature, self.name), arguments)
+        return call(builder, self.name, self.sums, arguments)
 
 
 INSTRUCTIONS = {
@@ -80,19 +80,17 @@ def _measured(instruction: _Instruction) -> Any:
 
 def _emit(builder: Any, instruction: _Instruction, rounds: Any, seed: Any) -> Any:
     """Returns a lane, so that nothing is optimized away."""
-    undefined = ir.Constant(_INTS, ir.Undefined)
-    first = builder.insert_element(undefined, builder.add(seed, ir.Constant(_I32, instruction.bits)), ir.Constant(_I32, 0))
-    words = builder.shuffle_vector(first, undefined, ir.Constant(_INTS, [0] * 16))
+    words = splat(builder, builder.add(seed, ir.Constant(I32, instruction.bits)), LANES)
     operand = builder.bitcast(words, instruction.operands)
     sums = [cgutils.alloca_once_value(builder, builder.bitcast(
-        builder.add(words, ir.Constant(_INTS, [r] * 16)), instruction.sums)) for r in range(REGISTERS)]
-    with cgutils.for_range(builder, rounds, intp=_I64):
+        builder.add(words, ir.Constant(_INTS, [r] * LANES)), instruction.sums)) for r in range(REGISTERS)]
+    with loop(builder, rounds):
         for register in sums:
             builder.store(instruction.emit(builder, builder.load(register), operand), register)
     total = ir.Constant(_INTS, None)
     for register in sums:
         total = builder.xor(total, builder.bitcast(builder.load(register), _INTS))
-    return builder.extract_element(total, ir.Constant(_I32, 0))
+    return builder.extract_element(total, ir.Constant(I32, 0))
 
 
 def peak(case: Case, name: str) -> Work:
@@ -103,11 +101,11 @@ def peak(case: Case, name: str) -> Work:
     dot_products, out = _measured(instruction), np.zeros(THREADS, np.int32)
 
     @numba.njit(parallel=True)
-    def loop(rounds: int, out: np.ndarray) -> None:
+    def run(rounds: int, out: np.ndarray) -> None:
         for thread in prange(len(out)):
             out[thread] = dot_products(rounds, np.int32(thread))
 
-    return Work(partial(loop, ROUNDS, out), THREADS * ROUNDS * REGISTERS * instruction.products / 1e9)
+    return Work(partial(run, ROUNDS, out), THREADS * ROUNDS * REGISTERS * instruction.products / 1e9)
 
 
 BUILD: dict[str, dict[str, Callable[[Case], Work]]] = {

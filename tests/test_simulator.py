@@ -317,6 +317,27 @@ def test_bits_for__is_the_narrowest_register(low, high):
     assert bits == 1 or not (-(2 ** (bits - 2)) <= low and high < 2 ** (bits - 2))
 
 
+@pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
+@pytest.mark.parametrize(("channels", "columns"), [(16, 21), (32, 9), (32, 7), (48, 21)])
+def test_codes__of_lines_longer_than_a_tile_are_the_plain_loops(channels, columns):
+    """Pixels that touch in memory, of 16 or 32 channels, are stored several at once, those of 48 one by one."""
+    rng, form = np.random.default_rng(channels), IntFormat(8, signed=False)
+    weights = rng.integers(-9, 10, (1, 1, 4, channels)).astype(np.int32)
+    scale = Fp32(np.full(channels, 0.05, np.float32), np.full(channels, 99.0, np.float32), np.zeros(1, np.float32))
+    place = {"skip": "", "stride": 1, "padding": 0, "groups": 1, "operand": form, "weight_format": IntFormat(5, signed=True),
+             "weight_bits": 5, "accumulator": Accumulator()}
+    program = Program((
+        InputOp("image", "", (2, columns, 4), form, np.zeros((4, 256), np.uint8)),
+        ConvOp("conv", "image", (2, columns, channels), form, weights=weights, requant=scale, **place),
+        ConvOp("logits", "conv", (1, 1, 1), None, weights=np.ones((2, columns, channels, 1), np.int32), requant=ONE,
+               **place)))
+    x = rng.integers(0, 256, (1, 2, columns, 4)).astype(np.uint8)
+    expected, *found = (Machine(program, isa).apply(program.ops[1], x, {"image": x}) for isa in (PLAIN, *ISAS))
+    assert len(np.unique(expected)) > 20
+    for codes_found in found:
+        np.testing.assert_array_equal(codes_found, expected)
+
+
 @pytest.mark.parametrize("read", [
     lambda machine, op, x: machine.sums(op, x), lambda machine, op, x: machine.apply(op, x, {"image": x})])
 def test_codes_of_another_type__are_refused(read):

@@ -46,13 +46,21 @@ def gradients(gradient: Tensor, values: Tensor, weight: Tensor, geometry: Geomet
     stride, padding, groups = geometry
     if not any(wanted):
         return None, None
-    if gradient.dtype == torch.bfloat16 and any(map(_has_idle_tap, values.shape[2:], weight.shape[2:], gradient.shape[2:],
-                                                    [stride] * 2, [padding] * 2)):
-        gradient = gradient.float()  # of such taps oneDNN leaves the bfloat16 gradient as it finds the memory
+    if gradient.dtype == torch.bfloat16 and (not _multiplies_bfloat16() or any(map(
+            _has_idle_tap, values.shape[2:], weight.shape[2:], gradient.shape[2:], [stride] * 2, [padding] * 2))):
+        # of idle taps oneDNN leaves the bfloat16 gradient as it finds the memory; and where it has no bfloat16, torch's own
+        # loops round every partial sum, not only what is multiplied
+        gradient = gradient.float()
     to_values, to_weight, _ = torch.ops.aten.convolution_backward(
         gradient, values.to(gradient.dtype), weight.to(gradient.dtype), None, [stride] * 2, [padding] * 2, [1, 1], False,
         [0, 0], groups, [*wanted, False])
     return to_values, None if to_weight is None else to_weight.float()
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    """Whether oneDNN has bfloat16 products on this processor, whose sums stay float32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _has_idle_tap(size: int, taps: int, outputs: int, stride: int, padding: int) -> bool:
@@ -84,11 +92,11 @@ def _is_exact(bounds: tuple[float, float]) -> bool:
     """Whether oneDNN's 8-bit convolution holds such codes and adds their products without loss."""
     largest, weight = bounds
     return (largest <= LARGEST_BYTE and weight <= LARGEST_WEIGHT and _has_integer_sums()
-            and (2 * largest * weight <= PAIR or _has_dot_product()))
+            and (2 * largest * weight <= PAIR or has_dot_product()))
 
 
 @functools.cache
-def _has_dot_product() -> bool:
+def has_dot_product() -> bool:
     """Whether the largest pairs of products come out whole: told by trying, as oneDNN may be kept from what there is."""
     x = torch.full((2, 64, 6, 6), LARGEST_BYTE, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     for groups, kernel in ((1, 3), (1, 1), (2, 3), (64, 3)):

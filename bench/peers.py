@@ -51,7 +51,8 @@ def main(
         help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]", show_default=False)] = 0,
 ) -> None:
     """Measure this project and its peers side by side."""
-    command = command_line("bench.peers", {"json": json_file, "quick": quick, "only": only or None, "rounds": rounds or None})
+    command = command_line(
+        "bench.peers", {"json": json_file, "quick": quick, "only": only or None, "rounds": rounds or None})
     measures = only.split(",") if only else list(CASES)
     for what in measures:
         if what not in CASES:

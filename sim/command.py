@@ -1,5 +1,6 @@
 """How commands speak: what they print is text as it is, and how they fail is one clear line and an exit status."""
 
+import contextlib
 import copy
 import io
 import os
@@ -33,7 +34,7 @@ def new_app() -> typer.Typer:
 
 
 def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
-    """Run a command and exit; wrong options, `expected` errors and the disk's become one line, bugs leave their traceback."""
+    """Run a command and exit; wrong options, `expected` and the disk's errors become one line, bugs a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is beyond a terminal
@@ -73,10 +74,8 @@ def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
 
 def fail(message: str, status: int = REFUSED) -> NoReturn:
     """Print the message as one line on stderr and exit."""
-    try:
+    with contextlib.suppress(OSError):  # nobody reads it
         print("error: " + printable(message.strip()), file=sys.stderr, flush=True)
-    except OSError:  # nobody reads it
-        pass
     sys.exit(status)
 
 
@@ -111,7 +110,7 @@ class _PlainConsole(Console):
         stream = self.file
         self.soft_wrap = not (hasattr(stream, "isatty") and stream.isatty())
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed, also in tables and titles."""
         shown = "".join(char if char in "\n\t" else printable(char) for char in text)
         return super().render_str(shown.encode(self.encoding, "backslashreplace").decode(self.encoding), **options)

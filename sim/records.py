@@ -97,7 +97,7 @@ def digest_of(record: Mapping[str, Any]) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """ASCII, keys in order, no blanks; one text for each value.  Raises TypeError or ValueError for what JSON cannot hold."""
+    """ASCII, keys in order, no blanks: one text for each value.  Raises TypeError or ValueError for what is no JSON."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -24,7 +24,7 @@ from sim.command import new_app, run_app
 from sim.files import write_text_atomically
 from sim.hardware import HardwareSpec
 from sim.kernels.isa import choose
-from sim.lower import LowerError, lower
+from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program

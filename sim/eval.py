@@ -22,7 +22,7 @@ from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sim.command import new_app, run_app
 from sim.hardware import HardwareSpec
 from sim.kernels.isa import choose
-from sim.lower import LowerError, lower
+from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program

@@ -27,12 +27,17 @@ from numba import carray, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from sim.kernels.jit import CACHE_FOLDER, inline, specialize
+from sim.kernels.jit import c_function, inline, specialize
 
 BLOCK = 1 << 14
 """Values of a block, about: its inputs and outputs stay in a core's own cache."""
 SPAN = 512
 """Values whose constants are laid out one after the other, so that the innermost loop is long for few channels, too."""
+
+
+if hasattr(os, "register_at_fork"):
+    # a forked child has none of its parent's OpenMP threads, and GNU's library would wait for them for ever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class Loop:
@@ -47,7 +52,7 @@ class Loop:
     @functools.cached_property
     def _address(self) -> int:
         signature = types.void(types.CPointer(types.int64))
-        self._code = numba.cfunc(signature, cache=CACHE_FOLDER is not None, error_model="numpy")(self._function)
+        self._code = c_function(self._function, signature)
         return int(self._code.address or 0)
 
     def __call__(self, blocks: int, *arrays: Tensor) -> None:

@@ -122,6 +122,10 @@ class RunConfig(Recipe, SchemeOptions):
         """The steps of this run.  Raises SchemeError for options that make no sense together."""
         return find_scheme(self.scheme).plan(self.path, self)
 
+    def epochs_of(self, step: Step) -> int:
+        """How many epochs a step has."""
+        return max(1, round(self.epochs * step.share))
+
     def is_student(self, step: Step) -> bool:
         """Whether a step trains the student, or one on the way to it, and not a float network before."""
         return step.bits != FLOAT_BITS or step.name == self.plan()[-1].name

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
+from sim.registry import short_name
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
 from training.presets import Recipe
 from training.quantizers import CALIBRATIONS, QUANTIZERS
-from training.schemes import SchemeOptions, Step, find_scheme
+from training.schemes import SCHEMES, SchemeOptions, Step, find_scheme
 
 SCHEDULES = ("cosine", "multistep")
 GRADIENTS = ("float32", "bfloat16")
@@ -49,14 +50,16 @@ class RunConfig(Recipe, SchemeOptions):
         for bits in self.path:
             self.precision(bits)
         self.plan()
-        for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
+        MODELS.known(self.model)
+        QUANTIZERS.known(self.quantizer)
+        if self.teacher_model:
+            MODELS.known(self.teacher_model, "teacher-model")
+        for key, table in (("schedule", SCHEDULES),
                            ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
                            ("gradients", GRADIENTS)):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
-        if self.teacher_model not in ("", *MODELS):
-            raise ConfigError(f"teacher-model: {self.teacher_model!r} is unknown, choose one of {', '.join(MODELS)}")
         for bits in self.path:
             self._check_quantizer(bits)
         if self.scheme == "speq" and self.quantizer.startswith("lsq"):
@@ -110,7 +113,14 @@ class RunConfig(Recipe, SchemeOptions):
     def default_out(self) -> Path:
         """Where the run goes unless told otherwise."""
         name = Path(self.data).stem if self.dataset == "npz" else self.dataset
-        return Path("runs") / f"{self.scheme}-{name}-{self.model}-{self.bits}bit-seed{self.seed}"
+        return Path("runs") / (f"{short_name(self.scheme)}-{name}-{short_name(self.model)}-{self.bits}bit-"
+                               f"seed{self.seed}")
+
+    def origins(self) -> dict[str, dict[str, str]]:
+        """Where code that is not built in came from, by option."""
+        named = {"model": MODELS.origin(self.model), "teacher_model": MODELS.origin(self.teacher_model),
+                 "scheme": SCHEMES.origin(self.scheme), "quantizer": QUANTIZERS.origin(self.quantizer)}
+        return {option: origin for option, origin in named.items() if origin}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -16,6 +16,7 @@ import typer
 from sim.checkpoint import CheckpointError
 from sim.command import new_app, run_app
 from sim.network import FLOAT_BITS, NetworkError, QuantizerError
+from sim.registry import RegistryError
 from training.config import ConfigError, RunConfig, differences
 from training.data import DATASETS, DataError, load_dataset
 from training.display import RunDisplay, console, show_run
@@ -27,6 +28,7 @@ from training.record import provenance
 from training.runner import FINAL_FILE, RECORD_FILE, Runner
 from training.schemes import SCHEMES, SchemeError, find_scheme
 
+OR_OWN = "; your own: file.py:NAME, package.module:NAME, or what an installed package adds"
 BY_PRESET = "  [default: the preset's]"
 BY_SCHEME = "  [default: the scheme's]"
 BY_BOTH = "  [default: the scheme's, or the preset's]"
@@ -36,10 +38,10 @@ app = new_app()
 
 @app.command()
 def main(  # noqa: PLR0913 - one parameter per option
-    scheme: Annotated[str, typer.Option(help=", ".join(SCHEMES))],
+    scheme: Annotated[str, typer.Option(help=", ".join(SCHEMES) + OR_OWN)],
     dataset: Annotated[str, typer.Option(help=", ".join(DATASETS))] = "digits",
     data: Annotated[Path | None, typer.Option(help="where the data are: a folder, or the .npz file")] = None,
-    model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "resnet20",
+    model: Annotated[str, typer.Option(help=", ".join(MODELS) + OR_OWN)] = "resnet20",
     width: Annotated[int, typer.Option(help="channels of the first stage")] = 16,
     bits: Annotated[int | None, typer.Option(help="bits of the student's weights and activations: 1 to 8, 16, 32 "
                                                   "(float)  [default: 2]")] = None,
@@ -63,7 +65,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     skip_bits: Annotated[int, typer.Option(help="bits of the residual path")] = 8,
     layer_bits: Annotated[str, typer.Option(
         help="exceptions of the student, for example stage1_block1_conv1=4,stage1_block1_in=4")] = "",
-    quantizer: Annotated[str | None, typer.Option(help=", ".join(QUANTIZERS) + BY_SCHEME)] = None,
+    quantizer: Annotated[str | None, typer.Option(help=", ".join(QUANTIZERS) + OR_OWN + BY_SCHEME)] = None,
     calibration: Annotated[str | None, typer.Option(
         help="first values of learned intervals: minmax, or mse (least squared error)" + BY_SCHEME)] = None,
     seed: Annotated[int, typer.Option(help="seed of weights, order and augmentation")] = 0,
@@ -94,6 +96,12 @@ def main(  # noqa: PLR0913 - one parameter per option
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in the folder, if there is one")] = False,
 ) -> None:
     """Train a low-precision network by distillation and write its checkpoint."""
+    SCHEMES.find(scheme)
+    MODELS.find(model)
+    if teacher_model:
+        MODELS.find(teacher_model, "teacher-model")
+    if quantizer is not None:
+        QUANTIZERS.find(quantizer)
     if preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
     recipe = dataclasses.asdict(PRESETS[preset]) | {"quantizer": "dorefa"} | dict(find_scheme(scheme).defaults)
@@ -130,8 +138,9 @@ def main(  # noqa: PLR0913 - one parameter per option
 def next_command(config: RunConfig, folder: Path) -> str:
     """The exact evaluation of this run's checkpoint."""
     bits = config.bits if config.bits != FLOAT_BITS else 8
+    quantizer = f" --quantizer {shlex.quote(config.quantizer)}" if config.quantizer not in list(QUANTIZERS) else ""
     boundary = " --boundary-bits 8" if config.boundary_bits == FLOAT_BITS else ""
-    return f"python -m sim.eval --model {shlex.quote(str(folder / FINAL_FILE))} --bits {bits}{boundary} --verify"
+    return f"python -m sim.eval --model {shlex.quote(str(folder / FINAL_FILE))} --bits {bits}{boundary}{quantizer} --verify"
 
 
 def _path(scheme: str, bits: int | None, path: str | None) -> tuple[int, ...]:
@@ -191,4 +200,5 @@ def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, dig
 
 
 if __name__ == "__main__":
-    run_app(app, ConfigError, QuantizerError, SchemeError, DataError, NetworkError, CheckpointError, DivergedError)
+    run_app(app, ConfigError, QuantizerError, SchemeError, RegistryError, DataError, NetworkError, CheckpointError,
+            DivergedError)

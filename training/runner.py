@@ -268,7 +268,9 @@ class Runner:
 
     def _checkpoint(self, spec: NetworkSpec, step: str) -> Checkpoint:
         dataset = {"name": self.dataset.name, "path": self.dataset.path, "label": self.dataset.label}
-        return Checkpoint(spec, dataset, {**self.config.to_json(), "step": step})
+        origins = self.config.origins()
+        return Checkpoint(spec, dataset, {
+            **self.config.to_json(), "step": step, **({"own_code": origins} if origins else {})})
 
     def _file(self, step: str) -> Path:
         return self.out / f"{step}.pt"

@@ -22,6 +22,8 @@ import torch
 
 from sim.files import write_atomically
 from sim.network import Graph, NetworkError, NetworkSpec, Precision
+from sim.quantizers import QUANTIZERS
+from sim.registry import RegistryError, is_own
 
 FORMAT = "bittrue-checkpoint"
 VERSION = 1
@@ -53,8 +55,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     save_payload(path, payload)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read."""
+def load_checkpoint(path: Path, quantizer: str = "") -> Checkpoint:
+    """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read.
+
+    A checkpoint of a quantizer that is not built in wants it found before; `quantizer` is its name here, if another
+    folder has made it "../my_q.py:NAME" instead of "my_q.py:NAME".
+    """
     payload = load_payload(path)
     if not isinstance(payload, dict) or not isinstance(payload.get("format"), str) or payload["format"] != FORMAT:
         raise CheckpointError(f"{path}: not a {FORMAT} file")
@@ -66,8 +72,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         training = _mapping(payload["training"], "training")
         json.dumps(training, allow_nan=False)  # it is copied into records
-        return Checkpoint(_spec(payload), _dataset(payload["dataset"]), training)
-    except (NetworkError, CheckpointError) as error:
+        return Checkpoint(_spec(payload, quantizer), _dataset(payload["dataset"]), training)
+    except (NetworkError, CheckpointError, RegistryError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # plain data of a shape that nobody thought of
         raise CheckpointError(f"{path}: malformed ({type(error).__name__}: {error})") from None
@@ -94,7 +100,17 @@ def load_payload(path: Path) -> Any:
         raise CheckpointError(f"{path}: damaged or not a torch file ({type(error).__name__})") from None
 
 
-def _spec(payload: dict[str, Any]) -> NetworkSpec:
+def _quantizer(saved: str, named: str) -> str:
+    """The name of the quantizer here: as saved, or as the user names it, which must be the same thing in a file."""
+    if named and named != saved:
+        if not (is_own(saved) and is_own(named)) or saved.rpartition(":")[2] != named.rpartition(":")[2]:
+            raise CheckpointError(f"its quantizer is {saved!r}, not {named!r}")
+        saved = named
+    QUANTIZERS.known(saved)
+    return saved
+
+
+def _spec(payload: dict[str, Any], quantizer: str) -> NetworkSpec:
     precision = _mapping(payload["precision"], "precision")
     if precision.keys() | {"layers"} != {"inner", "boundary", "skip", "layers"}:
         raise CheckpointError("precision must name inner, boundary and skip")
@@ -106,7 +122,8 @@ def _spec(payload: dict[str, Any]) -> NetworkSpec:
     if not isinstance(payload["quantizer"], str):
         raise CheckpointError("the quantizer must be a name")
     arrays = {name: _array(name, tensor) for name, tensor in _mapping(payload["arrays"], "arrays").items()}
-    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision(**precision), payload["quantizer"])
+    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision(**precision),
+                       _quantizer(payload["quantizer"], quantizer))
 
 
 def _array(name: str, tensor: Any) -> np.ndarray:

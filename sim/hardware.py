@@ -18,8 +18,7 @@ class HardwareSpec:
     requant: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.requant not in REQUANTIZERS:
-            raise ValueError(f"requant: {self.requant!r} is unknown, choose one of {', '.join(REQUANTIZERS)}")
+        REQUANTIZERS.known(self.requant)
 
     def accumulator_of(self, role: str) -> Accumulator:
         """The accumulator of a layer of that role."""

@@ -15,7 +15,8 @@ from sim.accumulator import Accumulator, bits_for, prefix_bounds
 from sim.files import write_atomically
 from sim.formats import IntFormat
 from sim.network import MAX_SIZE, Shape
-from sim.requantizers import REQUANTIZERS, Requantizer
+from sim.registry import RegistryError
+from sim.requantizers import Requantizer, requantizer_named
 
 VERSION = 1
 MAX_CODE_BITS = 16
@@ -171,7 +172,7 @@ class Program:
             program = cls(tuple(_unpack(op, arrays) for op in header["ops"]))
             if program.digest() != header["digest"]:
                 raise ProgramError("the digest does not match, the file was changed")
-        except ProgramError as error:
+        except (ProgramError, RegistryError) as error:
             raise ProgramError(f"{path}: {error}") from None
         except Exception as error:  # parsers of damaged bytes fail in every way there is
             raise ProgramError(f"{path}: not a program ({type(error).__name__})") from None
@@ -327,7 +328,7 @@ def _unpack(entry: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Op:
                 values[name] = arrays[value["array"]]
             case "requant":
                 parts = {part: arrays[key] for part, key in value["arrays"].items()}
-                values[name] = REQUANTIZERS[value["name"]](**parts)
+                values[name] = requantizer_named(str(value["name"]))(**parts)
             case _:
                 values[name] = value
     return kind(**values)

@@ -189,11 +189,9 @@ def _now(config: RunConfig, runner: Runner, typed: Mapping[str, Any], own: list[
     about = {"label": data.label, "digest": runner.digest, "size": data.size, "classes": data.classes,
              "class_names": list(data.class_names), "notes": list(data.notes),
              "images": [len(data.train), len(data.validation), len(data.test)]}
-    code = {name: origin for name, table in TABLES.items()
-            if (value := getattr(config, name)) and (origin := table.origin(value))}  # type: ignore[attr-defined]
     last = config.plan()[-1]
     return Now(config.to_json(), about, digests_of(config.to_json()),
-               provenance(_command(typed, own), device), code, config.epochs_of(last) if last.trains else 0)
+               provenance(_command(typed, own), device), config.origins(), config.epochs_of(last) if last.trains else 0)
 
 
 def _command(typed: Mapping[str, Any], own: list[str]) -> str:

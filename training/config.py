@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
+from sim.registry import short_name
 from training.data import AUGMENTATIONS
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
 from training.options import ConfigError
 from training.presets import PRESETS, Recipe
 from training.quantizers import CALIBRATIONS, QUANTIZERS
-from training.schemes import SchemeOptions, Step, find_scheme
+from training.schemes import SCHEMES, SchemeOptions, Step, find_scheme
 
 __all__ = ["ConfigError", "RunConfig", "differences", "options_of", "resolve"]
 
@@ -59,14 +60,15 @@ class RunConfig(Recipe, SchemeOptions):
         for bits in self.path:
             self.precision(bits)
         self.plan()
-        for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
-                           ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
+        MODELS.known(self.model)
+        QUANTIZERS.known(self.quantizer)
+        if self.teacher_model:
+            MODELS.known(self.teacher_model, "teacher-model")
+        for key, table in (("schedule", SCHEDULES), ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
                            ("gradients", GRADIENTS)):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
-        if self.teacher_model and self.teacher_model not in MODELS:
-            raise ConfigError(f"teacher-model: {self.teacher_model!r} is unknown, choose one of {', '.join(MODELS)}")
         if self.augment not in ("", *AUGMENTATIONS):
             raise ConfigError(f"augment: {self.augment!r} is unknown, choose one of {', '.join(AUGMENTATIONS)}")
         for bits in self.path:
@@ -158,8 +160,14 @@ class RunConfig(Recipe, SchemeOptions):
     def default_out(self) -> Path:
         """Where the run goes unless told otherwise."""
         name = Path(self.data).stem if self.data and self.dataset in ("npz", "folder") else self.dataset
-        words = (_word(self.scheme), _word(name), _word(self.model), f"{self.bits}bit", f"seed{self.seed}")
+        words = (short_name(self.scheme), name, short_name(self.model), f"{self.bits}bit", f"seed{self.seed}")
         return Path("runs") / "-".join(words)
+
+    def origins(self) -> dict[str, dict[str, str]]:
+        """Where code that is not built in came from, by option."""
+        named = {"model": MODELS.origin(self.model), "teacher_model": MODELS.origin(self.teacher_model),
+                 "scheme": SCHEMES.origin(self.scheme), "quantizer": QUANTIZERS.origin(self.quantizer)}
+        return {option: origin for option, origin in named.items() if origin}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -226,12 +234,6 @@ def _whole(value: float) -> float:
 
 def _listed(values: Any) -> str:
     return ",".join(f"{value:g}" for value in values)
-
-
-def _word(name: str) -> str:
-    """A name that can be a part of a folder's: of own code, "nets/vgg.py:build", vgg-build."""
-    place, _, attribute = name.rpartition(":")
-    return f"{Path(place).stem if place.endswith('.py') else place.rpartition('.')[2]}-{attribute}" if place else name
 
 
 def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

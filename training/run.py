@@ -83,7 +83,7 @@ def next_command(result: TrainResult) -> tuple[str, str]:
     options: dict[str, Any] = {"model": result.checkpoint, "bits": DEPLOYED_BITS if is_float else bits}
     if is_float or config["boundary_bits"] == FLOAT_BITS:
         options["boundary_bits"] = DEPLOYED_BITS
-    own = {name: config[name] for name in ("quantizer",) if ":" in config[name]}
+    own = {} if config["quantizer"] in list(QUANTIZERS) else {"quantizer": config["quantizer"]}
     return "Next, run it bit-true:", command_line("sim.eval", {**options, **own, "verify": True})
 
 

@@ -305,8 +305,9 @@ class Runner:
     def _checkpoint(self, spec: NetworkSpec, step: str) -> Checkpoint:
         dataset = {"name": self.dataset.name, "path": self.dataset.path, "label": self.dataset.label,
                    "digest": self.digest, "size": self.dataset.size}
-        told = {key: self.record[key] for key in ("own_code", "extended") if key in self.record}
-        return Checkpoint(spec, dataset, {**self.config.to_json(), "step": step, **told})
+        told = {"own_code": self.config.origins(), "extended": self.record.get("extended", [])}
+        return Checkpoint(spec, dataset, {
+            **self.config.to_json(), "step": step, **{key: value for key, value in told.items() if value}})
 
     def _file(self, step: str) -> Path:
         return self.out / f"{step}.pt"

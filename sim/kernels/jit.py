@@ -1,7 +1,8 @@
 """The one place that decides how kernels are compiled.
 
 Compiled code is kept in a folder named by a digest of sim's sources, the versions and the processor: numba itself only
-looks at the file of a kernel, and would go on using code whose callees have changed.
+looks at the file of a kernel, and would go on using code whose callees have changed.  Kernels of a user's file, and loops
+with such kernels in them, are compiled anew in every process: nothing tells which files they depend on.
 """
 
 import hashlib
@@ -45,6 +46,7 @@ def _prepare_cache() -> Path | None:
     return folder
 
 
+_SOURCES = str(Path(__file__).resolve().parent.parent)
 CACHE_FOLDER = _prepare_cache()
 """Whatever belongs to this digest may lie there."""
 
@@ -52,15 +54,25 @@ CACHE_FOLDER = _prepare_cache()
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a loop: parallel where it says prange, IEEE arithmetic as written, no silent fast math."""
     compiled: Callable[..., Any] = numba.njit(
-        parallel=True, fastmath=False, error_model="numpy", nogil=True, cache=CACHE_FOLDER is not None)(function)
+        parallel=True, fastmath=False, error_model="numpy", nogil=True, cache=_is_cached(function))(function)
     return compiled
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a scalar helper that kernels call."""
     compiled: Callable[..., Any] = numba.njit(
-        fastmath=False, error_model="numpy", nogil=True, cache=CACHE_FOLDER is not None)(function)
+        fastmath=False, error_model="numpy", nogil=True, cache=_is_cached(function))(function)
     return compiled
+
+
+def _is_cached(function: Callable[..., Any]) -> bool:
+    """Whether the digest covers everything that a function is made of."""
+    return CACHE_FOLDER is not None and _is_ours(function) and all(map(_is_ours, getattr(function, "callees", ())))
+
+
+def _is_ours(function: Any) -> bool:
+    code = getattr(getattr(function, "py_func", function), "__code__", None)  # what llvm writes itself has none
+    return code is None or os.path.realpath(code.co_filename).startswith(_SOURCES + os.sep)
 
 
 def specialize(template: Callable[..., Any], name: str, decorate: Callable[..., Any] = kernel, **callees: Any) -> Any:
@@ -71,4 +83,5 @@ def specialize(template: Callable[..., Any], name: str, decorate: Callable[..., 
     function = types.FunctionType(template.__code__, {**template.__globals__, **callees}, name)
     function.__qualname__ = name
     function.__module__ = template.__module__
+    function.callees = tuple(callees.values())  # type: ignore[attr-defined]
     return decorate(function)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
@@ -249,21 +249,13 @@ class Runner:
 
     def _resume(self, step: Step, lesson: Lesson, optimizer: torch.optim.Optimizer) -> ResumeState:
         """Where the step goes on: at the state that was saved last, at its beginning, or at a finished run's checkpoint."""
-        file = self.out / RESUME_FILE
-        state = ResumeState.load(file)
+        state = ResumeState.load(self.out / RESUME_FILE)
         if state is None or state.step != step.name:
             if self._file(step.name).exists():
                 return self._finished(step, lesson)
             partner = {} if lesson.partner is None else {"model": {}, "best": dict(_NO_BEST)}
             return ResumeState(step.name, 0, {}, {}, dict(_NO_BEST), [], partner)
-        try:
-            lesson.student.load_state_dict(state.model)
-            if lesson.partner is not None:
-                lesson.partner.load_state_dict(state.partner["model"])
-            optimizer.load_state_dict(state.optimizer)
-        except Exception as error:  # a damaged state without a digest fails in every way there is
-            raise CheckpointError(f"{file}: not the state of this run ({type(error).__name__}); delete it to begin the step "
-                                  "again") from None
+        state.restore(lesson.student, lesson.partner, optimizer)
         self._note(step, state)  # the run may have been killed between saving the state and noting it
         return state
 

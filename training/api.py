@@ -29,7 +29,7 @@ from sim.checkpoint import load_checkpoint
 from sim.records import read_record
 from training.config import RunConfig, options_of, resolve
 from training.curves import draw_curves
-from training.data import Dataset, load_dataset
+from training.data import DATASETS, Dataset, describe_augment, load_dataset
 from training.display import RunDisplay
 from training.effects import refuse_unread
 from training.folder import CURVES_FILE, FINAL_FILE, KIND, RESUME_FILE, Now, digests_of, held, open_record
@@ -104,7 +104,7 @@ def train(scheme: str | Scheme, *, dataset: str | Dataset = "digits", out: str |
         for name in ("data", "size"):
             if given.get(name) is not None:
                 raise ConfigError(f"{name}: the dataset is given as an object, which has its own")
-        own.append(f"dataset={data.name}")
+        own += [f"dataset={data.label}"] if data.name not in DATASETS else []
         given |= {"dataset": data.name, "data": data.path or None, "size": data.size or None}
     with torch.random.fork_rng(devices=[]):  # a caller's random numbers are the caller's
         if not progress:
@@ -139,7 +139,7 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
         require_tensorboard()
     device = _device(options.get("device", "cpu"))
     images = data or load_dataset(config.dataset, Path(config.data) if config.data else None, size=config.size)
-    config = dataclasses.replace(config, augment=config.augment or images.augment)
+    config = dataclasses.replace(config, augment=config.augment or images.augment, size=images.size)
     folder = Path(options.get("out") or config.default_out)
     runner = Runner(config, images, folder, device, display)
     refuse_unread([name for name in typed if name != "config"], runner.plan)
@@ -204,9 +204,9 @@ def _command(typed: Mapping[str, Any], own: list[str]) -> str:
 
 
 def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any]) -> list[str]:
-    notes = list(images.notes)
-    if "augment" not in typed:
-        notes.append(f"augmentation: {config.augment}, the default of {images.label}; --augment changes it")
+    height, width = images.train.pixels.shape[2:]
+    whose = "" if "augment" in typed else f" (the default of {images.label}, --augment changes it)"
+    notes = [*images.notes, f"augmentation {describe_augment(config.augment, height, width)}{whose}"]
     if config.train_limit is not None and config.train_limit > len(images.train):
         notes.append(f"train-limit: {config.train_limit} limits nothing, there are {len(images.train)} training images")
     return notes

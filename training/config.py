@@ -48,7 +48,7 @@ class RunConfig(Recipe, SchemeOptions):
     layer_bits: str = ""
     """Exceptions of the student, "row=bits,row=bits"."""
     augment: str = ""
-    """How training images are varied; empty: not resolved yet, the data set's own."""
+    """What training images go through; "" stands for the data set's default."""
     size: str = ""
     """Of the images of a folder."""
     gradients: str = "float32"
@@ -65,12 +65,10 @@ class RunConfig(Recipe, SchemeOptions):
         if self.teacher_model:
             MODELS.known(self.teacher_model, "teacher-model")
         for key, table in (("schedule", SCHEDULES), ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
-                           ("gradients", GRADIENTS)):
+                           ("gradients", GRADIENTS), ("augment", ("", *AUGMENTATIONS))):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
-        if self.augment not in ("", *AUGMENTATIONS):
-            raise ConfigError(f"augment: {self.augment!r} is unknown, choose one of {', '.join(AUGMENTATIONS)}")
         for bits in self.path:
             self._check_quantizer(bits)
         if self.scheme == "speq" and self.quantizer.startswith("lsq"):

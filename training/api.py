@@ -3,10 +3,11 @@
     >>> import tempfile
     >>> import training
     >>> folder = tempfile.mkdtemp()
-    >>> result = training.train("individual", bits=4, model="resnet8", width=4, epochs=1, train_limit=100, out=folder + "/run")
+    >>> small = {"model": "resnet8", "width": 4, "epochs": 1, "train_limit": 100}
+    >>> result = training.train("individual", bits=4, out=folder + "/run", **small)
     >>> result.history[["step", "epoch"]].values.tolist()
     [['4bit', 1]]
-    >>> network = training.load(result.checkpoint)      # pixels [N, channels, height, width] of 0 .. 255 -> logits [N, classes]
+    >>> network = training.load(result.checkpoint)  # pixels [N, C, H, W] of 0 .. 255 -> logits [N, classes]
     >>> digits = training.load_dataset("digits")
     >>> network(digits.test.pixels[:5].float()).shape
     torch.Size([5, 10])
@@ -78,7 +79,8 @@ class TrainResult:
     def __repr__(self) -> str:
         config = self.record["config"]
         path = "-".join(map(str, config["path"]))
-        return f"TrainResult({config['scheme']} {path} {config['model']}, {self.accuracy:.2f} % on test, {str(self.folder)!r})"
+        what = f"{config['scheme']} {path} {config['model']}"
+        return f"TrainResult({what}, {self.accuracy:.2f} % on test, {str(self.folder)!r})"
 
 
 def train(scheme: str | Scheme, *, dataset: str | Dataset = "digits", out: str | os.PathLike[str] | None = None,
@@ -175,7 +177,7 @@ def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _device(name: str) -> torch.device:
-    if name == "cpu" or (name.split(":")[0] == "cuda" and torch.cuda.is_available()):
+    if name == "cpu" or (name.split(":", maxsplit=1)[0] == "cuda" and torch.cuda.is_available()):
         try:
             return torch.device(name)
         except RuntimeError:

@@ -1,8 +1,8 @@
 """The whole configuration of a run: everything that decides its result."""
 
 import dataclasses
-from dataclasses import dataclass
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
         raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
     recipe = {**DEFAULTS, **dataclasses.asdict(PRESETS[preset]), **find_scheme(given["scheme"]).defaults}
     recipe |= {key: value for key, value in given.items() if key not in OWN_OPTIONS}
-    notes = []
+    notes: list[str] = []
     if "milestones" not in given:
         recipe["milestones"], notes = _preset_milestones(preset, recipe)
     return RunConfig(path=_path(given), preset=preset, **recipe), notes
@@ -193,7 +193,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that make this configuration: what its preset and scheme do not say.  The inverse of `resolve`."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     made = {**dataclasses.asdict(PRESETS[values["preset"]]), **find_scheme(values["scheme"]).defaults}
     base = {key: values[key] for key in ("scheme", "preset", "path")}
     base |= {key: values[key] for key in ("epochs", "schedule") if values[key] != made[key]}

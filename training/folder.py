@@ -76,7 +76,8 @@ def digests_of(config: Mapping[str, Any]) -> dict[str, str]:
 def open_record(folder: Path, now: Now, resume: bool) -> dict[str, Any]:
     """The record of the run in `folder`: a new one, or the one to continue with this session noted.
 
-    A finished one comes back as it is, unless more epochs are asked for.  Raises ConfigError or RecordError, and writes nothing.
+    A finished one comes back as it is, unless more epochs are asked for.  Nothing is written.  Raises ConfigError or
+    RecordError.
     """
     file = folder / RECORD_FILE
     if not file.exists():
@@ -116,7 +117,7 @@ def _begin_session(record: dict[str, Any], now: Now, moved: Mapping[str, Any]) -
 def _before(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration with what it lacks if it is from before there was such an option."""
     augment = "crop" if config.get("dataset") == "digits" else "crop-flip"
-    unread = {"milestones": []} if config.get("schedule") == COSINE else {}
+    unread: dict[str, Any] = {"milestones": []} if config.get("schedule") == COSINE else {}
     return {"gradients": "float32", "size": "", "augment": augment, **config, **unread}
 
 
@@ -150,8 +151,8 @@ def _extension(folder: Path, record: dict[str, Any], now: Now) -> bool:
         return False
     finished, steps = record["status"] == "finished", list(record["steps"].values())
     if finished and now.last_epochs <= len(steps[-1]["epochs"]):
-        raise ConfigError(f"epochs: the run in {folder} is finished, and with {asked} epochs its last step has no more than it "
-                          "had: choose more, or another --out")
+        raise ConfigError(f"epochs: the run in {folder} is finished, and with {asked} epochs its last step has no more than "
+                          "it had: choose more, or another --out")
     if any(step["epochs"] for step in steps):
         entry = {"from": was, "to": asked, "of": record["status"], "session": max(1, len(record.get("sessions", [])))}
         entry |= {"test": record.pop("test")} if finished else {}

@@ -114,7 +114,9 @@ def _by_scheme(name: str, other: str) -> str:
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, tuple):
         return _joined(value) or "none"
-    return FLOAT if name == "boundary_bits" and value == FLOAT_BITS else f"{value:g}" if isinstance(value, float) else str(value)
+    if name == "boundary_bits" and value == FLOAT_BITS:
+        return FLOAT
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 RUN, DATA, NETWORK, RECIPE, DISTILLATION, OUTPUT = (
@@ -153,7 +155,8 @@ def _table() -> list[Option]:
                "exceptions of the student, for example stage1_block1_conv1=4,stage1_block1_in=4", read=_rows),
         Option("init_from", Path, NETWORK,
                "checkpoint whose weights the first networks begin with, for instance of another data set"),
-        Option("epochs", int, RECIPE, "epochs of each step of a ladder; more with --resume extend a run", _by_preset("epochs")),
+        Option("epochs", int, RECIPE, "epochs of each step of a ladder; more with --resume extend a run",
+               _by_preset("epochs")),
         Option("batch", int, RECIPE, "images in a batch", _by_preset("batch")),
         Option("lr", float, RECIPE, "first learning rate", _by_preset("lr")),
         Option("schedule", str, RECIPE, "cosine, or multistep: a tenth from each milestone on", _by_preset("schedule")),
@@ -171,7 +174,8 @@ def _table() -> list[Option]:
         Option("kl_reduction", str, DISTILLATION, "batch, or classes: the mean over classes too",
                _by_preset("kl_reduction")),
         Option("drop_kd_after", float, DISTILLATION, "part of a step after which it learns from labels alone", "1.0"),
-        Option("hard_example_weight", float, DISTILLATION, "how much more an example counts that the teacher gets wrong", "0"),
+        Option("hard_example_weight", float, DISTILLATION, "how much more an example counts that the teacher gets wrong",
+               "0"),
         Option("individual", Path, DISTILLATION, "checkpoint whose mistakes count for --hard-example-weight, too"),
         Option("phases", str, DISTILLATION, "qkd: which of ss,cs,tu run", "all", _words, _joined),
         Option("fixed_teacher", bool, DISTILLATION, "qkd: the teacher does not co-study"),

@@ -113,11 +113,12 @@ class Runner:
         bits = given.spec.precision.inner
         path = ",".join(map(str, config.path))
         if bits == config.bits:
-            raise ConfigError(f"teacher {config.teacher} has {bits} bits, as the student: a teacher is a network before it on "
-                              f"the path {path}")
+            raise ConfigError(f"teacher {config.teacher} has {bits} bits, as the student: a teacher is a network before it "
+                              f"on the path {path}")
         if bits not in config.path[:-1]:
             raise ConfigError(f"teacher {config.teacher} has {bits} bits and the path is {path}: name a path through it")
-        adopted = next((step for step in before if step.bits == bits and given.spec.graph == self.graphs[step.network]), None)
+        adopted = next((step for step in before
+                        if step.bits == bits and given.spec.graph == self.graphs[step.network]), None)
         if adopted is None:
             raise ConfigError(f"teacher {config.teacher} is another network than any step of this run, "
                               "or was trained on other data")

@@ -71,7 +71,8 @@ class LogFile(Silent):
     def epoch(self, entry: dict[str, Any]) -> None:
         """One line; a disk that is full ends no training."""
         line = (f"{self.step} epoch {entry['epoch']}/{self.epochs}  {entry['images_per_second']:.0f} images/s  "
-                f"loss {entry['loss']:.4f}  val {entry['validation_accuracy']:.2f} %  val loss {entry['validation_loss']:.4f}")
+                f"loss {entry['loss']:.4f}  val {entry['validation_accuracy']:.2f} %  "
+                f"val loss {entry['validation_loss']:.4f}")
         with contextlib.suppress(OSError):
             print(line, file=self.file, flush=True)
 

@@ -54,8 +54,9 @@ class Lesson:
 
 Objective = Callable[[Lesson, Tensor, Tensor], Tensor]
 """(who takes part, pixels, labels) -> scalar loss of everyone who learns"""
-LOSS_OPTIONS = frozenset({"kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "u",
-                          "high_bits", "candidates", "teacher_statistics", "self_distillation"})
+LOSS_OPTIONS = frozenset({
+    "kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "u", "high_bits",
+    "candidates", "teacher_statistics", "self_distillation"})
 """Options that only a loss can read."""
 Reads = Callable[["RunConfig"], frozenset[str]]
 Loss = TypeVar("Loss", bound=Callable[..., Any])
@@ -64,8 +65,8 @@ Loss = TypeVar("Loss", bound=Callable[..., Any])
 def reads(options: Reads, *, mixes_labels: bool = False) -> Callable[[Loss], Loss]:
     """Declare which of LOSS_OPTIONS an objective reads under a configuration; a user who gives others is told so.
 
-    `mixes_labels` says that its loss is (1 - l) CE + l KL, where l = kd_weight above 1 would unlearn the labels.  An objective
-    without this declaration is taken to read everything.
+    `mixes_labels` says that its loss is (1 - l) CE + l KL, where l = kd_weight above 1 would unlearn the labels.  An
+    objective without this declaration is taken to read everything.
     """
     def declare(objective: Loss) -> Loss:
         vars(objective).update(reads=options, mixes_labels=mixes_labels)
@@ -77,7 +78,9 @@ def reads(options: Reads, *, mixes_labels: bool = False) -> Callable[[Loss], Los
 def options_read(objective: Objective, config: "RunConfig", is_student: bool) -> frozenset[str]:
     """Which of LOSS_OPTIONS the objective of a step reads; `individual` is shown to the student only."""
     declared: Reads | None = getattr(objective, "reads", None)
-    return frozenset() if objective is labels_only and not is_student else LOSS_OPTIONS if declared is None else declared(config)
+    if declared is None:
+        return LOSS_OPTIONS
+    return frozenset() if objective is labels_only and not is_student else declared(config)
 
 
 def soft_label_options(config: "RunConfig") -> frozenset[str]:

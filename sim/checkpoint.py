@@ -27,6 +27,8 @@ import torch
 
 from sim.files import write_atomically
 from sim.network import Graph, NetworkError, NetworkSpec, Precision
+from sim.quantizers import QUANTIZERS
+from sim.registry import RegistryError, is_own
 from sim.text import printable
 
 FORMAT = "bittrue-checkpoint"
@@ -67,12 +69,16 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     save_payload(path, payload)
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read."""
+def load_checkpoint(path: Path | str, quantizer: str = "") -> Checkpoint:
+    """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read.
+
+    A checkpoint of a quantizer that is not built in wants it found before; `quantizer` is its name here, if another
+    folder has made it "../my_q.py:NAME" instead of "my_q.py:NAME".
+    """
     payload = load_payload(path)
     try:
-        return _checkpoint(payload)
-    except (NetworkError, CheckpointError) as error:
+        return _checkpoint(payload, quantizer)
+    except (NetworkError, CheckpointError, RegistryError) as error:
         raise CheckpointError(f"{printable(path)}: {printable(error)}") from None
     except Exception as error:  # plain data of a shape that nobody thought of
         raise CheckpointError(f"{printable(path)}: malformed ({type(error).__name__}: {printable(error)})") from None
@@ -168,7 +174,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _checkpoint(payload: Any) -> Checkpoint:
+def _checkpoint(payload: Any, quantizer: str) -> Checkpoint:
     if not isinstance(payload, dict) or not isinstance(payload.get("format"), str) or payload["format"] != FORMAT:
         raise CheckpointError(f"not a {FORMAT} file")
     version = payload.get("version")
@@ -182,10 +188,20 @@ def _checkpoint(payload: Any) -> Checkpoint:
         raise CheckpointError(f"missing or unknown entry {odd[0]!r}")
     training = _mapping(payload["training"], "training")
     json.dumps(training, allow_nan=False)  # it is copied into records
-    return Checkpoint(_spec(payload), _dataset(payload["dataset"], version), training, checked)
+    return Checkpoint(_spec(payload, quantizer), _dataset(payload["dataset"], version), training, checked)
 
 
-def _spec(payload: dict[str, Any]) -> NetworkSpec:
+def _quantizer(saved: str, named: str) -> str:
+    """The name of the quantizer here: as saved, or as the user names it, which must be the same thing in a file."""
+    if named and named != saved:
+        if not (is_own(saved) and is_own(named)) or saved.rpartition(":")[2] != named.rpartition(":")[2]:
+            raise CheckpointError(f"its quantizer is {saved!r}, not {named!r}")
+        saved = named
+    QUANTIZERS.known(saved)
+    return saved
+
+
+def _spec(payload: dict[str, Any], quantizer: str) -> NetworkSpec:
     precision = _mapping(payload["precision"], "precision")
     if precision.keys() | {"layers"} != {"inner", "boundary", "skip", "layers"}:
         raise CheckpointError("precision must name inner, boundary and skip")
@@ -197,7 +213,8 @@ def _spec(payload: dict[str, Any]) -> NetworkSpec:
     if not isinstance(payload["quantizer"], str):
         raise CheckpointError("the quantizer must be a name")
     arrays = {name: _array(name, tensor) for name, tensor in _mapping(payload["arrays"], "arrays").items()}
-    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision(**precision), payload["quantizer"])
+    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision(**precision),
+                       _quantizer(payload["quantizer"], quantizer))
 
 
 def _array(name: str, tensor: Any) -> np.ndarray:

@@ -28,9 +28,11 @@ from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkError, N
 from sim.program import ConvOp, Program
 from sim.quantizers import learns
 from sim.records import write_record
+from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from training.data import DATASETS, DataError, Images, load_dataset
 from training.network import QuantNetwork
+from training.quantizers import QUANTIZERS
 from training.record import command_line, provenance
 
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
@@ -57,7 +59,10 @@ def main(  # noqa: PLR0913 - one parameter per option
     overflow: Annotated[str, typer.Option(help=", ".join(get_args(Overflow)))] = "wrap",
     tile: Annotated[str, typer.Option(help="products summed before they reach the accumulator: 1, N or end")] = "1",
     requant: Annotated[str, typer.Option(
-        help=f"{', '.join(REQUANTIZERS)}; fp32 equals the torch model, the others are integers only")] = "fp32",
+        help=f"{', '.join(REQUANTIZERS)}; fp32 equals the torch model, the others are integers only; your own: "
+             "file.py:CLASS, package.module:CLASS, or what an installed package adds")] = "fp32",
+    quantizer: Annotated[str, typer.Option(
+        help="where the checkpoint's quantizer is, if it is one of your own: file.py:NAME, package.module:NAME")] = "",
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")
                        ] = None,
     data: Annotated[Path | None, typer.Option(help="where the data are  [default: the checkpoint's]")] = None,
@@ -72,8 +77,12 @@ def main(  # noqa: PLR0913 - one parameter per option
     for name, value in (("limit", limit), ("batch", batch)):
         if value is not None and value < 1:
             raise EvalError(f"{name}: {value} is not allowed, choose 1 or more images")
+    REQUANTIZERS.find(requant)
+    if quantizer:
+        QUANTIZERS.find(quantizer)
     hardware = _hardware(accumulator, boundary_accumulator, overflow, tile, requant)
-    checkpoint = load_checkpoint(model)
+    checkpoint = load_checkpoint(model, quantizer)
+    _note_changes(checkpoint)
     precision = _precision(checkpoint.spec.precision, bits, boundary_bits)
     _check_learned(checkpoint.spec, precision)
     spec = checkpoint.spec.at(precision)
@@ -96,6 +105,16 @@ def main(  # noqa: PLR0913 - one parameter per option
         write_record(json_file, {**record, **provenance(command)})
     if verify and requant == "fp32" and result["differing"]:
         raise typer.Exit(1)
+
+
+def _note_changes(checkpoint: Checkpoint) -> None:
+    """Say so if the checkpoint's own quantizer is no longer the one that it was trained with."""
+    name, own = checkpoint.spec.quantizer, checkpoint.training.get("own_code")
+    trained = own.get("quantizer") if isinstance(own, dict) else None
+    now = QUANTIZERS.origin(name)
+    if isinstance(trained, dict) and now and trained.get("sha256") != now["sha256"]:
+        console.print(f"the file of quantizer {name!r} has changed since this network was trained", markup=False,
+                      highlight=False)
 
 
 def _isa() -> str:
@@ -330,4 +349,4 @@ def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: Ha
 
 
 if __name__ == "__main__":
-    run_app(app, EvalError, CheckpointError, NetworkError, DataError, LowerError, AccumulatorOverflowError)
+    run_app(app, EvalError, CheckpointError, RegistryError, NetworkError, DataError, LowerError, AccumulatorOverflowError)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from sim.accumulator import Accumulator
+from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 
 
@@ -30,8 +31,12 @@ class HardwareSpec:
         for name in ("accumulator", "boundary_accumulator"):
             if not isinstance(given := getattr(self, name), Accumulator):
                 raise HardwareError(f"{name}: an Accumulator is wanted, such as Accumulator(16), not {given!r}")
-        if not isinstance(self.requant, str) or self.requant not in REQUANTIZERS:
-            raise HardwareError(f"requant: {self.requant!r} is unknown, choose one of {', '.join(REQUANTIZERS)}")
+        if not isinstance(self.requant, str):
+            raise HardwareError(f"requant: the name of a requantizer is wanted, not {self.requant!r}")
+        try:
+            REQUANTIZERS.known(self.requant, "requant")
+        except RegistryError as error:
+            raise HardwareError(str(error)) from None
 
     def accumulator_of(self, role: str) -> Accumulator:
         """The accumulator of a layer of that role."""

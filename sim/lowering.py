@@ -11,6 +11,7 @@ from sim.hardware import HardwareSpec
 from sim.network import Activation, AvgPool, Conv, Input, NetworkSpec, Requantize, Row, Shortcut
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ProgramError, ShortcutOp, TableOp
 from sim.quantizers import QUANTIZERS, Quantizer, QuantizerError
+from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS, Affine
 from sim.requantizers.requantizer import RequantizeError
 
@@ -46,8 +47,10 @@ def lower(spec: NetworkSpec, hardware: HardwareSpec | None = None) -> Program:
             raise LowerError(f"{what}: a {wanted.__name__} is wanted, not a {type(value).__name__}{hint}")
     if not spec.precision.is_integer:
         raise LowerError(f"a network with float layers ({spec.precision}) has no integer program: choose its bits")
-    if spec.quantizer not in QUANTIZERS:
-        raise LowerError(f"quantizer {spec.quantizer!r} is unknown, choose one of {', '.join(QUANTIZERS)}")
+    try:
+        QUANTIZERS.known(spec.quantizer)
+    except RegistryError as error:
+        raise LowerError(str(error)) from None
     lowering = _Lowering(spec, hardware)
     for row in spec.graph.rows:
         try:

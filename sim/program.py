@@ -15,7 +15,8 @@ from sim.accumulator import Accumulator, bits_for, prefix_bounds
 from sim.files import write_atomically
 from sim.formats import IntFormat, is_whole
 from sim.network import LATER, MAX_SIZE, Shape, is_stored
-from sim.requantizers import REQUANTIZERS, Requantizer
+from sim.registry import RegistryError
+from sim.requantizers import Requantizer, requantizer_named
 from sim.values import Value, sizes
 
 VERSION = 1
@@ -223,7 +224,7 @@ class Program(Value):
             program = cls(tuple(_unpack(op, arrays) for op in header["ops"]))
             if program.digest() != header["digest"]:
                 raise ProgramError("the digest does not match, the file was changed")
-        except ProgramError as error:
+        except (ProgramError, RegistryError) as error:
             raise ProgramError(f"{path}: {error}") from None
         except Exception as error:  # parsers of damaged bytes fail in every way there is
             raise ProgramError(f"{path}: not a program ({type(error).__name__})") from None
@@ -379,7 +380,7 @@ def _unpack(entry: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Op:
                 values[name] = arrays[value["array"]]
             case "requant":
                 parts = {part: arrays[key] for part, key in value["arrays"].items()}
-                values[name] = REQUANTIZERS[value["name"]](**parts)
+                values[name] = requantizer_named(str(value["name"]))(**parts)
             case _:
                 values[name] = value
     return kind(**values)

@@ -1,23 +1,30 @@
 """The whole configuration of a run: everything that decides its result."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
+from sim.registry import short_name
+from training.data import AUGMENTATIONS
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
-from training.presets import Recipe
+from training.options import ConfigError
+from training.presets import PRESETS, Recipe
 from training.quantizers import CALIBRATIONS, QUANTIZERS
-from training.schemes import SchemeOptions, Step, find_scheme
+from training.schemes import SCHEMES, SchemeOptions, Step, find_scheme
 
-SCHEDULES = ("cosine", "multistep")
+__all__ = ["ConfigError", "RunConfig", "differences", "options_of", "resolve"]
+
+COSINE, MULTISTEP = SCHEDULES = ("cosine", "multistep")
 GRADIENTS = ("float32", "bfloat16")
-
-
-class ConfigError(ValueError):
-    """An option with a value that is not allowed, and what is."""
+DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "width": 16, "skip_bits": 8, "seed": 0,
+                               "quantizer": "dorefa"}
+"""What no preset says."""
+OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config")
+"""Options that are no fields of a configuration, or not under their own value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,10 @@ class RunConfig(Recipe, SchemeOptions):
     calibration: str = "minmax"
     layer_bits: str = ""
     """Exceptions of the student, "row=bits,row=bits"."""
+    augment: str = ""
+    """What training images go through; "" stands for the data set's default."""
+    size: str = ""
+    """Of the images of a folder."""
     gradients: str = "float32"
     """What the gradients of convolutions are multiplied in; no code of the forward pass depends on it."""
 
@@ -49,14 +60,15 @@ class RunConfig(Recipe, SchemeOptions):
         for bits in self.path:
             self.precision(bits)
         self.plan()
-        for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
-                           ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
-                           ("gradients", GRADIENTS)):
+        MODELS.known(self.model)
+        QUANTIZERS.known(self.quantizer)
+        if self.teacher_model:
+            MODELS.known(self.teacher_model, "teacher-model")
+        for key, table in (("schedule", SCHEDULES), ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
+                           ("gradients", GRADIENTS), ("augment", ("", *AUGMENTATIONS))):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
-        if self.teacher_model not in ("", *MODELS):
-            raise ConfigError(f"teacher-model: {self.teacher_model!r} is unknown, choose one of {', '.join(MODELS)}")
         for bits in self.path:
             self._check_quantizer(bits)
         if self.scheme == "speq" and self.quantizer.startswith("lsq"):
@@ -69,6 +81,31 @@ class RunConfig(Recipe, SchemeOptions):
                 raise ConfigError(f"{key.replace('_', '-')}: {value} is not allowed, choose {low} to {high}")
         if self.train_limit is not None and self.train_limit < 2:
             raise ConfigError(f"train-limit: {self.train_limit} is not allowed, choose 2 or more images")
+        self._check_milestones()
+        self._check_distillation()
+
+    def _check_milestones(self) -> None:
+        shown = ",".join(map(str, self.milestones))
+        if self.schedule == COSINE and self.milestones:
+            raise ConfigError(f"milestones: a cosine schedule has none, {shown} would change nothing: "
+                              "add --schedule multistep")
+        if self.schedule == MULTISTEP and not self.milestones:
+            raise ConfigError("schedule: the rate of multistep falls at milestones only, add --milestones, for example "
+                              f"{max(1, self.epochs // 2)}")
+        rising = all(low < high for low, high in zip(self.milestones, self.milestones[1:], strict=False))
+        if not rising or any(not 0 < milestone < self.epochs for milestone in self.milestones):
+            raise ConfigError(f"milestones: {shown} is not allowed, choose rising epochs after 0 and before "
+                              f"--epochs {self.epochs}, where the run ends")
+
+    def _check_distillation(self) -> None:
+        if self.kd_weight > 1.0 and any(step.trains and getattr(step.objective, "mixes_labels", False)
+                                        for step in self.plan()):
+            raise ConfigError(f"kd-weight: {self.kd_weight} would give the labels a negative weight, the loss of scheme "
+                              f"{self.scheme} is (1 - l) CE + l KL: choose 0 to 1")
+        if (self.teacher_model or self.teacher_width) and \
+                (self.teacher_model or self.model, self.teacher_width or self.width) == (self.model, self.width):
+            raise ConfigError(f"teacher-model, teacher-width: {self.model} of width {self.width} is the student's own "
+                              "network, which teaches unless told otherwise: leave them out")
 
     @staticmethod
     def check_bits(bits: int) -> None:
@@ -84,6 +121,14 @@ class RunConfig(Recipe, SchemeOptions):
     def plan(self) -> list[Step]:
         """The steps of this run.  Raises SchemeError for options that make no sense together."""
         return find_scheme(self.scheme).plan(self.path, self)
+
+    def epochs_of(self, step: Step) -> int:
+        """How many epochs a step has."""
+        return max(1, round(self.epochs * step.share))
+
+    def is_student(self, step: Step) -> bool:
+        """Whether a step trains the student, or one on the way to it, and not a float network before."""
+        return step.bits != FLOAT_BITS or step.name == self.plan()[-1].name
 
     def _check_quantizer(self, bits: int) -> None:
         precision = self.precision(bits)
@@ -101,16 +146,26 @@ class RunConfig(Recipe, SchemeOptions):
         if not self.layer_bits:
             return ()
         pairs = [pair.split("=") for pair in self.layer_bits.split(",")]
-        if self.bits == FLOAT_BITS or not all(len(pair) == 2 and pair[1].isdecimal() for pair in pairs):
+        if self.bits == FLOAT_BITS or not all(
+                len(pair) == 2 and pair[1].isascii() and pair[1].isdecimal() for pair in pairs):
             raise ConfigError(f"layer-bits: {self.layer_bits!r} is not a list for a quantized student, such as "
                               "stage1_block1_conv1=4,stage1_block2_in=4")
+        if same := [row for row, bits in pairs if int(bits) == self.bits]:
+            raise ConfigError(f"layer-bits: {same[0]} has {self.bits} bits anyway, as every inner row of the student")
         return tuple((row, int(bits)) for row, bits in pairs)
 
     @property
     def default_out(self) -> Path:
         """Where the run goes unless told otherwise."""
-        name = Path(self.data).stem if self.dataset == "npz" else self.dataset
-        return Path("runs") / f"{self.scheme}-{name}-{self.model}-{self.bits}bit-seed{self.seed}"
+        name = Path(self.data).stem if self.data and self.dataset in ("npz", "folder") else self.dataset
+        words = (short_name(self.scheme), name, short_name(self.model), f"{self.bits}bit", f"seed{self.seed}")
+        return Path("runs") / "-".join(words)
+
+    def origins(self) -> dict[str, dict[str, str]]:
+        """Where code that is not built in came from, by option."""
+        named = {"model": MODELS.origin(self.model), "teacher_model": MODELS.origin(self.teacher_model),
+                 "scheme": SCHEMES.origin(self.scheme), "quantizer": QUANTIZERS.origin(self.quantizer)}
+        return {option: origin for option, origin in named.items() if origin}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -118,7 +173,68 @@ class RunConfig(Recipe, SchemeOptions):
                 for key, value in dataclasses.asdict(self).items()}
 
 
-def differences(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def resolve(given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
+    """The configuration of options as `read_options` gives them, and notes on what became of a preset's values.
+
+    Raises ConfigError, SchemeError, NetworkError or QuantizerError.
+    """
+    if "scheme" not in given:
+        raise ConfigError("scheme: none is given, name one with --scheme")
+    preset = given.get("preset", "quick")
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
+    recipe = {**DEFAULTS, **dataclasses.asdict(PRESETS[preset]), **find_scheme(given["scheme"]).defaults}
+    recipe |= {key: value for key, value in given.items() if key not in OWN_OPTIONS}
+    notes: list[str] = []
+    if "milestones" not in given:
+        recipe["milestones"], notes = _preset_milestones(preset, recipe)
+    return RunConfig(path=_path(given), preset=preset, **recipe), notes
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that make this configuration: what its preset and scheme do not say.  The inverse of `resolve`."""
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    made = {**dataclasses.asdict(PRESETS[values["preset"]]), **find_scheme(values["scheme"]).defaults}
+    base = {key: values[key] for key in ("scheme", "preset", "path")}
+    base |= {key: values[key] for key in ("epochs", "schedule") if values[key] != made[key]}
+    if values["schedule"] == MULTISTEP and not made["milestones"]:
+        base["milestones"] = values["milestones"]
+    plain = vars(resolve(base)[0])
+    return base | {key: value for key, value in values.items() if value != plain.get(key, value)}
+
+
+def _preset_milestones(preset: str, recipe: Mapping[str, Any]) -> tuple[tuple[float, ...], list[str]]:
+    """A preset's milestones in proportion to the epochs: 45 of 180 are 5 of 20."""
+    made, epochs = PRESETS[preset], recipe["epochs"]
+    if recipe["schedule"] != MULTISTEP or not made.milestones:
+        return (), []
+    if epochs == made.epochs:
+        return made.milestones, []
+    scaled = tuple(_whole(milestone * epochs / made.epochs) for milestone in made.milestones)
+    return scaled, [f"milestones: {_listed(scaled)} of {epochs} epochs, in proportion to {_listed(made.milestones)} of "
+                    f"{made.epochs} in preset {preset}"]
+
+
+def _path(given: Mapping[str, Any]) -> tuple[int, ...]:
+    bits, path = given.get("bits"), given.get("path")
+    if path is None:
+        student = 2 if bits is None else bits
+        RunConfig.check_bits(student)
+        return find_scheme(given["scheme"]).default_path(student)
+    if bits is not None and path and path[-1] != bits:
+        raise ConfigError(f"path {_listed(path)} ends at {path[-1]} bits, --bits says {bits}")
+    return tuple(path)
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else round(value, 6)
+
+
+def _listed(values: Any) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def differences(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Keys whose values differ, with both values."""
     return [f"{key} {theirs.get(key)!r} there, {mine.get(key)!r} now"
             for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]

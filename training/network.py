@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sim.network import FLOAT_BITS, Conv, Graph, NetworkError, NetworkSpec, Precision
+from sim.registry import RegistryError
 from training.layers import Activate, Codes, ConvLayer, Norm, RescaleLayer, build_layer
 from training.quantizers import QUANTIZERS
 
@@ -34,11 +35,13 @@ class QuantNetwork(nn.Module):
     def __init__(self, graph: Graph, precision: Precision, quantizer: str = "dorefa") -> None:
         super().__init__()
         precision.check(graph)
-        if quantizer not in QUANTIZERS:
-            raise NetworkError(f"quantizer {quantizer!r} is unknown, choose one of {', '.join(QUANTIZERS)}")
+        try:
+            rules = QUANTIZERS.known(quantizer)
+        except RegistryError as error:
+            raise NetworkError(str(error)) from None
         for row in graph.rows:
             if isinstance(row, Conv) and (bits := precision.bits(row.role, row.name)) != FLOAT_BITS:
-                QUANTIZERS[quantizer].check(bits)
+                rules.check(bits)
         self.graph, self.precision, self.quantizer = graph, precision, quantizer
         shapes = graph.shapes()
         self.rows = nn.ModuleDict({

@@ -13,7 +13,7 @@ class Recipe:
     batch: int
     lr: float
     schedule: str
-    milestones: tuple[int, ...]
+    milestones: tuple[float, ...]
     weight_decay: float
     momentum: float
     kd_weight: float

@@ -3,8 +3,9 @@
 import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,31 +15,20 @@ from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
 from training.data import Dataset, shuffled_batches
+from training.effects import Run
+from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
 from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
 from training.network import QuantNetwork
 from training.record import write_json
 from training.schemes import Step
 from training.schemes.objectives import Lesson
+from training.watch import Display
 
-RESUME_FILE = "resume.pt"
-RECORD_FILE = "run.json"
-FINAL_FILE = "ckpt.pt"
+__all__ = ["FINAL_FILE", "RECORD_FILE", "RESUME_FILE", "Display", "Runner"]
+
 CALIBRATION_IMAGES = 256
 _NO_BEST: dict[str, Any] = {"accuracy": -1.0, "loss": 0.0, "epoch": 0, "model": {}}
-
-
-class Display(Protocol):
-    """What a run shows while it goes on."""
-
-    def begin(self, step: str, epochs: int, images: int, done: int) -> None:
-        """A step begins, `done` of its epochs already behind it."""
-
-    def advance(self, images: int, loss: float) -> None:
-        """A batch is done."""
-
-    def epoch(self, entry: dict[str, Any]) -> None:
-        """An epoch is done."""
 
 
 @dataclass
@@ -64,53 +54,75 @@ class Runner:
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
         self.validation = self.dataset.validation.to(self.device)
         self.individual = self._individual()
+        self.steps = config.plan()
+        self.adopted, self.given = self._adopted()
+        needed = _needed(self.steps, self.adopted)
+        self.wanted = [step for step in self.steps if step.name in needed]
+        if config.init_from and not any(not step.start and step.network == "student" for step in self.wanted):
+            raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
+
+    @property
+    def plan(self) -> Run:
+        """What this run is about to do, for those who ask whether an option matters to it."""
+        return Run(self.config, self.graphs["student"], self.steps, self.wanted)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the data."""
+        return self.dataset.digest()
 
     def run(self) -> QuantNetwork:
-        """Train what is not trained yet, test the student once, write `ckpt.pt` and the record."""
-        steps = self.config.plan()
-        adopted, given = self._adopted(steps)
-        wanted = _needed(steps, adopted)
-        if self.config.init_from and not any(
-                step.name in wanted and not step.start and step.network == "student" for step in steps):
-            raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
+        """Train what is not trained yet, test the student once, write `ckpt.pt` and the record.
+
+        The record is written before each file that it speaks of, so that a run that is killed anywhere can be continued.
+        """
         self.record.setdefault("steps", {})
-        if given is not None:
-            self._adopt_teacher(adopted, given)
+        if self.given is not None:
+            self.record["steps"].setdefault(self.adopted, {
+                "bits": self.given.spec.precision.inner, "from": self.config.teacher,
+                "precision": str(self.given.spec.precision), "epochs": []})
         self._write_record("running")
-        for index, step in enumerate(steps):
-            if step.name in wanted and not self._file(step.name).exists():
+        if self.given is not None and not self._file(self.adopted).exists():
+            save_checkpoint(self._file(self.adopted), self.given)
+        for index, step in enumerate(self.steps):
+            if step in self.wanted and not self._is_done(step):
                 (self._train_step if step.trains else self._calibrate_step)(index, step)
-        student = self._load(steps[-1].name)
+        student = self._load(self.steps[-1].name)
         test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
-        save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(steps[-1].name)))
+        save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(self.steps[-1].name)))
         self.record["test"] = {"accuracy": test_accuracy, "loss": test_loss, "images": len(self.dataset.test)}
         self._write_record("finished")
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
 
-    def _adopted(self, steps: list[Step]) -> tuple[str, Checkpoint | None]:
+    def _is_done(self, step: Step) -> bool:
+        """Whether there is a checkpoint of all the epochs that are planned; those of an extended run may be more."""
+        noted = self.record["steps"].get(step.name, {})
+        return self._file(step.name).exists() and len(noted.get("epochs", [])) >= noted.get("planned", 0)
+
+    def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
-        if not self.config.teacher:
+        config = self.config
+        if not config.teacher:
             return "", None
-        given = load_checkpoint(Path(self.config.teacher))
+        before = self.steps[:-1]
+        if not before:
+            raise ConfigError(f"teacher: scheme {config.scheme} trains nothing before its student that a checkpoint could "
+                              "stand in for, leave it out")
+        given = load_checkpoint(Path(config.teacher))
         bits = given.spec.precision.inner
-        if bits not in self.config.path[:-1]:
-            path = ",".join(map(str, self.config.path))
-            raise ConfigError(f"teacher {self.config.teacher} has {bits} bits and the path is {path}: "
-                              "name a path through it")
-        adopted = next((step for step in steps if step.bits == bits and given.spec.graph == self.graphs[step.network]), None)
+        path = ",".join(map(str, config.path))
+        if bits == config.bits:
+            raise ConfigError(f"teacher {config.teacher} has {bits} bits, as the student: a teacher is a network before it "
+                              f"on the path {path}")
+        if bits not in config.path[:-1]:
+            raise ConfigError(f"teacher {config.teacher} has {bits} bits and the path is {path}: name a path through it")
+        adopted = next((step for step in before
+                        if step.bits == bits and given.spec.graph == self.graphs[step.network]), None)
         if adopted is None:
-            raise ConfigError(f"teacher {self.config.teacher} is another network than any step of this run, "
+            raise ConfigError(f"teacher {config.teacher} is another network than any step of this run, "
                               "or was trained on other data")
         return adopted.name, given
-
-    def _adopt_teacher(self, name: str, given: Checkpoint) -> None:
-        """Keep the given teacher as the checkpoint of that step."""
-        self.record["steps"].setdefault(name, {
-            "bits": given.spec.precision.inner, "from": self.config.teacher, "precision": str(given.spec.precision),
-            "epochs": []})
-        if not self._file(name).exists():
-            save_checkpoint(self._file(name), given)
 
     def _new(self, step: Step, index: int) -> QuantNetwork:
         """The network of a step before its first epoch."""
@@ -158,13 +170,15 @@ class Runner:
         entry = {"epoch": 1, "loss": loss, "validation_accuracy": accuracy, "validation_loss": loss,
                  "images_per_second": len(self.train) / seconds, "seconds": seconds}
         best = {"accuracy": accuracy, "loss": loss, "epoch": 1}
+        entry["session"] = self._session
         self.record["steps"][step.name] = {"bits": step.bits, "teacher": None, "epochs": [entry], "best": best}
-        self.display.epoch(entry)
+        self._write_record("running")
         save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
+        self.display.epoch(entry)
 
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config
-        epochs = max(1, round(config.epochs * step.share))
+        epochs = config.epochs_of(step)
         model = self._new(step, index)
         partner = None
         if step.partner is not None:
@@ -172,17 +186,15 @@ class Runner:
             if step.partner:
                 partner.start_from(self._load(step.partner))
         optimizer = optimizer_of([model, *([partner] if partner is not None else [])], config)
-        is_student = step.bits != FLOAT_BITS or step.name == config.plan()[-1].name
         lesson = Lesson(config, model, self._load(step.teacher) if step.teacher else None, partner,
-                        self.individual if is_student else None, torch.Generator())
+                        self.individual if config.is_student(step) else None, torch.Generator())
         state = self._resume(step, lesson, optimizer)
         self.display.begin(step.name, epochs, len(self.train), state.epoch)
         per_epoch = -(-len(self.train) // config.batch)
         for epoch in range(state.epoch, epochs):
             started = time.perf_counter()
             seed = _seed(config.seed, index, epoch + 1)
-            data = shuffled_batches(self.train, config.batch, padding=self.dataset.crop_padding, flip=self.dataset.flip,
-                                    seed=seed)
+            data = shuffled_batches(self.train, config.batch, augment=config.augment or self.dataset.augment, seed=seed)
             lesson.generator.manual_seed(_seed(seed, 1))
 
             def rate_at(batch: int, epoch: int = epoch) -> float:
@@ -201,7 +213,7 @@ class Runner:
             accuracy, validation_loss = self._validate(model, step.name, epoch + 1, state)
             entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy,
                      "validation_loss": validation_loss, "images_per_second": len(self.train) / seconds,
-                     "seconds": time.perf_counter() - started}
+                     "seconds": time.perf_counter() - started, "session": self._session}
             if partner is not None:
                 entry["teacher_validation_accuracy"], teacher_loss = self._validate(
                     partner, step.partner_name, epoch + 1, state)
@@ -237,25 +249,45 @@ class Runner:
         return QuantNetwork.from_spec(spec).to(self.device)
 
     def _resume(self, step: Step, lesson: Lesson, optimizer: torch.optim.Optimizer) -> ResumeState:
+        """Where the step goes on: at the state that was saved last, at its beginning, or at a finished run's checkpoint."""
         state = ResumeState.load(self.out / RESUME_FILE)
         if state is None or state.step != step.name:
+            if self._file(step.name).exists():
+                return self._finished(step, lesson)
             partner = {} if lesson.partner is None else {"model": {}, "best": dict(_NO_BEST)}
             return ResumeState(step.name, 0, {}, {}, dict(_NO_BEST), [], partner)
         state.restore(lesson.student, lesson.partner, optimizer)
         self._note(step, state)  # the run may have been killed between saving the state and noting it
         return state
 
+    def _finished(self, step: Step, lesson: Lesson) -> ResumeState:
+        """The state of a step that was at its end: its best weights, and an optimizer that begins anew."""
+        noted = self.record["steps"][step.name]
+        lesson.student.load_state_dict(self._load(step.name).state_dict())
+        best = {**noted["best"], "model": _copied(lesson.student)}
+        partner = {}
+        if lesson.partner is not None:
+            lesson.partner.load_state_dict(self._load(step.partner_name).state_dict())
+            partner = {"model": {}, "best": {**noted["teacher_best"], "model": _copied(lesson.partner)}}
+        return ResumeState(step.name, len(noted["epochs"]), {}, {}, best, list(noted["epochs"]), partner)
+
     def _note(self, step: Step, state: ResumeState) -> None:
         self.record["steps"][step.name] = {
-            "bits": step.bits, "teacher": step.teacher, "epochs": state.history,
+            "bits": step.bits, "teacher": step.teacher, "planned": self.config.epochs_of(step), "epochs": state.history,
             "best": {key: state.best[key] for key in ("accuracy", "loss", "epoch")}}
         if state.partner:
             best = state.partner["best"]
             self.record["steps"][step.name]["teacher_best"] = {key: best[key] for key in ("accuracy", "loss", "epoch")}
         self._write_record("running")
 
+    @property
+    def _session(self) -> int:
+        """The number of this session in the record."""
+        return max(0, len(self.record.get("sessions", [])) - 1)
+
     def _write_record(self, status: str) -> None:
         self.record["status"] = status
+        note_epochs(self.record)
         write_json(self.out / RECORD_FILE, self.record)
 
     def _kept(self, state: ResumeState) -> str:
@@ -264,8 +296,11 @@ class Runner:
         return f"{self.out / RESUME_FILE} keeps epoch {state.epoch} and the best, {state.best['epoch']}"
 
     def _checkpoint(self, spec: NetworkSpec, step: str) -> Checkpoint:
-        dataset = {"name": self.dataset.name, "path": self.dataset.path, "label": self.dataset.label}
-        return Checkpoint(spec, dataset, {**self.config.to_json(), "step": step})
+        dataset = {"name": self.dataset.name, "path": self.dataset.path, "label": self.dataset.label,
+                   "digest": self.digest, "size": self.dataset.size}
+        told = {"own_code": self.config.origins(), "extended": self.record.get("extended", [])}
+        return Checkpoint(spec, dataset, {
+            **self.config.to_json(), "step": step, **{key: value for key, value in told.items() if value}})
 
     def _file(self, step: str) -> Path:
         return self.out / f"{step}.pt"
@@ -290,8 +325,11 @@ def _needed(steps: list[Step], adopted: str) -> set[str]:
 def _keep_best(best: dict[str, Any], model: QuantNetwork, accuracy: float, loss: float, epoch: int) -> None:
     """Remember the weights if they are the best so far; of equals the later."""
     if (accuracy, -loss) >= (best["accuracy"], -best["loss"]):
-        weights = {key: value.clone() for key, value in model.state_dict().items()}
-        best.update(accuracy=accuracy, loss=loss, epoch=epoch, model=weights)
+        best.update(accuracy=accuracy, loss=loss, epoch=epoch, model=_copied(model))
+
+
+def _copied(model: QuantNetwork) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
 
 
 def _seed(*parts: int) -> int:

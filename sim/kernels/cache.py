@@ -24,6 +24,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 _DIGEST_BYTES = 32
+_SOURCES = str(Path(__file__).resolve().parent.parent)
 
 
 def source_digest() -> str:
@@ -138,9 +139,14 @@ class KernelCache:
 def keep(compiled: Any) -> Any:
     """Give what numba compiles, a dispatcher or a C function, the cache of this folder, if there is one."""
     function: Any = getattr(compiled, "py_func", None) or getattr(compiled, "__wrapped__", None)
-    if CACHE_FOLDER is not None and hasattr(compiled, "_cache") and Path(function.__code__.co_filename).is_file():
+    if CACHE_FOLDER is not None and hasattr(compiled, "_cache") and all(map(_is_ours, _files(function, set()))):
         compiled._cache = KernelCache(function, CACHE_FOLDER)
     return compiled
+
+
+def _is_ours(path: str) -> bool:
+    """Whether the digest covers that file: nothing tells what a kernel of a user's own file depends on."""
+    return os.path.realpath(path).startswith(_SOURCES + os.sep) and Path(path).is_file()
 
 
 @contextlib.contextmanager

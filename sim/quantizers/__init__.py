@@ -1,16 +1,26 @@
 """Numpy twins of training/quantizers, written from ARITHMETIC.md and not from them: float weights -> integer codes."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Any
 
 from sim.quantizers.dorefa import DoReFa
 from sim.quantizers.pact import Pact, Sawb
 from sim.quantizers.quantizer import Arrays, Parameters, Quantizer, QuantizerError
 from sim.quantizers.uniform import Interval, Lsq
+from sim.registry import Registry, RegistryError
 
 __all__ = ["QUANTIZERS", "Arrays", "Parameters", "Quantizer", "QuantizerError", "learns"]
 
-QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
+
+def _check(name: str, value: Any) -> Quantizer:
+    """A numpy quantizer, or that of a torch one."""
+    found = value if isinstance(value, Quantizer) else getattr(value, "twin", None)
+    if not isinstance(found, Quantizer):
+        raise RegistryError(f"{name!r} is {value!r}, expected an object of a class derived from sim.quantizers.Quantizer, "
+                            "or a torch quantizer whose `twin` is one")
+    return found
+
+
+QUANTIZERS: Registry[Quantizer] = Registry("quantizer", {
     "dorefa": DoReFa(),
     "interval": Interval(),
     "interval_channel": Interval(per_channel=True),
@@ -18,7 +28,7 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
     "lsq_channel": Lsq(per_channel=True),
     "pact": Pact(),
     "sawb": Sawb(),
-})
+}, "bittrue.quantizers", _check)
 
 
 def learns(name: str) -> bool:

@@ -1,12 +1,61 @@
-"""Networks by name: functions that describe a graph.  A new one is a file beside this and a row here."""
+"""Networks by name: functions that describe a graph.  A new one is a file beside this and a row here, or a file of yours."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from types import MappingProxyType
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from sim.network import Graph, Input
+from sim.network import Graph, Input, NetworkError
+from sim.registry import Registry, RegistryError, where
 from training.models.resnet import cifar_resnet
 
-MODELS: Mapping[str, Callable[[Input, int, int], Graph]] = MappingProxyType({
-    f"resnet{depth}": partial(cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)})
-"""name -> function(input row, classes, width) -> graph"""
+__all__ = ["MODELS", "Model"]
+
+Model = Callable[[Input, int, int], Graph]
+"""function(input row, classes, width) -> graph"""
+FORM = "a function (image, classes, width) -> sim.network.Graph"
+
+
+def _check(name: str, value: Any) -> Model:
+    """The function, held to what the rest relies on: late errors would cost a training."""
+    try:
+        inspect.signature(value).bind(None, 10, 16)
+    except TypeError:
+        raise RegistryError(f"{name!r} is {value!r}, expected {FORM}") from None
+    except ValueError:  # a callable without a signature, such as a builtin
+        pass
+
+    @functools.wraps(value)
+    def build(image: Input, classes: int, width: int) -> Graph:
+        try:
+            graph = value(image, classes, width)
+        except NetworkError as error:
+            raise NetworkError(f"{name}: {error}") from None
+        except Exception as error:
+            code = getattr(inspect.unwrap(value), "__code__", None)
+            raise RegistryError(f"{name!r}{where(error, Path(code.co_filename) if code else None)}") from error
+        return _checked(name, graph, image, classes)
+
+    return build
+
+
+def _checked(name: str, graph: Any, image: Input, classes: int) -> Graph:
+    if not isinstance(graph, Graph):
+        raise RegistryError(f"{name!r} returns {type(graph).__name__}, expected {FORM}")
+    if graph.input != image or graph.classes != classes:
+        raise RegistryError(f"{name!r} returns a network that reads {graph.input.name!r} and knows {graph.classes} classes: "
+                            f"its first row must be the one it is given, its last have the {classes} channels asked for")
+    try:
+        plain = Graph.from_json(json.loads(json.dumps(graph.to_json())))  # a checkpoint holds plain numbers only
+    except (NetworkError, TypeError, ValueError) as error:
+        raise RegistryError(f"{name!r} returns a network that no checkpoint can hold: {error}") from None
+    if plain != graph:
+        raise RegistryError(f"{name!r} returns a network that is another one when read back from a checkpoint")
+    return plain
+
+
+MODELS: Registry[Model] = Registry(
+    "model", {f"resnet{depth}": functools.partial(cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)},
+    "bittrue.models", _check)

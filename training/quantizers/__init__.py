@@ -1,8 +1,9 @@
-"""Quantizers by name.  A new one is a file beside this and a row here (and its numpy twin in sim/quantizers)."""
+"""Quantizers by name.  A new one is a file beside this and a row here, its numpy twin in sim/quantizers; or your file."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Any
 
+from sim.quantizers import QUANTIZERS as TWINS
+from sim.registry import Registry, RegistryError
 from training.quantizers.dorefa import DoReFa
 from training.quantizers.interval import Interval
 from training.quantizers.lsq import Lsq
@@ -11,7 +12,20 @@ from training.quantizers.quantizer import CALIBRATIONS, Quantizer, Scale
 
 __all__ = ["CALIBRATIONS", "QUANTIZERS", "Quantizer", "Scale"]
 
-QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
+
+def _check(name: str, value: Any) -> Quantizer:
+    """A torch quantizer; its numpy half becomes known by the same name."""
+    if not isinstance(value, Quantizer):
+        raise RegistryError(f"{name!r} is {value!r}, expected an object of a class derived from "
+                            "training.quantizers.Quantizer")
+    if value.twin is None:
+        raise RegistryError(f"{name!r} has no `twin`, the object of a class derived from sim.quantizers.Quantizer that "
+                            "finds the same codes in numpy")
+    TWINS.add(name, value.twin)
+    return value
+
+
+QUANTIZERS: Registry[Quantizer] = Registry("quantizer", {
     "dorefa": DoReFa(),
     "interval": Interval(),
     "interval_channel": Interval(per_channel=True),
@@ -19,4 +33,4 @@ QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType({
     "lsq_channel": Lsq(per_channel=True),
     "pact": Pact(),
     "sawb": Sawb(),
-})
+}, "bittrue.quantizers", _check)

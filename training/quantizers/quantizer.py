@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sim.network import Parameters, QuantizerError
+from sim.quantizers import Quantizer as TwinQuantizer
 
 Scale = float | Tensor
 """What one code step stands for: a plain number where it is fixed, else a float64 tensor, 0-d or [channels]."""
@@ -23,6 +24,8 @@ class Quantizer:
     receive them.  This base class has none.
     """
 
+    twin: TwinQuantizer | None = None
+    """The numpy half of a quantizer that is not built in (those find theirs by name, in sim/quantizers)."""
     weight_rate, activation_rate = 0.01, 1.0
     """Learning rates of what is learned, as parts of the weights'; those of QKD's recipe."""
     decays = False

@@ -1,9 +1,8 @@
-"""Training schemes by name.  A new one is a file beside this (or a row in one) and nothing else."""
+"""Training schemes by name.  A new one is a file beside this (or a row in one) and nothing else, or a file of yours."""
 
-import difflib
-from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Any
 
+from sim.registry import Registry, RegistryError
 from training.schemes.apprentice import APPRENTICE_SCHEMES
 from training.schemes.kd import KD, SQAKD
 from training.schemes.ptq import PTQ
@@ -14,14 +13,21 @@ from training.schemes.teacher_assistant import TEACHER_ASSISTANT_SCHEMES
 
 __all__ = ["SCHEMES", "Scheme", "SchemeError", "SchemeOptions", "Step", "find_scheme"]
 
-SCHEMES: Mapping[str, Scheme] = MappingProxyType({
-    scheme.name: scheme for scheme in (*TEACHER_ASSISTANT_SCHEMES, KD, *APPRENTICE_SCHEMES, SQAKD, QKD, SPEQ, PTQ)})
+
+def _check(name: str, value: Any) -> Scheme:
+    if not isinstance(value, Scheme):
+        raise RegistryError(f"{name!r} is {value!r}, expected a training.schemes.Scheme")
+    return value
+
+
+SCHEMES: Registry[Scheme] = Registry(
+    "scheme", {scheme.name: scheme for scheme in (
+        *TEACHER_ASSISTANT_SCHEMES, KD, *APPRENTICE_SCHEMES, SQAKD, QKD, SPEQ, PTQ)}, "bittrue.schemes", _check)
 
 
 def find_scheme(name: str) -> Scheme:
-    """The scheme of that name; raises SchemeError with the nearest one."""
-    if name in SCHEMES:
-        return SCHEMES[name]
-    near = difflib.get_close_matches(name, SCHEMES, 1)
-    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(SCHEMES)}"
-    raise SchemeError(f"unknown scheme {name!r}, {hint}")
+    """The scheme of that name, if it is built in or was found before; raises SchemeError with the nearest one."""
+    try:
+        return SCHEMES.known(name)
+    except RegistryError as error:
+        raise SchemeError(str(error)) from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -54,13 +54,65 @@ class Lesson:
 
 Objective = Callable[[Lesson, Tensor, Tensor], Tensor]
 """(who takes part, pixels, labels) -> scalar loss of everyone who learns"""
+LOSS_OPTIONS = frozenset({
+    "kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "u", "high_bits",
+    "candidates", "teacher_statistics", "self_distillation"})
+"""Options that only a loss can read."""
+Reads = Callable[["RunConfig"], frozenset[str]]
+Loss = TypeVar("Loss", bound=Callable[..., Any])
 
 
+def reads(options: Reads, *, mixes_labels: bool = False) -> Callable[[Loss], Loss]:
+    """Declare which of LOSS_OPTIONS an objective reads under a configuration; a user who gives others is told so.
+
+    `mixes_labels` says that its loss is (1 - l) CE + l KL, where l = kd_weight above 1 would unlearn the labels.  An
+    objective without this declaration is taken to read everything.
+    """
+    def declare(objective: Loss) -> Loss:
+        vars(objective).update(reads=options, mixes_labels=mixes_labels)
+        return objective
+
+    return declare
+
+
+def options_read(objective: Objective, config: "RunConfig", is_student: bool) -> frozenset[str]:
+    """Which of LOSS_OPTIONS the objective of a step reads; `individual` is shown to the student only."""
+    declared: Reads | None = getattr(objective, "reads", None)
+    if declared is None:
+        return LOSS_OPTIONS
+    return frozenset() if objective is labels_only and not is_student else declared(config)
+
+
+def soft_label_options(config: "RunConfig") -> frozenset[str]:
+    """What T^2 KL with its weight reads: nothing else where it never counts."""
+    if config.drop_kd_after == 0.0:
+        return frozenset({"drop_kd_after"})
+    if config.kd_weight == 0.0:
+        return frozenset({"kd_weight"})
+    return frozenset({"kd_weight", "drop_kd_after", "temperature", "kl_reduction"})
+
+
+def example_options(config: "RunConfig") -> frozenset[str]:
+    """What weights of examples read."""
+    return frozenset({"hard_example_weight", "individual"})
+
+
+def _with_examples(config: "RunConfig") -> frozenset[str]:
+    return soft_label_options(config) | example_options(config)
+
+
+def _mixed(config: "RunConfig") -> frozenset[str]:
+    labels_count = config.kd_weight < 1.0 or config.drop_kd_after < 1.0
+    return _with_examples(config) if labels_count else soft_label_options(config)
+
+
+@reads(lambda config: example_options(config) if config.individual else frozenset())
 def labels_only(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy."""
     return weighted_cross_entropy(lesson.student(pixels), labels, lesson.weights(pixels, labels, None))
 
 
+@reads(_mixed, mixes_labels=True)
 def hinton(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """(1 - l) CE + l T^2 KL with l = kd_weight (Hinton et al. 2015, Liao et al. 2020)."""
     config, soft = lesson.config, lesson.soft_labels(pixels)
@@ -69,6 +121,7 @@ def hinton(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
                        examples=lesson.weights(pixels, labels, soft))
 
 
+@reads(_with_examples)
 def tutored(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """CE + l T^2 KL, the sum of QKD (Kim et al. 2019)."""
     config = lesson.config
@@ -80,6 +133,7 @@ def tutored(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     return hard + config.kd_weight * distillation_kl(logits, soft, config.temperature, config.kl_reduction)
 
 
+@reads(_with_examples)
 def co_studied(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """Student and partner each learn from the labels and from the other's soft labels, which pass no gradient.
 
@@ -96,6 +150,7 @@ def co_studied(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     return loss + config.kd_weight * (distillation_kl(mine, theirs, *common) + distillation_kl(theirs, mine, *common))
 
 
+@reads(_mixed, mixes_labels=True)
 def joint(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """The partner learns from the labels only, the student from both: (1 - l) CE + l T^2 KL (Apprentice, scheme A)."""
     config = lesson.config

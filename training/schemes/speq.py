@@ -8,6 +8,7 @@ without touching running statistics: those must describe the student that is dep
 """
 
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,8 +16,11 @@ from torch import Tensor
 from training.losses import distillation_cosine, distillation_kl, weighted_cross_entropy
 from training.network import QuantNetwork
 from training.schemes.kd import FLOAT
-from training.schemes.objectives import Lesson, labels_only
+from training.schemes.objectives import Lesson, example_options, labels_only, reads, soft_label_options
 from training.schemes.scheme import Path, Scheme, SchemeOptions, Step, check_from_float, from_float
+
+if TYPE_CHECKING:
+    from training.config import RunConfig
 
 NARROWEST, WIDEST = 2, 8
 """The widths of `candidates` uniform."""
@@ -45,6 +49,21 @@ def stochastic_teacher(lesson: Lesson, pixels: Tensor) -> Tensor:
             student.train()
 
 
+def _options_read(config: "RunConfig") -> frozenset[str]:
+    """The teacher is asked for soft labels or for hard examples; u chooses between two widths where there are two."""
+    distills = {"temperature"} <= soft_label_options(config)
+    read = soft_label_options(config) | example_options(config)
+    if distills or config.hard_example_weight:
+        read |= {"teacher_statistics", "candidates", "high_bits"}
+        read |= {"u"} if config.high_bits != config.bits and config.candidates == "pair" else set()
+    if distills:
+        read |= {"self_distillation"}
+    if config.self_distillation != "kl":
+        read -= {"kl_reduction"}
+    return read - {"high_bits"} if config.candidates == "uniform" else read
+
+
+@reads(_options_read)
 def self_taught(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """CE + l T^2 (1 - cos), or KL in place of the cosine."""
     config = lesson.config

@@ -1,0 +1,221 @@
+"""Training from Python: the same options, checks and files as `python -m training.run`, results as values.
+
+    >>> import tempfile
+    >>> import training
+    >>> folder = tempfile.mkdtemp()
+    >>> small = {"model": "resnet8", "width": 4, "epochs": 1, "train_limit": 100}
+    >>> result = training.train("individual", bits=4, out=folder + "/run", **small)
+    >>> result.history[["step", "epoch"]].values.tolist()
+    [['4bit', 1]]
+    >>> network = training.load(result.checkpoint)  # pixels [N, C, H, W] of 0 .. 255 -> logits [N, classes]
+    >>> digits = training.load_dataset("digits")
+    >>> network(digits.test.pixels[:5].float()).shape
+    torch.Size([5, 10])
+    >>> training.train("individual", epoch=3)
+    Traceback (most recent call last):
+    ...
+    training.options.ConfigError: there is no option 'epoch', did you mean epochs?
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sim.checkpoint import load_checkpoint
+from sim.records import read_record
+from training.config import RunConfig, options_of, resolve
+from training.curves import draw_curves
+from training.data import DATASETS, Dataset, describe_augment, load_dataset
+from training.display import RunDisplay
+from training.effects import refuse_unread
+from training.folder import CURVES_FILE, FINAL_FILE, KIND, RESUME_FILE, Now, digests_of, held, open_record
+from training.models import MODELS
+from training.network import QuantNetwork
+from training.options import OPTIONS, ConfigError, read_options, shown_options
+from training.quantizers import QUANTIZERS
+from training.record import command_line, provenance
+from training.runner import Runner
+from training.schemes import SCHEMES, Scheme
+from training.watch import Display, Silent, require_tensorboard, watched
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODULE = "training.run"
+TABLES = {"scheme": SCHEMES, "model": MODELS, "teacher_model": MODELS, "quantizer": QUANTIZERS}
+"""Options whose values are names in a table: built in, of an installed package, or of own code."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: where its files are, and what they say."""
+
+    folder: Path
+    record: dict[str, Any] = field(repr=False)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The student's file, for `training.load`, `sim.load_checkpoint` or `python -m sim.eval --model`."""
+        return self.folder / FINAL_FILE
+
+    @property
+    def accuracy(self) -> float:
+        """Of the student on the test set, in percent, in the arithmetic of the hardware."""
+        return float(self.record["test"]["accuracy"])
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """A row for every epoch: step, bits, epoch, loss, validation_accuracy (percent), validation_loss, seconds, ..."""
+        import pandas as pd
+
+        return pd.DataFrame([{"step": name, "bits": step["bits"], **entry}
+                             for name, step in self.record["steps"].items() for entry in step["epochs"]])
+
+    def __repr__(self) -> str:
+        config = self.record["config"]
+        path = "-".join(map(str, config["path"]))
+        what = f"{config['scheme']} {path} {config['model']}"
+        return f"TrainResult({what}, {self.accuracy:.2f} % on test, {str(self.folder)!r})"
+
+
+def train(scheme: str | Scheme, *, dataset: str | Dataset = "digits", out: str | os.PathLike[str] | None = None,
+          progress: bool = False, **options: Any) -> TrainResult:
+    """Train a student by a scheme, as `python -m training.run --scheme ...` does, and return its results.
+
+    `options` are those of the command with _ for -, such as bits=2, epochs=20, teacher="ckpt.pt", resume=True; lists may be
+    sequences (path=(32, 8, 2)).  `dataset` may be a `Dataset`, from `load_dataset` or `from_arrays`; `scheme`, `model`,
+    `teacher_model` and `quantizer` may be objects of your own (a `Scheme`, a function (image, classes, width) -> Graph, a
+    `Quantizer`).  `progress` shows what the command shows.  Raises ConfigError, SchemeError, RegistryError, DataError and
+    their like with one line that names the option, DivergedError if the loss is no number any more, OSError of the disk.
+    """
+    given: dict[str, Any] = {"scheme": scheme, "out": out, **options}
+    own: list[str] = []
+    for name, table in TABLES.items():
+        if not isinstance(given.get(name), str | None):
+            given[name] = table.name_of(given[name])  # type: ignore[attr-defined]
+            own.append(f"{name}={given[name]}")
+    data = dataset if isinstance(dataset, Dataset) else None
+    if data is None:
+        given["dataset"] = dataset
+    else:
+        for name in ("data", "size"):
+            if given.get(name) is not None:
+                raise ConfigError(f"{name}: the dataset is given as an object, which has its own")
+        own += [f"dataset={data.label}"] if data.name not in DATASETS else []
+        given |= {"dataset": data.name, "data": data.path or None, "size": data.size or None}
+    with torch.random.fork_rng(devices=[]):  # a caller's random numbers are the caller's
+        if not progress:
+            return execute(given, Silent(), data=data, own=own)
+        with RunDisplay() as display:
+            return execute(given, display, data=data, own=own, say=print)
+
+
+def load(path: str | os.PathLike[str]) -> QuantNetwork:
+    """The trained network in a checkpoint, in eval mode: pixels float [N, C, H, W] of 0 .. 255 -> logits [N, classes].
+
+    Its forward pass is the arithmetic of the hardware, to the last bit.  Raises CheckpointError or OSError; a quantizer of
+    your own must have been found before (`training.quantizers.QUANTIZERS.find`).
+    """
+    return QuantNetwork.from_spec(load_checkpoint(Path(path)).spec)
+
+
+def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None = None, own: list[str] | None = None,
+            say: Callable[[str], object] = lambda line: None) -> TrainResult:
+    """The one path from options to results, of the command and of `train`.
+
+    `given` are options as `read_options` takes them, `data` a data set that is loaded already, `own` what of it only Python
+    has; `say` gets a line for whatever was decided for the user.
+    """
+    typed = read_options(given)
+    options = _repeated(typed)
+    for name, table in TABLES.items():
+        if name in options:
+            table.find(options[name], OPTIONS[name].text)  # type: ignore[attr-defined]
+    config, notes = resolve(options)
+    if options.get("tensorboard"):
+        require_tensorboard()
+    device = _device(options.get("device", "cpu"))
+    images = data or load_dataset(config.dataset, Path(config.data) if config.data else None, size=config.size)
+    config = dataclasses.replace(config, augment=config.augment or images.augment, size=images.size)
+    folder = Path(options.get("out") or config.default_out)
+    runner = Runner(config, images, folder, device, display)
+    refuse_unread([name for name in typed if name != "config"], runner.plan)
+    now = _now(config, runner, typed, own or [], str(device))
+    with held(folder):
+        runner.record = open_record(folder, now, bool(options.get("resume")))
+        if runner.record["status"] == "finished":
+            (folder / RESUME_FILE).unlink(missing_ok=True)
+        else:
+            for note in (*notes, *_notes(config, images, typed)):
+                say(note)
+            with watched(display, options.get("log", ""), folder if options.get("tensorboard") else None) as runner.display:
+                runner.run()
+        if not (folder / CURVES_FILE).exists() or runner.record.get("extended"):
+            _draw(runner.record, folder / CURVES_FILE, say)
+    return TrainResult(folder, runner.record)
+
+
+def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the record that `config` names, where no others are given."""
+    if "config" not in typed:
+        return dict(typed)
+    record = read_record(typed["config"], KIND)
+    try:
+        options = options_of(record["config"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"config: {typed['config']} is no record of a run that can be repeated ({error!r})") from None
+    if "bits" in typed and "path" not in typed:
+        del options["path"]
+    if "augment" not in typed and {"dataset", "data"} & typed.keys():
+        options.pop("augment", None)  # another data set has its own
+    return options | dict(typed)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cpu" or (name.split(":", maxsplit=1)[0] == "cuda" and torch.cuda.is_available()):
+        try:
+            return torch.device(name)
+        except RuntimeError:
+            pass
+    choices = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+    raise ConfigError(f"device: {name!r} is not available here, choose {choices}")
+
+
+def _now(config: RunConfig, runner: Runner, typed: Mapping[str, Any], own: list[str], device: str) -> Now:
+    data = runner.dataset
+    about = {"label": data.label, "digest": runner.digest, "size": data.size, "classes": data.classes,
+             "class_names": list(data.class_names), "notes": list(data.notes),
+             "images": [len(data.train), len(data.validation), len(data.test)]}
+    last = config.plan()[-1]
+    return Now(config.to_json(), about, digests_of(config.to_json()),
+               provenance(_command(typed, own), device), config.origins(), config.epochs_of(last) if last.trains else 0)
+
+
+def _command(typed: Mapping[str, Any], own: list[str]) -> str:
+    """The command that a shell runs again; of what only Python has, the call and a word on it."""
+    shown = shown_options(typed)
+    if any("__main__" in name or ":" not in name for name in own):
+        call = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return f"training.train({call})  # from Python, with objects of its own: {', '.join(own)}"
+    return command_line(MODULE, shown)
+
+
+def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any]) -> list[str]:
+    height, width = images.train.pixels.shape[2:]
+    whose = "" if "augment" in typed else f" (the default of {images.label}, --augment changes it)"
+    notes = [*images.notes, f"augmentation {describe_augment(config.augment, height, width)}{whose}"]
+    if config.train_limit is not None and config.train_limit > len(images.train):
+        notes.append(f"train-limit: {config.train_limit} limits nothing, there are {len(images.train)} training images")
+    return notes
+
+
+def _draw(record: Mapping[str, Any], file: Path, say: Callable[[str], object]) -> None:
+    try:
+        draw_curves(record, file)
+    except Exception as error:  # a picture is never worth a run
+        say(f"the learning curves could not be drawn ({type(error).__name__}: {error})")

@@ -1,0 +1,94 @@
+"""Which options have an effect in a run: what nothing reads is refused, because who gives it expects something of it.
+
+A scheme names the options of its own that it reads (`Scheme.uses`), an objective those of its loss (`objectives.reads`); what
+is left follows from which steps are trained, and from how they are quantized.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+from sim.network import FLOAT_BITS, Graph
+from training.config import MULTISTEP, RunConfig
+from training.options import OPTIONS, ConfigError
+from training.quantizers import QUANTIZERS
+from training.schemes import SchemeOptions, Step, find_scheme
+from training.schemes.objectives import LOSS_OPTIONS, options_read
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is about to do: all steps of its plan, and those that no given teacher stands in for."""
+
+    config: RunConfig
+    graph: Graph
+    plan: Sequence[Step]
+    wanted: Sequence[Step]
+
+    @property
+    def trained(self) -> list[Step]:
+        """The steps that are trained."""
+        return [step for step in self.wanted if step.trains]
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether this run makes a network that is not float."""
+        return any(step.bits != FLOAT_BITS for step in self.wanted)
+
+    def reads_loss_option(self, name: str) -> bool:
+        """Whether the loss of a step depends on this option."""
+        return any(name in options_read(step.objective, self.config, self.config.is_student(step)) for step in self.trained)
+
+
+def _untrained(run: Run) -> str:
+    return "" if run.trained else "this run trains nothing, its networks are taken over and calibrated"
+
+
+def _milestones(run: Run) -> str:
+    return "" if run.config.schedule == MULTISTEP else "a cosine schedule has none, add --schedule multistep"
+
+
+def _teacher_network(run: Run) -> str:
+    used = any(step.network == "teacher" or step.partner is not None for step in run.plan)
+    return "" if used else "no step of this run has a teacher of its own architecture"
+
+
+def _calibration(run: Run) -> str:
+    quantizer = QUANTIZERS[run.config.quantizer]
+    if not (quantizer.activation_parameters() or quantizer.weight_parameters(1)):
+        return f"quantizer {run.config.quantizer} has no learned intervals that it could begin with"
+    return "" if run.is_quantized else "no network of this run is quantized"
+
+
+def _boundary_bits(run: Run) -> str:
+    return "" if run.is_quantized else "no network of this run is quantized, all its layers are float"
+
+
+def _skip_bits(run: Run) -> str:
+    if not run.is_quantized:
+        return "no network of this run is quantized, its residual path is float"
+    has_path = any(getattr(getattr(row, "activation", None), "role", "") == "skip" for row in run.graph.rows)
+    return "" if has_path else f"{run.config.model} has no residual path"
+
+
+RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
+    **dict.fromkeys(("epochs", "lr", "schedule", "weight_decay", "momentum", "augment", "gradients"), _untrained),
+    "milestones": lambda run: _untrained(run) or _milestones(run),
+    "teacher_model": _teacher_network, "teacher_width": _teacher_network,
+    "calibration": _calibration, "boundary_bits": _boundary_bits, "skip_bits": _skip_bits,
+})
+"""option -> why nothing reads it in a run; empty if something does.  Those of losses and of schemes are not here."""
+
+
+def refuse_unread(given: Collection[str], run: Run) -> None:
+    """Raise ConfigError for the first of the given options that this run does not read."""
+    scheme = find_scheme(run.config.scheme)
+    own = {field.name for field in fields(SchemeOptions)}
+    for name in given:
+        if name in own and name not in scheme.uses:
+            raise ConfigError(f"{OPTIONS[name].text}: scheme {run.config.scheme} has no such option")
+        if name in LOSS_OPTIONS and not run.reads_loss_option(name):
+            raise ConfigError(f"{OPTIONS[name].text}: no loss of this run of scheme {run.config.scheme} reads it, "
+                              "it would change nothing")
+        if reason := RULES.get(name, lambda run: "")(run):
+            raise ConfigError(f"{OPTIONS[name].text}: {reason} (scheme {run.config.scheme}), it would change nothing")

@@ -1,0 +1,173 @@
+"""The folder of a run: held by one process at a time, and its record, which says what was done in it and when.
+
+A record begins before anything else is written, so that a run can be killed at any moment and continued.  Its provenance is
+that of the first session; each session, the first and every --resume, stands in "sessions" with the epochs that it did.
+"""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.files import remove_stale
+from sim.records import RecordError, read_record
+from training.config import COSINE, differences
+from training.options import ConfigError
+
+RECORD_FILE, FINAL_FILE, RESUME_FILE, CURVES_FILE = "run.json", "ckpt.pt", "resume.pt", "curves.svg"
+KIND = "training"
+FILES = ("teacher", "init_from", "individual")
+"""Options that name a checkpoint; its digest is recorded, so that it may move and must not change."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is asked of a folder now: a configuration, the data, digests of `FILES`, and the provenance of this session."""
+
+    config: Mapping[str, Any]
+    data: Mapping[str, Any]
+    digests: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    code: Mapping[str, Any]
+    last_epochs: int
+    """Of the last step, 0 if it trains nothing."""
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder and keep other runs out of it until the end of the block, or of this process however it ends.
+
+    Raises ConfigError if another run is going on there, OSError if it cannot be made.  What a killed run left half-written
+    is removed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"out: {folder} is no folder, choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder)
+        remove_stale(folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # there are systems without; the lock is a help, not a need
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{folder}: another run is going on in this folder, wait for it or choose another --out") from None
+    except OSError:  # a file system that knows no locks
+        return
+
+
+def digests_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each checkpoint that the configuration names; OSError if one cannot be read."""
+    return {key: "sha256:" + hashlib.sha256(Path(config[key]).read_bytes()).hexdigest() for key in FILES if config[key]}
+
+
+def open_record(folder: Path, now: Now, resume: bool) -> dict[str, Any]:
+    """The record of the run in `folder`: a new one, or the one to continue with this session noted.
+
+    A finished one comes back as it is, unless more epochs are asked for.  Nothing is written.  Raises ConfigError or
+    RecordError.
+    """
+    file = folder / RECORD_FILE
+    if not file.exists():
+        if foreign := sorted(path.name for path in folder.iterdir() if path.suffix == ".pt" or path.name == CURVES_FILE):
+            raise ConfigError(f"{folder} holds {foreign[0]} but no {RECORD_FILE}: choose another --out")
+        record = {"kind": KIND, "config": dict(now.config), "data_digest": now.data["digest"], "data": dict(now.data),
+                  "digests": dict(now.digests), **({"own_code": dict(now.code)} if now.code else {}), **now.provenance,
+                  "status": "running", "sessions": [], "steps": {}}
+        _begin_session(record, now, {})
+        return record
+    if not resume:
+        raise ConfigError(f"{folder} already holds a run: continue it with --resume or choose another --out")
+    record = read_record(file, KIND)
+    _check_shape(file, record)
+    moved = _check_same(folder, record, now)
+    if _extension(folder, record, now) or record["status"] != "finished":
+        record["config"] = dict(now.config)
+        _begin_session(record, now, moved)
+    return record
+
+
+def note_epochs(record: dict[str, Any]) -> None:
+    """Bring the epochs of each session, {step: [first, last]}, up to date with those of the steps."""
+    for number, session in enumerate(record.get("sessions", [])):
+        done = {name: [entry["epoch"] for entry in step["epochs"] if entry.get("session", 0) == number]
+                for name, step in record["steps"].items()}
+        session["epochs"] = {name: [min(epochs), max(epochs)] for name, epochs in done.items() if epochs}
+
+
+def _begin_session(record: dict[str, Any], now: Now, moved: Mapping[str, Any]) -> None:
+    if not record.setdefault("sessions", []) and record["steps"]:  # a record from before there were sessions
+        first = {key: record[key] for key in now.provenance if key in record}
+        record["sessions"].append({**first, "epochs": {}})
+    record["sessions"].append({**now.provenance, "epochs": {}, **({"moved": dict(moved)} if moved else {})})
+
+
+def _before(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration with what it lacks if it is from before there was such an option."""
+    augment = "crop" if config.get("dataset") == "digits" else "crop-flip"
+    unread: dict[str, Any] = {"milestones": []} if config.get("schedule") == COSINE else {}
+    return {"gradients": "float32", "size": "", "augment": augment, **config, **unread}
+
+
+def _check_same(folder: Path, record: Mapping[str, Any], now: Now) -> dict[str, Any]:
+    """What has moved since; raises ConfigError if this is not the run in the folder."""
+    if record.get("data_digest") != now.data["digest"]:
+        raise ConfigError(f"{folder} holds a run on other data than there are now: choose another --out")
+    there, mine = _before(record["config"]), dict(now.config)
+    before = {"data": record["data_digest"], **record.get("digests", {})}
+    present = {"data": now.data["digest"], **now.digests}
+    for key in FILES:
+        if key in before and key in present and before[key] != present[key]:
+            raise ConfigError(f"{folder} holds a run with another --{key.replace('_', '-')} than {mine[key]} is now: "
+                              "choose another --out")
+    moved = {key: {"from": there[key], "to": mine[key]} for key in before
+             if there.get(key) != mine.get(key) and before[key] == present.get(key)}
+    free = {*moved, "epochs"} | ({"milestones"} if mine["epochs"] > there.get("epochs", 0) else set())
+    if changed := differences({k: v for k, v in mine.items() if k not in free},
+                              {k: v for k, v in there.items() if k not in free}):
+        raise ConfigError(f"{folder} holds another run ({'; '.join(changed)}): choose another --out")
+    if mine["epochs"] < there["epochs"]:
+        raise ConfigError(f"{folder} holds a run of {there['epochs']} epochs, fewer are not possible: epochs "
+                          f"{there['epochs']} or more, or choose another --out")
+    return moved
+
+
+def _extension(folder: Path, record: dict[str, Any], now: Now) -> bool:
+    """Note that a run goes on for more epochs than it was begun with; a finished one begins again at its last step."""
+    was, asked = record["config"]["epochs"], now.config["epochs"]
+    if asked == was:
+        return False
+    finished, steps = record["status"] == "finished", list(record["steps"].values())
+    if finished and now.last_epochs <= len(steps[-1]["epochs"]):
+        raise ConfigError(f"epochs: the run in {folder} is finished, and with {asked} epochs its last step has no more than "
+                          "it had: choose more, or another --out")
+    if any(step["epochs"] for step in steps):
+        entry = {"from": was, "to": asked, "of": record["status"], "session": max(1, len(record.get("sessions", [])))}
+        entry |= {"test": record.pop("test")} if finished else {}
+        record.setdefault("extended", []).append(entry)
+    if finished:
+        record["status"], steps[-1]["planned"] = "running", now.last_epochs
+    return True
+
+
+def _check_shape(file: Path, record: Mapping[str, Any]) -> None:
+    """Raise RecordError unless what a run reads is there beside what every reader needs; old records have no digest."""
+    wanted = [(record["config"].get("epochs"), int), *((record.get(key, {}), dict) for key in ("digests", "data")),
+              *((record.get(key, []), list) for key in ("sessions", "extended"))]
+    wanted += [(session, dict) for session in wanted[3][0] if isinstance(wanted[3][0], list)]
+    ends = all(("best" in step and step["epochs"]) or "from" in step for step in record["steps"].values())
+    if not ends or not all(isinstance(value, kind) for value, kind in wanted) or (
+            record["status"] == "finished" and "test" not in record):
+        raise RecordError(f"{file}: damaged, restore it or choose another --out")

@@ -47,6 +47,9 @@ class Requantizer:
 
     name: ClassVar[str]
     line: ClassVar[Callable[..., None]]
+    oracle: ClassVar[Callable[..., Any] | None] = None
+    """oracle(sum, channel, the residual's code or None, {field: list}, (min, max), or None for logits) -> code or logit, in
+    plain Python numbers: what `line` is checked against.  Those built in have theirs in reference.py."""
 
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "Requantizer":

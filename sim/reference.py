@@ -98,11 +98,20 @@ def window_sums(x: Image, rows: int, columns: int, stride: int, padding: int) ->
 
 def requantize(sums: Image, op: Any, skip: Image | None) -> Any:
     """Codes of the operation's format, or logits if it has none."""
-    rule = {"fp32": fp32, "tflite_single": tflite_single}[op.requant.name]
+    rule = rule_of(op.requant.name, op.requant)
     constants = {name: array.tolist() for name, array in op.requant.arrays().items()}
     limits = None if op.format is None else _limits(op.format.bits, op.format.signed)
     return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits)
               for c, total in enumerate(pixel)] for j, pixel in enumerate(row)] for i, row in enumerate(sums)]
+
+
+def rule_of(name: str, requantizer: Any) -> Any:
+    """The scalar rule of a requantizer; one that is not built in brings its own `oracle`."""
+    kind: Any = requantizer if isinstance(requantizer, type) else type(requantizer)
+    rule = {"fp32": fp32, "tflite_single": tflite_single}.get(name) or kind.oracle
+    if rule is None:
+        raise TypeError(f"requantizer {name!r} has no `oracle`, the rule in plain Python numbers")
+    return rule
 
 
 def fp32(total: int, channel: int, skip: int | None, constants: Any, limits: tuple[int, int] | None) -> float:

@@ -48,6 +48,9 @@ class Requantizer(Value):
 
     name: ClassVar[str]
     line: ClassVar[Callable[..., None]]
+    oracle: ClassVar[Callable[..., Any] | None] = None
+    """oracle(sum, channel, the residual's code or None, {field: list}, (min, max), or None for logits) -> code or logit, in
+    plain Python numbers: what `line` is checked against.  Those built in have theirs in reference.py."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {max(len(array) for array in self.arrays().values())} channels>"

@@ -1,6 +1,7 @@
 """What a scheme is: a plan of training steps, each of which leaves a checkpoint, and the loss of every step."""
 
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -125,7 +126,28 @@ class Scheme:
         for option in fields(SchemeOptions):
             if option.name not in self.uses and getattr(options, option.name) != option.default:
                 raise SchemeError(f"{_option(option.name)}: scheme {self.name} has no such option")
-        return self.build(path, options)
+        steps = self.build(path, options)
+        _check_steps(self.name, steps, path[-1])
+        return steps
+
+
+def _check_steps(scheme: str, steps: list[Step], bits: int) -> None:
+    """Raise SchemeError unless steps read steps before them, have names that can be a file's, and end at the student.
+
+    What is wrong in a plan shows here, and not after hours of training.
+    """
+    before: set[str] = set()
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, Step) for step in steps):
+        raise SchemeError(f"{scheme}: its plan is not a list of training.schemes.Step")
+    for step in steps:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", step.name) or step.name in (*before, "ckpt", "resume"):
+            raise SchemeError(f"{scheme}: a step cannot be called {step.name!r}, or another one is")
+        for role in ("start", "teacher", "partner"):
+            if (name := getattr(step, role)) and name not in before:
+                raise SchemeError(f"{scheme}: {role} {name!r} of step {step.name} is no step before it")
+        before |= {step.name} if step.partner is None else {step.name, step.partner_name}
+    if steps[-1].bits != bits:
+        raise SchemeError(f"{scheme}: the last step, {steps[-1].name}, has {steps[-1].bits} bits, the student {bits}")
 
 
 def from_float(bits: int) -> Path:

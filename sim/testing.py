@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sim import reference
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
-from sim.lower import LowerError, lower
+from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import (
     QUANTIZED_BITS,

@@ -62,16 +62,6 @@ def c_function(function: Callable[..., Any], signature: Any) -> Any:
     return compiled
 
 
-def _is_cached(function: Callable[..., Any]) -> bool:
-    """Whether the digest covers everything that a function is made of."""
-    return CACHE_FOLDER is not None and _is_ours(function) and all(map(_is_ours, getattr(function, "callees", ())))
-
-
-def _is_ours(function: Any) -> bool:
-    code = getattr(getattr(function, "py_func", function), "__code__", None)  # what llvm writes itself has none
-    return code is None or os.path.realpath(code.co_filename).startswith(_SOURCES + os.sep)
-
-
 def specialize(template: Callable[..., Any], name: str, decorate: Callable[..., Any] = kernel, **callees: Any) -> Any:
     """The loop `template`, compiled with each name in `callees` standing for that compiled function.
 

@@ -5,6 +5,8 @@ import sys
 import typer
 from typer.exceptions import Exit, TyperException
 
+from sim.version import __version__
+
 USAGE_ERROR, INTERRUPTED = 2, 130
 _GO_ON = "interrupted; a training run goes on with --resume"
 
@@ -16,6 +18,9 @@ def new_app() -> typer.Typer:
 
 def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
     """Run a command; turn wrong options, `expected` errors and the disk's into one line, leave bugs their traceback."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"bittrue {__version__}")
+        sys.exit(0)
     try:
         status = app(standalone_mode=False)
     except TyperException as error:

@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with Python 3.11 or 3.12: make demo, make test.
+# Two commands do everything on a fresh machine with Python 3.11 to 3.14: make demo, make test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,7 +44,7 @@ bench-quick: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.peers --quick --only conv,network --json build/performance.json
 
 $(VENV)/.created:
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "Python 3.11 or 3.12 is needed: make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "Python 3.11 to 3.14 is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 

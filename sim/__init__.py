@@ -8,6 +8,8 @@ What most people need is here by name: `sim.lower` makes a `sim.Program` of a tr
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sim.version import __version__
+
 if TYPE_CHECKING:
     from sim.accumulator import Accumulator
     from sim.checkpoint import load_checkpoint
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from sim.machine import Machine
     from sim.program import Program
 
-__all__ = ["Accumulator", "HardwareSpec", "Machine", "Program", "evaluate", "load_checkpoint", "lower"]
+__all__ = ["Accumulator", "HardwareSpec", "Machine", "Program", "__version__", "evaluate", "load_checkpoint", "lower"]
 
 _HOMES = {"Accumulator": "accumulator", "HardwareSpec": "hardware", "Machine": "machine", "Program": "program",
           "evaluate": "evaluation", "load_checkpoint": "checkpoint", "lower": "lowering"}

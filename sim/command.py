@@ -18,6 +18,7 @@ from rich.text import Text
 from typer.exceptions import Exit, TyperException
 
 from sim.text import printable, shell_word
+from sim.version import __version__
 
 __all__ = ["CODES_DIFFER", "INTERRUPTED", "REFUSED", "fail", "new_app", "new_console", "printable", "run_app", "shell_word",
            "show_table"]
@@ -35,6 +36,9 @@ def new_app() -> typer.Typer:
 
 def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
     """Run a command and exit; wrong options, `expected` and the disk's errors become one line, bugs a traceback."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"bittrue {__version__}")
+        sys.exit(0)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is beyond a terminal
@@ -75,7 +79,7 @@ def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
 def fail(message: str, status: int = REFUSED) -> NoReturn:
     """Print the message as one line on stderr and exit."""
     with contextlib.suppress(OSError):  # nobody reads it
-        print("error: " + printable(message.strip()), file=sys.stderr, flush=True)
+        print("error: " + printable(message), file=sys.stderr, flush=True)
     sys.exit(status)
 
 

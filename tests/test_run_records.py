@@ -82,13 +82,13 @@ class StopError(Exception):
     pass
 
 
-def stopped_after(monkeypatch, epochs, *args, **options):
+def stopped_after(monkeypatch, noted, *args, **options):
     """A run that ends when so many epochs are noted."""
     note = Runner._note
 
     def stops(self, step, state):
         note(self, step, state)
-        if state.epoch == epochs:
+        if state.epoch == noted:
             raise StopError
 
     monkeypatch.setattr(Runner, "_note", stops)

@@ -83,15 +83,17 @@ class TrainResult:
         return f"TrainResult({what}, {self.accuracy:.2f} % on test, {str(self.folder)!r})"
 
 
-def train(scheme: str | Scheme, *, dataset: str | Dataset = "digits", out: str | os.PathLike[str] | None = None,
-          progress: bool = False, **options: Any) -> TrainResult:
+def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None = None,
+          out: str | os.PathLike[str] | None = None, progress: bool = False, **options: Any) -> TrainResult:
     """Train a student by a scheme, as `python -m training.run --scheme ...` does, and return its results.
 
     `options` are those of the command with _ for -, such as bits=2, epochs=20, teacher="ckpt.pt", resume=True; lists may be
-    sequences (path=(32, 8, 2)).  `dataset` may be a `Dataset`, from `load_dataset` or `from_arrays`; `scheme`, `model`,
-    `teacher_model` and `quantizer` may be objects of your own (a `Scheme`, a function (image, classes, width) -> Graph, a
-    `Quantizer`).  `progress` shows what the command shows.  Raises ConfigError, SchemeError, RegistryError, DataError and
-    their like with one line that names the option, DivergedError if the loss is no number any more, OSError of the disk.
+    sequences (path=(32, 8, 2)).  `dataset` is "digits" unless told otherwise and may be a `Dataset`, from `load_dataset` or
+    `from_arrays`; `scheme`, `model`, `teacher_model` and `quantizer` may be objects of your own: a `Scheme`, a function
+    (image, classes, width) -> Graph, a `Quantizer`.  `progress` shows what the command shows.
+
+    Raises ConfigError, SchemeError, RegistryError, DataError and their like with one line that names the option,
+    DivergedError if the loss is no number any more, OSError of the disk.
     """
     given: dict[str, Any] = {"scheme": scheme, "out": out, **options}
     own: list[str] = []

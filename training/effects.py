@@ -1,7 +1,7 @@
 """Which options have an effect in a run: what nothing reads is refused, because who gives it expects something of it.
 
-A scheme names the options of its own that it reads (`Scheme.uses`), an objective those of its loss (`objectives.reads`); what
-is left follows from which steps are trained, and from how they are quantized.
+A scheme names the options of its own that it reads (`Scheme.uses`), an objective those of its loss (`objectives.reads`);
+what is left follows from which steps are trained, and from how they are quantized.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

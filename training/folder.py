@@ -164,10 +164,10 @@ def _extension(folder: Path, record: dict[str, Any], now: Now) -> bool:
 
 def _check_shape(file: Path, record: Mapping[str, Any]) -> None:
     """Raise RecordError unless what a run reads is there beside what every reader needs; old records have no digest."""
-    wanted = [(record["config"].get("epochs"), int), *((record.get(key, {}), dict) for key in ("digests", "data")),
-              *((record.get(key, []), list) for key in ("sessions", "extended"))]
-    wanted += [(session, dict) for session in wanted[3][0] if isinstance(wanted[3][0], list)]
-    ends = all(("best" in step and step["epochs"]) or "from" in step for step in record["steps"].values())
-    if not ends or not all(isinstance(value, kind) for value, kind in wanted) or (
-            record["status"] == "finished" and "test" not in record):
+    sessions, steps = record.get("sessions", []), record["steps"]
+    kinds = [(record["config"].get("epochs"), int), (sessions, list), (record.get("extended", []), list),
+             (record.get("digests", {}), dict), (record.get("data", {}), dict)]
+    good = all(isinstance(value, kind) for value, kind in kinds) and all(isinstance(session, dict) for session in sessions)
+    good = good and all(("best" in step and step["epochs"]) or "from" in step for step in steps.values())
+    if not good or (record["status"] == "finished" and not ("test" in record and steps)):
         raise RecordError(f"{file}: damaged, restore it or choose another --out")

@@ -1,0 +1,152 @@
+"""The Python face of training, and who watches a run: doctests, objects of one's own, logs, curves, TensorBoard."""
+
+import doctest
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import training
+from sim.network import NetworkError
+from sim.registry import RegistryError
+from training import api, curves
+from training.config import ConfigError
+from training.models import MODELS
+from training.schemes import SCHEMES
+
+SMALL = {"model": "resnet8", "width": 4, "train_limit": 64, "batch": 32, "epochs": 1}
+
+
+def my_network(image, classes, width):
+    """A network of one's own, here a known one of another width."""
+    return MODELS["resnet8"](image, classes, width + 1)
+
+
+def modules_with_examples():
+    names = [module.name for module in pkgutil.walk_packages(training.__path__, "training.")]
+    return [name for name in names if ">>>" in (importlib.util.find_spec(name).loader.get_source(name) or "")]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples__in_docstrings_give_what_they_say(name):
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.failed == 0
+    assert found.attempted
+
+
+def test_face__is_light_until_it_is_used():
+    script = "import sys, training; assert 'torch' not in sys.modules; training.train; assert 'torch' in sys.modules\n" \
+             "assert {'train', 'load', 'load_dataset', 'from_arrays'} <= set(dir(training))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = training.trian
+
+
+def test_train__gives_values_and_leaves_the_callers_random_numbers_alone(tmp_path, capsys):
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    result = training.train("takd", path=(32, 2), out=tmp_path / "o", **{**SMALL, "epochs": 2})
+    assert torch.equal(torch.rand(1), expected)
+    assert capsys.readouterr().out == ""
+    assert isinstance(result.history, pd.DataFrame)
+    assert result.history[["step", "bits", "epoch"]].values.tolist() == [
+        ["32bit", 32, 1], ["32bit", 32, 2], ["2bit", 2, 1], ["2bit", 2, 2]]
+    assert result.record == json.loads((tmp_path / "o" / "run.json").read_text()) | {}
+    assert repr(result) == f"TrainResult(takd 32-2 resnet8, {result.accuracy:.2f} % on test, {str(tmp_path / 'o')!r})"
+    data = training.load_dataset("digits")
+    network = training.load(str(result.checkpoint))
+    assert not network.training
+    with torch.no_grad():
+        right = (network(data.test.pixels.float()).argmax(1) == data.test.labels).double().mean()
+    assert result.accuracy == pytest.approx(100 * float(right))
+
+
+def test_train__takes_arrays_functions_and_schemes_and_says_that_they_were_from_python(tmp_path):
+    rng = np.random.default_rng(0)
+    data = training.from_arrays(rng.integers(0, 256, (60, 8, 10)).astype(np.uint8), np.arange(60) % 3,
+                                rng.integers(0, 256, (9, 8, 10)).astype(np.uint8), np.arange(9) % 3, name="mine")
+    result = training.train(SCHEMES["individual"], dataset=data, **{**SMALL, "model": my_network}, out=tmp_path / "o")
+    assert result.record["config"]["model"].endswith(":my_network")
+    assert result.record["own_code"]["model"]["name"] == result.record["config"]["model"]
+    assert result.record["data"]["label"] == "mine"
+    assert result.record["command"].startswith("training.train(scheme='individual'")
+    assert "from Python" in result.record["command"]
+    assert "dataset=mine" in result.record["command"]
+    again = training.train(SCHEMES["individual"], dataset=data, resume=True, **{**SMALL, "model": my_network}, out=tmp_path / "o")
+    assert again.record == result.record
+
+
+def test_train__refuses_objects_by_name(tmp_path):
+    with pytest.raises(RegistryError, match="model"):
+        training.train("individual", model=lambda image, classes, width: None, out=tmp_path / "o")
+    with pytest.raises((RegistryError, NetworkError), match="scheme"):
+        training.train("tadk", out=tmp_path / "o")
+    with pytest.raises(ConfigError, match="data: the dataset is given as an object"):
+        training.train("individual", dataset=training.load_dataset("digits"), data="x.npz", out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_log__gets_a_line_of_every_epoch_and_goes_on_at_resume(tmp_path):
+    log = tmp_path / "logs" / "l.txt"
+    options = {**SMALL, "out": tmp_path / "o", "log": log}
+    training.train("individual", **options)
+    training.train("individual", **{**options, "epochs": 2}, resume=True)
+    lines = log.read_text().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["2bit epoch 1/1", "2bit epoch 2/2"]
+
+
+def test_quiet__prints_nothing(tmp_path, capsys):
+    from training.run import app
+
+    assert not app(["--scheme", "individual", "--model", "resnet8", "--width", "4", "--train-limit", "64", "--epochs", "1",
+                    "--out", str(tmp_path / "o"), "--quiet"], standalone_mode=False)
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "o" / "ckpt.pt").exists()
+
+
+def test_tensorboard__that_is_not_installed_is_one_line_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="the package tensorboard is not installed"):
+        training.train("individual", tensorboard=True, out=tmp_path / "o", **SMALL)
+    assert not (tmp_path / "o").exists()
+
+
+def test_tensorboard__gets_every_number_of_an_epoch(tmp_path):
+    pytest.importorskip("tensorboard")
+    training.train("individual", tensorboard=True, out=tmp_path / "o", **SMALL)
+    assert list((tmp_path / "o").glob("events.out.tfevents*"))
+
+
+RECORD = {"config": {"scheme": "$x_{y", "model": "a$b", "seed": 0, "dataset": "d"}, "data": {"label": "$\\frac{1}$ <&>\n"},
+          "steps": {"$2^bit": {"epochs": [{"epoch": 1, "loss": 1.0, "validation_accuracy": 50.0},
+                                          {"epoch": 2, "loss": 0.5, "validation_accuracy": 60.0}]},
+                    "taken over": {"epochs": []}}}
+
+
+def test_curves__take_names_as_text_and_are_the_same_bytes_each_time(tmp_path):
+    curves.draw_curves(RECORD, tmp_path / "a.svg")
+    curves.draw_curves(RECORD, tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    import xml.etree.ElementTree as ET
+
+    assert ET.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
+
+
+def test_curves__that_cannot_be_drawn_end_no_run(tmp_path, monkeypatch):
+    def breaks(*_):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(api, "draw_curves", breaks)
+    result = training.train("individual", out=tmp_path / "o", **SMALL)
+    assert result.record["status"] == "finished"
+    assert not (tmp_path / "o" / "curves.svg").exists()
+    monkeypatch.undo()
+    training.train("individual", out=tmp_path / "o", resume=True, **SMALL)
+    assert (tmp_path / "o" / "curves.svg").exists()

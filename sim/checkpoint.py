@@ -2,17 +2,22 @@
 
 A file that torch.load reads with weights_only=True, so nothing in it is ever executed:
 
-    format     "bittrue-checkpoint"         version    1
+    format     "bittrue-checkpoint"         version    2
     graph      rows as dictionaries         precision  bits of the roles inner, boundary, skip; layers: exceptions
     quantizer  its name                     arrays     float32 tensors by "row.array"
-    dataset    name, path, label            training   the configuration that made it (information only)
+    dataset    name, path, label, digest of the data, size of the images ("" where they were not scaled)
+    training   the configuration that made it (information only)
+    digest     "sha256:..." over all of these (`content_digest`), because torch ignores the checksums of its files
+
+Version 1 had no digest, and neither digest nor size of the data set; it still loads, and `Checkpoint.checked` says so.
 """
 
+import hashlib
 import io
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +27,13 @@ import torch
 
 from sim.files import write_atomically
 from sim.network import Graph, NetworkError, NetworkSpec, Precision
+from sim.text import printable
 
 FORMAT = "bittrue-checkpoint"
-VERSION = 1
+VERSION = 2
 KEYS = {"format", "version", "graph", "precision", "quantizer", "arrays", "dataset", "training"}
+DATASET_KEYS = ("name", "path", "label")
+NEW_DATASET_KEYS = ("digest", "size")
 
 
 class CheckpointError(ValueError):
@@ -34,64 +42,147 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network and where its data came from."""
+    """A trained network and where its data came from.
+
+    `dataset` holds the texts name, path, label, digest and size, "" where unknown; `checked` is False if the file that it
+    was read from, of version 1, carried no digest.
+    """
 
     spec: NetworkSpec
     dataset: Mapping[str, str]
     training: Mapping[str, Any] = field(default_factory=dict)
+    checked: bool = field(default=True, compare=False)
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write the file, completely or not at all."""
     spec = checkpoint.spec
     payload = {
         "format": FORMAT, "version": VERSION, "graph": spec.graph.to_json(),
         "precision": spec.precision.to_json(), "quantizer": spec.quantizer,
         "arrays": {name: torch.tensor(array) for name, array in spec.arrays.items()},
-        "dataset": dict(checkpoint.dataset), "training": dict(checkpoint.training),
+        "dataset": _dataset(dict.fromkeys(NEW_DATASET_KEYS, "") | dict(checkpoint.dataset), VERSION),
+        "training": dict(checkpoint.training),
     }
     save_payload(path, payload)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read and check everything; raises CheckpointError with one reason, OSError if the file cannot be read."""
     payload = load_payload(path)
-    if not isinstance(payload, dict) or not isinstance(payload.get("format"), str) or payload["format"] != FORMAT:
-        raise CheckpointError(f"{path}: not a {FORMAT} file")
-    if not isinstance(version := payload.get("version"), int) or version != VERSION:
-        raise CheckpointError(f"{path}: version {version!r}, this program reads version {VERSION}")
-    if payload.keys() != KEYS:
-        odd = sorted(map(str, payload.keys() ^ KEYS))
-        raise CheckpointError(f"{path}: missing or unknown entry {odd[0]!r}")
     try:
-        training = _mapping(payload["training"], "training")
-        json.dumps(training, allow_nan=False)  # it is copied into records
-        return Checkpoint(_spec(payload), _dataset(payload["dataset"]), training)
+        return _checkpoint(payload)
     except (NetworkError, CheckpointError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        raise CheckpointError(f"{printable(path)}: {printable(error)}") from None
     except Exception as error:  # plain data of a shape that nobody thought of
-        raise CheckpointError(f"{path}: malformed ({type(error).__name__}: {error})") from None
+        raise CheckpointError(f"{printable(path)}: malformed ({type(error).__name__}: {printable(error)})") from None
 
 
-def save_payload(path: Path, payload: Any) -> None:
-    """torch.save, completely or not at all; built in memory, because torch turns a full disk into other errors."""
+def save_payload(path: Path | str, payload: Mapping[str, Any]) -> None:
+    """torch.save of plain data and tensors with their digest, completely or not at all.
+
+    Built in memory, because torch turns a full disk into other errors.
+    """
+    plain = _plain(payload)
     buffer = io.BytesIO()
-    torch.save(payload, buffer)
+    torch.save({**plain, "digest": content_digest(plain)}, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def load_payload(path: Path) -> Any:
+def load_payload(path: Path | str) -> Any:
     """torch.load that never executes what a file says.  OSError if it cannot be read, CheckpointError if it is damaged."""
-    content = io.BytesIO(path.read_bytes())
+    content = io.BytesIO(Path(path).read_bytes())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about foreign pickles; the error below says it all
             return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it holds objects other than plain data" if "weights" in str(error).lower() else "not a torch file"
-        raise CheckpointError(f"{path}: refused, {reason}; nothing in it was executed") from None
+        raise CheckpointError(f"{printable(path)}: refused, {reason}; nothing in it was executed") from None
     except Exception as error:  # parsers of damaged bytes fail in every way there is
-        raise CheckpointError(f"{path}: damaged or not a torch file ({type(error).__name__})") from None
+        raise CheckpointError(f"{printable(path)}: damaged or not a torch file ({type(error).__name__})") from None
+
+
+def check_digest(payload: dict[str, Any]) -> None:
+    """Take the digest out of a payload; raises CheckpointError if it is missing or not that of the rest."""
+    if payload.pop("digest", None) != content_digest(payload):
+        raise CheckpointError("the digest does not match, the file was changed")
+
+
+def content_digest(value: Any) -> str:
+    """The digest of dictionaries, lists, texts, numbers and tensors: of types and values, not of the order of keys.
+
+    Raises CheckpointError for anything else, and for tensors that are views or not on the processor.
+    """
+    digest = hashlib.sha256()
+    for part in _parts(value):
+        digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    """Bytes that no other value has: each part begins with its type and length."""
+    kind = type(value)
+    if kind is dict:
+        yield b"dict %d\n" % len(value)
+        for key in sorted(value, key=lambda key: (type(key).__name__, key)):
+            if type(key) not in (str, int):
+                raise CheckpointError(f"a key that is a {type(key).__name__}")
+            yield from _parts(key)
+            yield from _parts(value[key])
+    elif kind is list:
+        yield b"list %d\n" % len(value)
+        for part in value:
+            yield from _parts(part)
+    elif kind is torch.Tensor:
+        if not is_plain(value):
+            raise CheckpointError("it holds a tensor that is not a plain one")
+        yield f"tensor {value.dtype} {list(value.shape)}\n".encode()
+        yield value.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+    elif kind in _ENCODE:
+        encoded = _ENCODE[kind](value)
+        yield f"{kind.__name__} {len(encoded)}\n".encode() + encoded
+    else:
+        raise CheckpointError(f"it holds a {printable(kind.__name__)}, which is no plain data")
+
+
+_ENCODE: Mapping[type, Callable[[Any], bytes]] = {
+    str: lambda text: text.encode("utf-8", "surrogatepass"), float: lambda number: number.hex().encode(),
+    **dict.fromkeys((int, bool, type(None)), lambda value: repr(value).encode())}
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether an object is a tensor that lies in memory as one whole."""
+    return (type(tensor) is torch.Tensor and tensor.layout == torch.strided and tensor.device.type == "cpu"
+            and tensor.is_contiguous() and not (tensor.is_neg() or tensor.is_conj() or tensor.is_quantized))
+
+
+def _plain(value: Any) -> Any:
+    """The same without what torch and training add: ordered dictionaries with notes, tuples, parameters, strides."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().contiguous().clone()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _checkpoint(payload: Any) -> Checkpoint:
+    if not isinstance(payload, dict) or not isinstance(payload.get("format"), str) or payload["format"] != FORMAT:
+        raise CheckpointError(f"not a {FORMAT} file")
+    version = payload.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise CheckpointError(f"version {version!r}, this program reads versions 1 to {VERSION}")
+    checked = version > 1
+    if checked:
+        check_digest(payload)
+    if payload.keys() != KEYS:
+        odd = sorted(map(str, payload.keys() ^ KEYS))
+        raise CheckpointError(f"missing or unknown entry {odd[0]!r}")
+    training = _mapping(payload["training"], "training")
+    json.dumps(training, allow_nan=False)  # it is copied into records
+    return Checkpoint(_spec(payload), _dataset(payload["dataset"], version), training, checked)
 
 
 def _spec(payload: dict[str, Any]) -> NetworkSpec:
@@ -110,18 +201,18 @@ def _spec(payload: dict[str, Any]) -> NetworkSpec:
 
 
 def _array(name: str, tensor: Any) -> np.ndarray:
-    plain = isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-    if not plain or tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.is_neg():
+    if not is_plain(tensor) or tensor.dtype != torch.float32:
         raise CheckpointError(f"array {name} is not a plain float32 tensor")
     array: np.ndarray = tensor.detach().numpy()
     return array
 
 
-def _dataset(value: Any) -> dict[str, str]:
+def _dataset(value: Any, version: int) -> dict[str, str]:
     dataset = _mapping(value, "dataset")
-    if dataset.keys() != {"name", "path", "label"} or not all(isinstance(v, str) for v in dataset.values()):
-        raise CheckpointError("dataset must hold the texts name, path and label")
-    return dataset
+    keys = DATASET_KEYS if version == 1 else DATASET_KEYS + NEW_DATASET_KEYS
+    if dataset.keys() != set(keys) or not all(isinstance(v, str) for v in dataset.values()):
+        raise CheckpointError(f"dataset must hold the texts {', '.join(keys[:-1])} and {keys[-1]}")
+    return dict.fromkeys(NEW_DATASET_KEYS, "") | dataset
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:

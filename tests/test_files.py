@@ -151,7 +151,7 @@ def test_checkpoint__truncated_or_damaged_is_refused_or_whole(scratch, data):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": "other"}, "not a bittrue-checkpoint"),
-    ({"version": 2}, "version 2"),
+    ({"version": 3}, "version 3"),
     ({"surplus": 1}, "surplus"),
     ({"graph": "rows"}, "list of rows"),
     ({"graph": []}, "begins with its input"),

@@ -241,10 +241,7 @@ class Runner:
         if state is None or state.step != step.name:
             partner = {} if lesson.partner is None else {"model": {}, "best": dict(_NO_BEST)}
             return ResumeState(step.name, 0, {}, {}, dict(_NO_BEST), [], partner)
-        lesson.student.load_state_dict(state.model)
-        if lesson.partner is not None:
-            lesson.partner.load_state_dict(state.partner["model"])
-        optimizer.load_state_dict(state.optimizer)
+        state.restore(lesson.student, lesson.partner, optimizer)
         self._note(step, state)  # the run may have been killed between saving the state and noting it
         return state
 

@@ -14,7 +14,7 @@ from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overfl
 from sim.checkpoint import Checkpoint, CheckpointError
 from sim.command import new_app, new_console, run_app, show_table
 from sim.evaluation import BATCH, Source, prepare
-from sim.lower import LowerError
+from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, is_stdout

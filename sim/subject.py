@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.accumulator import END, Accumulator, Overflow
 from sim.hardware import HardwareSpec
-from sim.lower import lower
+from sim.lowering import lower
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkSpec, Precision
 from sim.program import Program
 from sim.quantizers import learns

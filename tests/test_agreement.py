@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sim import reference
 from sim.checkpoint import load_checkpoint
 from sim.hardware import HardwareSpec
-from sim.lower import LowerError, lower
+from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision
 from sim.program import ConvOp, PoolOp, Program

@@ -18,7 +18,7 @@ from sim.accumulator import AccumulatorOverflowError
 from sim.checkpoint import load_checkpoint
 from sim.evaluation import Source, evaluate, prepare
 from sim.hardware import HardwareSpec
-from sim.lower import lower
+from sim.lowering import lower
 from sim.machine import Machine
 from sim.outcome import Evaluation
 from sim.program import Program

@@ -21,7 +21,7 @@ from sim.files import write_atomically
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
 from sim.kernels.isa import runnable
-from sim.lower import lower
+from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Graph, NetworkError, Precision
 from sim.program import Program, ProgramError

@@ -9,7 +9,7 @@ import torch
 
 from sim.checkpoint import load_checkpoint
 from sim.hardware import HardwareSpec
-from sim.lower import lower
+from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Precision
 from tests.test_agreement import fq_codes

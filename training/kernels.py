@@ -27,7 +27,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from sim.kernels.jit import CACHE_FOLDER, inline, specialize
+from sim.kernels.jit import c_function, inline, specialize
 
 BLOCK = 1 << 14
 """Values of a block, about: its inputs and outputs stay in a core's own cache."""
@@ -47,7 +47,7 @@ class Loop:
     @functools.cached_property
     def _address(self) -> int:
         signature = types.void(types.CPointer(types.int64))
-        self._code = numba.cfunc(signature, cache=CACHE_FOLDER is not None, error_model="numpy")(self._function)
+        self._code = c_function(self._function, signature)
         return int(self._code.address or 0)
 
     def __call__(self, blocks: int, *arrays: Tensor) -> None:

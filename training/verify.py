@@ -3,7 +3,7 @@
 >>> from pathlib import Path
 >>> from sim.checkpoint import load_checkpoint
 >>> from sim.hardware import HardwareSpec
->>> from sim.lower import lower
+>>> from sim.lowering import lower
 >>> from sim.machine import Machine
 >>> spec = load_checkpoint(Path("tests/data/takd-digits-2bit.pt")).spec
 >>> machine = Machine(lower(spec, HardwareSpec()))
@@ -24,7 +24,7 @@ import torch
 
 from sim.accumulator import Accumulator
 from sim.hardware import HardwareSpec
-from sim.lower import lower
+from sim.lowering import lower
 from sim.machine import Machine
 from sim.program import ConvOp, Op, Program
 from sim.requantizers.fp32 import Fp32

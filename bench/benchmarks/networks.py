@@ -11,7 +11,7 @@ import numpy as np
 from sim.accumulator import Accumulator
 from sim.hardware import HardwareSpec
 from sim.kernels.isa import available
-from sim.lower import lower
+from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Input, NetworkSpec, Precision, expected_arrays
 from training.models import MODELS

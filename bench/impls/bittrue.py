@@ -12,7 +12,7 @@ from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
 from sim.kernels.isa import choose
-from sim.lower import lower
+from sim.lowering import lower
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program
 from sim.requantizers.fp32 import Fp32

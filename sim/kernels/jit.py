@@ -1,74 +1,74 @@
-"""The one place that decides how kernels are compiled.
+"""The one place that decides how kernels are compiled; cache.py says where they are kept, threads.py when threads may run."""
 
-Compiled code is kept in a folder named by a digest of sim's sources, the versions and the processor: numba itself only
-looks at the file of a kernel, and would go on using code whose callees have changed.
-"""
-
-import hashlib
-import os
-import platform
-import tempfile
+import functools
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
-import numpy as np
+from numba.core.ccallback import CFunc
+
+from sim.kernels import threads
+from sim.kernels.cache import CACHE_FOLDER, keep, source_digest
+
+__all__ = ["CACHE_FOLDER", "Kernel", "c_function", "inline", "kernel", "source_digest", "specialize"]
 
 
-def source_digest() -> str:
-    """A digest of everything that compiled kernels depend on."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).resolve().parent.parent.rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    cpu = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
-    facts = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__, *cpu,
-             *(os.environ.get(name, "") for name in ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")))
-    digest.update(repr(facts).encode())
-    return digest.hexdigest()[:16]
+class Kernel:
+    """A compiled loop: on all threads, or serial in a forked child.  Any number of Python threads may call it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.py_func = function
+        self._parallel = _compile(function, parallel=True)
+
+    def __call__(self, *arguments: Any) -> None:
+        threads.launch(self._parallel, self._without_threads, arguments)
+
+    def _without_threads(self) -> Callable[..., None]:
+        return self._serial
+
+    @functools.cached_property
+    def _serial(self) -> Callable[..., None]:
+        """The same loop without threads, under a name of its own in the cache."""
+        name = f"{self.py_func.__name__}_serial"
+        return _compile(_copy(self.py_func, name, {}), parallel=False)
 
 
-def _prepare_cache() -> Path | None:
-    """Point numba to the folder of this digest; None if no folder can be written."""
-    base = Path(os.environ.get("BITTRUE_CACHE_DIR") or
-                Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bittrue")
-    folder = base / source_digest()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, RuntimeError):
-        return None
-    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-    return folder
+def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+    """IEEE arithmetic as written, no silent fast math."""
+    return keep(numba.njit(parallel=parallel, fastmath=False, error_model="numpy", nogil=True)(function))
 
 
-CACHE_FOLDER = _prepare_cache()
-"""Whatever belongs to this digest may lie there."""
-
-
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a loop: parallel where it says prange, IEEE arithmetic as written, no silent fast math."""
-    compiled: Callable[..., Any] = numba.njit(
-        parallel=True, fastmath=False, error_model="numpy", nogil=True, cache=CACHE_FOLDER is not None)(function)
-    return compiled
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Compile a loop, parallel where it says prange."""
+    return Kernel(function)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a scalar helper that kernels call."""
-    compiled: Callable[..., Any] = numba.njit(
-        fastmath=False, error_model="numpy", nogil=True, cache=CACHE_FOLDER is not None)(function)
+    """Compile a helper that kernels call."""
+    compiled: Callable[..., Any] = _compile(function, parallel=False)
+    return compiled
+
+
+def c_function(function: Callable[..., Any], signature: Any) -> Any:
+    """Compile what C code calls by its address, which the result has as `address`."""
+    compiled = keep(CFunc(function, (signature.args, signature.return_type), locals={}, options={"error_model": "numpy"}))
+    compiled.compile()
     return compiled
 
 
 def specialize(template: Callable[..., Any], name: str, decorate: Callable[..., Any] = kernel, **callees: Any) -> Any:
     """The loop `template`, compiled with each name in `callees` standing for that compiled function.
 
-    numba's cache never finds a closure over compiled functions again; a function of its own name and globals it does.
+    No cache ever finds a closure over compiled functions again; a function of its own name and globals it does.
     """
-    function = types.FunctionType(template.__code__, {**template.__globals__, **callees}, name)
+    return decorate(_copy(template, name, callees))
+
+
+def _copy(template: Callable[..., Any], name: str, names: dict[str, Any]) -> Callable[..., Any]:
+    """The same code with another name, in which some global names stand for something else."""
+    function = types.FunctionType(template.__code__, {**template.__globals__, **names}, name)
     function.__qualname__ = name
     function.__module__ = template.__module__
-    return decorate(function)
+    return function

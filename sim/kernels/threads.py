@@ -1,0 +1,107 @@
+"""Whether a kernel may use threads just now: what two Python threads, or a forked child, must not do to the pool below them.
+
+numba runs parallel loops on a pool, its threading layer.  OpenMP and TBB serve several Python threads at once; `workqueue`,
+which numba takes where it has neither, ends the process when two ask it together, so that they take turns here.  A forked
+child has none of its parent's threads: GNU's OpenMP would wait for them for ever, and numba ends the child.  There kernels
+run serially, compiled without threads.
+"""
+
+import enum
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.compiler_lock import global_compiler_lock
+
+WORKQUEUE = "workqueue"
+
+
+class Mode(enum.Enum):
+    """What is known about the pool."""
+
+    UNKNOWN = enum.auto()
+    PARALLEL = enum.auto()
+    TURNS = enum.auto()
+    FORKED = enum.auto()
+    SERIAL = enum.auto()
+
+
+_TURN = threading.RLock()
+_mode = Mode.UNKNOWN
+
+
+def launch(parallel: Callable[..., None], serial: Callable[[], Callable[..., None]], arguments: tuple[Any, ...]) -> None:
+    """Run a kernel in the way that is possible; `serial()` gives the version without threads."""
+    if _mode is Mode.PARALLEL:
+        parallel(*arguments)
+    elif _mode is Mode.SERIAL or (_mode is Mode.FORKED and _after_fork() is Mode.SERIAL):
+        serial()(*arguments)
+    else:
+        with _TURN:
+            parallel(*arguments)
+            _look()
+
+
+def is_serial() -> bool:
+    """Whether this process is a forked child in which no parallel loop may run."""
+    return _mode is Mode.SERIAL or (_mode is Mode.FORKED and _after_fork() is Mode.SERIAL)
+
+
+def _layer() -> str | None:
+    """The pool in use; None before the first parallel loop."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None
+
+
+def _look() -> None:
+    """Which pool a parallel loop has found."""
+    global _mode  # noqa: PLW0603 - there is one pool in a process
+    layer = _layer()
+    if layer is not None:
+        _mode = Mode.TURNS if layer == WORKQUEUE else Mode.PARALLEL
+
+
+def _after_fork() -> Mode:
+    """What a child may do, found out when it first wants to: others may have used OpenMP in the parent, such as torch."""
+    global _mode  # noqa: PLW0603
+    layer = _layer()
+    if layer == WORKQUEUE:  # numba begins a new one
+        _mode = Mode.TURNS
+    else:
+        _mode = Mode.SERIAL if layer is not None or _has_openmp() else Mode.UNKNOWN
+    return _mode
+
+
+def _has_openmp() -> bool:
+    """Whether some OpenMP library is in this process, its threads perhaps lost; true where nobody can tell."""
+    try:
+        return re.search(r"/lib[gi]?omp[^/]*$", Path("/proc/self/maps").read_text(), re.MULTILINE) is not None
+    except OSError:
+        return True
+
+
+def _before() -> None:
+    """Nobody else compiles or takes a turn while a process forks: its child would wait for them."""
+    _TURN.acquire()
+    global_compiler_lock.acquire()
+
+
+def _release() -> None:
+    global_compiler_lock.release()
+    _TURN.release()
+
+
+def _in_child() -> None:
+    global _mode  # noqa: PLW0603
+    _mode = Mode.FORKED
+    _release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_release, after_in_child=_in_child)

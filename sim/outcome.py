@@ -125,7 +125,7 @@ class Evaluation:
         return pd.DataFrame(rows).astype({"accumulator_bits": "Int64"})
 
     def save_predictions(self, path: Path | str) -> None:
-        """A CSV file with a row per image: index, label, prediction, their names if classes have any, every logit.
+        """A CSV file with a row per image: index, label, prediction, names and file if there are any, every logit.
 
         Written completely or not at all.  pandas.read_csv(path) reads it; so does, without names,
         numpy.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2)).
@@ -134,9 +134,11 @@ class Evaluation:
         text = io.StringIO(newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(["index", "label", "prediction", *(["label_name", "prediction_name"] if is_named else []),
+                        *(["file"] if self.examples.files else []),
                         *(f"logit_{number}" for number in range(self.logits.shape[1]))])
         for index, (label, prediction) in enumerate(zip(self.labels.tolist(), self.predictions.tolist(), strict=True)):
             names = [self.class_names[label], self.class_names[prediction]] if is_named else []
+            names += self.examples.files[index : index + 1]
             table.writerow([index, label, prediction, *names, *map(str, self.logits[index])])
         write_text_atomically(Path(path), text.getvalue())
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from training.data import Dataset  # noqa: TID251 - only its name
 
 RUN_RECORD = "run.json"
-BUILT_IN = "digits"
-"""The data set that is no file."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,8 @@ class Examples:
     digest: str = ""
     trained_digest: str = ""
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    """Of each image, below `path`; empty where images have no files of their own."""
 
     @property
     def is_as_trained(self) -> bool | None:
@@ -46,7 +46,8 @@ class Examples:
 
     def first(self, count: int) -> "Examples":
         """Only so many of them."""
-        return dataclasses.replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+        return dataclasses.replace(self, pixels=self.pixels[:count], labels=self.labels[:count],
+                                   files=self.files[:count])
 
     def to_json(self) -> dict[str, Any]:
         """What records hold: name, path, both digests (None if unknown), and whether they are equal."""
@@ -86,16 +87,14 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None) ->
     Data that the checkpoint names itself must be those it was trained on; if the caller named them, a note says that they
     are not.  Raises EvalError, and DataError of training.data.
     """
-    from training.data import DataError, load_dataset  # noqa: TID251 - data sets are training's; only here and only now
+    from training.data import DATASETS, DataError, load_dataset  # noqa: TID251 - data sets are training's; only here and only now
 
     saved: Mapping[str, str] = subject.checkpoint.dataset if subject.checkpoint else {}
     name = dataset or saved.get("name") or _kind_of(data)
     noted = saved.get("path", "") if data is None and name == saved.get("name") else ""
-    if data is not None and name == BUILT_IN:
-        raise EvalError(f"data: data set {BUILT_IN} is built in and reads no file, add --dataset npz for a file of yours")
-    options: dict[str, Any] = {"size": _size(subject)} if name == "folder" else {}
+    size = "" if name not in DATASETS or not DATASETS[name].resizes else saved["size"] if noted else _side_lengths(subject)
     try:
-        loaded = load_dataset(name, Path(noted) if noted else data, **options)
+        loaded = load_dataset(name, noted or data, size=size)
     except DataError as error:
         if noted:
             raise DataError(f"{error}; so the checkpoint names its data: say where they are with --data") from None
@@ -115,8 +114,8 @@ def _checked(subject: Subject, loaded: "Dataset", is_named: bool) -> Examples:
         raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {classes - 1}")
     examples = Examples(
         loaded.test.pixels.permute(0, 2, 3, 1).contiguous().numpy(), loaded.test.labels.numpy(), loaded.label,
-        _names(getattr(loaded, "class_names", ()), classes), loaded.name, loaded.path,
-        loaded.digest(), _trained_digest(subject), tuple(getattr(loaded, "notes", ())))
+        _names(loaded.class_names, classes), loaded.name, loaded.path, loaded.digest(), _trained_digest(subject), loaded.notes,
+        loaded.test_files)
     if subject.checkpoint is None:
         return examples
     return examples if examples.is_as_trained else _with_warning(examples, is_named)
@@ -164,11 +163,10 @@ def _kind_of(data: Path | None) -> str:
     return "npz"
 
 
-def _size(subject: Subject) -> str:
-    """What images of a folder are scaled to: as in training, else what the network reads."""
-    noted = subject.checkpoint.dataset.get("size", "") if subject.checkpoint else ""
+def _side_lengths(subject: Subject) -> str:
+    """What images of a folder are scaled to: what the network reads."""
     height, width, _ = subject.program.ops[0].shape
-    return noted or f"{height}x{width}"
+    return f"{height}x{width}"
 
 
 def _classes(program: Program) -> int:

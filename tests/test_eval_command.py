@@ -140,8 +140,8 @@ def test_eval__a_checkpoint_without_a_digest_says_that_its_data_cannot_be_checke
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--data", "x.npz"], ["data: ", "digits", "built in"]),
-    (["--dataset", "digits", "--data", "x.npz"], ["data: ", "digits", "built in"]),
+    (["--data", "x.npz"], ["digits takes no --data", "--dataset npz"]),
+    (["--dataset", "digits", "--data", "x.npz"], ["digits takes no --data", "--dataset npz"]),
     (["--overflow", "wrap"], ["overflow, tile", "add --accumulator"]),
     (["--tile", "1"], ["overflow, tile", "add --accumulator"]),
 ])

@@ -138,7 +138,7 @@ def test_crop_and_flip__differs_between_images_of_a_batch():
 def test_shuffled_batches__see_every_image_once_and_repeat_for_a_seed():
     images = load_dataset("digits", None).validation
     def epoch(seed):
-        return list(shuffled_batches(images, 32, padding=1, flip=False, seed=seed))
+        return list(shuffled_batches(images, 32, augment="crop", seed=seed))
 
     labels = torch.cat([batch.labels for batch in epoch(1)])
     assert torch.equal(labels.sort().values, images.labels.sort().values)
@@ -153,7 +153,7 @@ GOOD = {"x_train": np.zeros((9, 4, 4, 3), np.uint8), "y_train": np.arange(9) % 3
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"x_train": None}, "x_train is missing"),
-    ({"x_train": np.zeros((9, 4, 4, 3))}, "must be uint8"),
+    ({"x_train": np.zeros((9, 4, 4, 3))}, "float64 and x_test uint8"),
     ({"x_train": np.zeros((9, 48), np.uint8)}, "must be uint8"),
     ({"y_test": np.arange(4)}, "3 whole numbers"),
     ({"y_test": np.array([0.0, 1.0, 2.0])}, "whole numbers"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, Precision
+from training.data import AUGMENTATIONS
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
 from training.presets import Recipe
@@ -42,6 +43,8 @@ class RunConfig(Recipe, SchemeOptions):
     """Exceptions of the student, "row=bits,row=bits"."""
     gradients: str = "float32"
     """What the gradients of convolutions are multiplied in; no code of the forward pass depends on it."""
+    augment: str = ""
+    """What training images go through; "" stands for the data set's default."""
 
     def __post_init__(self) -> None:
         for bits in self.path:
@@ -51,7 +54,7 @@ class RunConfig(Recipe, SchemeOptions):
         self.plan()
         for key, table in (("model", MODELS), ("quantizer", QUANTIZERS), ("schedule", SCHEDULES),
                            ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
-                           ("gradients", GRADIENTS)):
+                           ("gradients", GRADIENTS), ("augment", ("", *AUGMENTATIONS))):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")

@@ -17,7 +17,7 @@ from sim.checkpoint import CheckpointError
 from sim.command import new_app, run_app
 from sim.network import FLOAT_BITS, NetworkError, QuantizerError
 from training.config import ConfigError, RunConfig, differences
-from training.data import DATASETS, DataError, load_dataset
+from training.data import AUGMENTATIONS, DATASETS, DataError, augment_of, describe_augment, load_dataset
 from training.display import RunDisplay, console, show_run
 from training.loop import DivergedError
 from training.models import MODELS
@@ -39,6 +39,9 @@ def main(  # noqa: PLR0913 - one parameter per option
     scheme: Annotated[str, typer.Option(help=", ".join(SCHEMES))],
     dataset: Annotated[str, typer.Option(help=", ".join(DATASETS))] = "digits",
     data: Annotated[Path | None, typer.Option(help="where the data are: a folder, or the .npz file")] = None,
+    size: Annotated[str, typer.Option(help="folder: resize images to N or HEIGHTxWIDTH pixels")] = "",
+    augment: Annotated[str | None, typer.Option(
+        help=", ".join(AUGMENTATIONS) + "  [default: the data set's]")] = None,
     model: Annotated[str, typer.Option(help=", ".join(MODELS))] = "resnet20",
     width: Annotated[int, typer.Option(help="channels of the first stage")] = 16,
     bits: Annotated[int | None, typer.Option(help="bits of the student's weights and activations: 1 to 8, 16, 32 "
@@ -113,11 +116,14 @@ def main(  # noqa: PLR0913 - one parameter per option
         scheme=scheme, dataset=dataset, data=str(data or ""), model=model, width=width, path=_path(scheme, bits, path),
         preset=preset, skip_bits=skip_bits, layer_bits=layer_bits, seed=seed, train_limit=train_limit,
         teacher=str(teacher or ""), init_from=str(init_from or ""), gradients=gradients,
-        **recipe)
+        augment=augment_of(dataset, augment), **recipe)
     torch_device = _device(device)
-    images = load_dataset(dataset, data)
+    images = load_dataset(dataset, data, size=size)
+    for note in (*images.notes, f"augmentation {describe_augment(config.augment, *images.train.pixels.shape[2:])}"):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     folder = out or config.default_out
     record = _open_folder(folder, config, resume, device, images.digest(), command)
+    record.setdefault("data_notes", list(images.notes))
     started = time.perf_counter()
     with RunDisplay() as display:
         runner = Runner(config, images, folder, torch_device, display, record)
@@ -182,7 +188,7 @@ def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, dig
         raise ConfigError(f"{folder} already holds a run: continue it with --resume or choose another --out")
     try:
         record = json.loads(file.read_text())
-        other = {"gradients": "float32"} | record["config"]  # runs from before there was a choice
+        other = {"gradients": "float32", "augment": "crop" if config.dataset == "digits" else "crop-flip"} | record["config"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{file} is damaged: choose another --out") from None
     if changed := differences(config.to_json(), other):

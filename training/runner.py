@@ -181,8 +181,7 @@ class Runner:
         for epoch in range(state.epoch, epochs):
             started = time.perf_counter()
             seed = _seed(config.seed, index, epoch + 1)
-            data = shuffled_batches(self.train, config.batch, padding=self.dataset.crop_padding, flip=self.dataset.flip,
-                                    seed=seed)
+            data = shuffled_batches(self.train, config.batch, augment=config.augment or self.dataset.augment, seed=seed)
             lesson.generator.manual_seed(_seed(seed, 1))
 
             def rate_at(batch: int, epoch: int = epoch) -> float:

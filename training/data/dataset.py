@@ -1,0 +1,104 @@
+"""What a data set is: three splits of uint8 images, their statistics, and a digest of every pixel and label."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class DataError(ValueError):
+    """Data that are missing or not what they should be, and what to do."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """`pixels` uint8 [N, C, H, W] and `labels` int64 [N]."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Images":
+        """A copy on a device."""
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+    def first(self, count: int | None) -> "Images":
+        """The first `count` images (all if None)."""
+        return self if count is None else Images(self.pixels[:count], self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits, the number of classes, and the training split's channel statistics in units of 255."""
+
+    name: str
+    """Its row in the table of sources; "arrays" if it came from Python."""
+    path: str
+    """As the user gave it, "" if nothing was given."""
+    label: str
+    """How tables name it."""
+    train: Images
+    validation: Images
+    test: Images
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: str = "none"
+    """What its training images go through unless a run says otherwise, one of AUGMENTATIONS."""
+    class_names: tuple[str, ...] = ()
+    """One per class; "0", "1", ... where nothing better is known."""
+    notes: tuple[str, ...] = ()
+    """What was converted, left out or held out on the way, one line each, to be printed and recorded."""
+    size: str = ""
+    """"HEIGHTxWIDTH" that images were resized to, "" if they came as they are."""
+    test_files: tuple[str, ...] = ()
+    """Files of the test images below `path`, in their order; empty where images have no files of their own."""
+
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of every pixel and label, so that a run can tell that its data changed.
+
+        The same wherever the data lie; names, notes and classes without images do not count.
+        """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            digest.update(repr(tuple(split.pixels.shape)).encode())
+            digest.update(split.pixels.permute(0, 2, 3, 1).contiguous().numpy().data)  # as stored: no copy is made
+            digest.update(split.labels.numpy().data)
+        return digest.hexdigest()
+
+
+def batches(images: Images, size: int) -> Iterator[Images]:
+    """Consecutive batches, the last one perhaps smaller."""
+    for start in range(0, len(images), size):
+        yield Images(images.pixels[start : start + size], images.labels[start : start + size])
+
+
+def images_of(pixels: np.ndarray, labels: np.ndarray) -> Images:
+    """Tensors of uint8 [N, H, W, C] and whole numbers [N]; the channels stay last in memory."""
+    return Images(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
+                  torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)))
+
+
+def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel in units of 255, from exact integer sums."""
+    count = pixels[:, 0].numel()
+    mean, std = [], []
+    for channel in range(pixels.shape[1]):
+        histogram = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256)
+        total = int((histogram * np.arange(256)).sum())
+        squares = int((histogram * np.arange(256) ** 2).sum())
+        variance = (squares * count - total**2) / count**2
+        mean.append(total / count / 255.0)
+        std.append(max(math.sqrt(variance), 1.0) / 255.0)  # a constant channel keeps a usable scale
+    return tuple(mean), tuple(std)

@@ -144,18 +144,21 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """What a record holds of it: plain values that json writes."""
-        checkpoint, spec, hardware = self.subject.checkpoint, self.subject.spec, self.subject.hardware
         return {
             "model_digest": self.subject.digest or None, "dataset": self.examples.label, "data": self.examples.to_json(),
-            "precision": spec and spec.precision.to_json(),
-            "trained_precision": checkpoint and checkpoint.spec.precision.to_json(),
-            "hardware_spec": hardware and dataclasses.asdict(hardware),
-            "training": dict(checkpoint.training) if checkpoint else {},
-            "program": self.program.digest(), "isa": self.isa,
+            **self._origin(), "program": self.program.digest(), "isa": self.isa,
             "result": {"images": self.images, "accuracy": self.accuracy, "images_per_second": self.images_per_second,
                        **(self.verification.to_json() if self.verification else {}),
                        "seconds": self.seconds, "per_class": self._classes()},
             "layers": self._layers()}
+
+    def _origin(self) -> dict[str, Any]:
+        """What the program was lowered from, if it was not read as it is."""
+        checkpoint, spec, hardware = self.subject.checkpoint, self.subject.spec, self.subject.hardware
+        if checkpoint is None or spec is None or hardware is None:
+            return {"training": {}}
+        return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
+                "hardware_spec": dataclasses.asdict(hardware), "training": dict(checkpoint.training)}
 
     def _classes(self) -> list[dict[str, Any]]:
         size = len(self.class_names)
@@ -167,7 +170,7 @@ class Evaluation:
     def _layers(self) -> list[dict[str, Any]]:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()
         roles = {row.name: row.role for row in rows if isinstance(row, Conv)}
-        return [{"name": op.name, "role": roles.get(op.name), "shape": list(op.shape), "operand": str(op.operand),
+        return [{"name": op.name, **({"role": roles[op.name]} if roles else {}), "shape": list(op.shape), "operand": str(op.operand),
                  "weight_bits": op.weight_bits, "weights": str(op.weight_format), "macs": op.macs, "safe_bits": op.safe_bits,
                  "accumulator": dataclasses.asdict(op.accumulator), "overflows": int(self.overflows[op.name].sum()),
                  **({"overflows_by_channel": self.overflows[op.name].tolist()} if self.overflows[op.name].any() else {}),

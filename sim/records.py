@@ -31,11 +31,11 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
                         "from?": TEXT}},
         "test?": {"accuracy": NUMBER, "loss": NUMBER, "images": WHOLE}},
     "evaluation": {
-        **_ORIGIN, "model": TEXT, "dataset": TEXT, "precision": _PRECISION, "trained_precision": _PRECISION,
-        "hardware_spec": {"accumulator": _REGISTER, "boundary_accumulator": _REGISTER, "requant": TEXT},
+        **_ORIGIN, "model": TEXT, "dataset": TEXT, "precision?": _PRECISION, "trained_precision?": _PRECISION,
+        "hardware_spec?": {"accumulator": _REGISTER, "boundary_accumulator": _REGISTER, "requant": TEXT},
         "training": {}, "program": TEXT, "isa": TEXT,
         "result": {"images": WHOLE, "accuracy": NUMBER, "compared?": WHOLE, "differing?": WHOLE},
-        "layers": [{"name": TEXT, "role": TEXT, "macs": WHOLE, "safe_bits": WHOLE, "overflows": WHOLE, "outputs": WHOLE}]},
+        "layers": [{"name": TEXT, "role?": TEXT, "macs": WHOLE, "safe_bits": WHOLE, "overflows": WHOLE, "outputs": WHOLE}]},
     "performance": {**_ORIGIN, "rows": [{"what": TEXT, "case": TEXT, "impl": TEXT, "isa": TEXT, "unit": TEXT}],
                     "ratios": [{"measure": TEXT, "target": TEXT, "cases": WHOLE}]},
 }

@@ -1,7 +1,6 @@
 """The images that a network is evaluated on, and whether they belong to the data that it was trained on."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.program import Program
+from sim.records import digest_of, parse_json
 from sim.subject import EvalError, Subject
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None) ->
     saved: Mapping[str, str] = subject.checkpoint.dataset if subject.checkpoint else {}
     name = dataset or saved.get("name") or _kind_of(data)
     noted = saved.get("path", "") if data is None and name == saved.get("name") else ""
-    size = "" if name not in DATASETS or not DATASETS[name].resizes else saved["size"] if noted else _side_lengths(subject)
+    resizes = name in DATASETS and DATASETS[name].resizes
+    size = "" if not resizes else saved.get("size", "") if noted else _side_lengths(subject)
     try:
         loaded = load_dataset(name, noted or data, size=size)
     except DataError as error:
@@ -114,8 +115,8 @@ def _checked(subject: Subject, loaded: "Dataset", is_named: bool) -> Examples:
         raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {classes - 1}")
     examples = Examples(
         loaded.test.pixels.permute(0, 2, 3, 1).contiguous().numpy(), loaded.test.labels.numpy(), loaded.label,
-        _names(loaded.class_names, classes), loaded.name, loaded.path, loaded.digest(), _trained_digest(subject), loaded.notes,
-        loaded.test_files)
+        _names(loaded.class_names, classes), loaded.name, loaded.path, loaded.digest(), _trained_digest(subject),
+        loaded.notes, loaded.test_files)
     if subject.checkpoint is None:
         return examples
     return examples if examples.is_as_trained else _with_warning(examples, is_named)
@@ -145,11 +146,13 @@ def _trained_digest(subject: Subject) -> str:
     if subject.path is None:
         return ""
     try:
-        record = json.loads((subject.path.parent / RUN_RECORD).read_bytes())
+        record = parse_json((subject.path.parent / RUN_RECORD).read_bytes())
+        if record.get("digest", unsigned := digest_of(record)) != unsigned:
+            return ""
         config, digest = record["config"], record["data_digest"]
         notes = {key: value for key, value in subject.checkpoint.training.items() if key in config}
         is_same_run = bool(notes) and all(config[key] == value for key, value in notes.items())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
     return digest if is_same_run and isinstance(digest, str) else ""
 

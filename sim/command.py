@@ -75,7 +75,7 @@ def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
 def fail(message: str, status: int = REFUSED) -> NoReturn:
     """Print the message as one line on stderr and exit."""
     with contextlib.suppress(OSError):  # nobody reads it
-        print("error: " + printable(message.strip()), file=sys.stderr, flush=True)
+        print("error: " + printable(message), file=sys.stderr, flush=True)
     sys.exit(status)
 
 

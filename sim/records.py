@@ -17,16 +17,18 @@ from sim.files import write_text_atomically
 from sim.text import printable
 
 SCHEMA = 2
-WHOLE, NUMBER, TEXT = int, (int, float), str
+WHOLE, NUMBER, TEXT, NOTHING = int, (int, float), str, type(None)
 """Types of single values; neither number is a bool.  A dictionary names the keys that must be there, "*" every key."""
 _EPOCH = {"epoch": WHOLE, "loss": NUMBER, "validation_accuracy": NUMBER, "validation_loss": NUMBER, "seconds": NUMBER}
 _PRECISION = {"inner": WHOLE, "boundary": WHOLE, "skip": WHOLE}
-_REGISTER = {"overflow": TEXT}
-_ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions": {"*": TEXT}, "hardware": {"cpu": TEXT}}
+_REGISTER = {"bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": WHOLE}
+_ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions": {"*": TEXT},
+           "hardware": {"cpu": TEXT, "cores": WHOLE, "threads": WHOLE}}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "training": {
-        **_ORIGIN, "status": TEXT, "data_digest": TEXT,
-        "config": {"scheme": TEXT, "dataset": TEXT, "model": TEXT, "width": WHOLE, "path": [WHOLE], "seed": WHOLE},
+        **_ORIGIN, "status": TEXT, "data_digest?": TEXT,
+        "config": {"scheme": TEXT, "dataset": TEXT, "model": TEXT, "width": WHOLE, "path": [WHOLE], "seed": WHOLE,
+                   "preset": TEXT, "epochs": WHOLE, "quantizer": TEXT},
         "steps": {"*": {"bits": WHOLE, "epochs": [_EPOCH], "best?": {"accuracy": NUMBER, "loss": NUMBER, "epoch": WHOLE},
                         "from?": TEXT}},
         "test?": {"accuracy": NUMBER, "loss": NUMBER, "images": WHOLE}},
@@ -36,7 +38,8 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "training": {}, "program": TEXT, "isa": TEXT,
         "result": {"images": WHOLE, "accuracy": NUMBER, "compared?": WHOLE, "differing?": WHOLE},
         "layers": [{"name": TEXT, "role?": TEXT, "macs": WHOLE, "safe_bits": WHOLE, "overflows": WHOLE, "outputs": WHOLE}]},
-    "performance": {**_ORIGIN, "rows": [{"what": TEXT, "case": TEXT, "impl": TEXT, "isa": TEXT, "unit": TEXT}],
+    "performance": {**_ORIGIN, "rows": [{"what": TEXT, "case": TEXT, "impl": TEXT, "isa": TEXT, "unit": TEXT,
+                               "value": (*NUMBER, NOTHING), "spread": (list, NOTHING)}],
                     "ratios": [{"measure": TEXT, "target": TEXT, "cases": WHOLE}]},
 }
 """What a record of a kind holds at least; a key with "?" may be left out."""

@@ -1,4 +1,4 @@
-"""Where bytes go: links are followed, streams written through, files complete or absent; nothing is put in a stream's place."""
+"""Where bytes go: links are followed, streams are written through and never replaced, files are complete or absent."""
 
 import errno
 import os
@@ -194,7 +194,8 @@ def test_descriptor__that_is_not_open_is_refused():
 # files
 
 @pytest.mark.parametrize("name", [
-    "-dash", "two\nlines", "n" * 255, "ü" * 127, ".hidden", "tail.", " blank ", "%s{0}[red]:smile:", "\udcff.bin", "*?", "\x1b[31m"])
+    "-dash", "two\nlines", "n" * 255, "ü" * 127, ".hidden", "tail.", " blank ", "%s{0}[red]:smile:", "\udcff.bin", "*?",
+    "\x1b[31m"])
 def test_odd_names__are_names(tmp_path, name):
     path = tmp_path / name
     write_text_atomically(path, "old")

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sim.command import new_console, show_table
@@ -14,11 +15,7 @@ class RunDisplay:
     """Use as a context manager around a run; satisfies `training.runner.Display`."""
 
     def __init__(self) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description:>6}"), BarColumn(20), MofNCompleteColumn(), TextColumn("epochs"),
-            TextColumn("{task.fields[rate]:>6.0f} images/s"), TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("val {task.fields[accuracy]:.2f} %"), TimeRemainingColumn(compact=True),
-            console=console, disable=not console.is_terminal)
+        self.progress = Progress(*_columns(console), console=console, disable=not console.is_terminal)
         self.task = TaskID(0)
         self.images = 1
         self.done_in_epoch = 0
@@ -32,25 +29,25 @@ class RunDisplay:
         self.progress.__exit__(*exception)
 
     def begin(self, step: str, epochs: int, images: int, done: int) -> None:
-        """A new bar for a step."""
+        """A new bar for a step; its numbers stay blank until there are some."""
         self.step, self.epochs, self.images, self.finished, self.done_in_epoch = step, epochs, images, done, 0
-        self.task = self.progress.add_task(step, total=epochs, completed=done, rate=0.0, loss=0.0, accuracy=0.0)
+        self.task = self.progress.add_task(step, total=epochs, completed=done, rate="", loss="", accuracy="")
 
     def advance(self, images: int, loss: float) -> None:
         """Move the bar by a fraction of an epoch."""
         self.done_in_epoch += images
-        speed = self.progress.tasks[-1].finished_speed or self.progress.tasks[-1].speed or 0.0
+        speed = self.progress.tasks[-1].finished_speed or self.progress.tasks[-1].speed
         self.progress.update(self.task, completed=self.finished + min(self.done_in_epoch / self.images, 1.0),
-                             loss=loss, rate=speed * self.images)
+                             loss=f"loss {loss:.3f}", rate=_rate(speed * self.images) if speed else "")
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """An epoch ends."""
         self.finished, self.done_in_epoch = entry["epoch"], 0
-        self.progress.update(self.task, completed=entry["epoch"], accuracy=entry["validation_accuracy"],
-                             rate=entry["images_per_second"], loss=entry["loss"])
+        rate, loss = _rate(entry["images_per_second"]), f"loss {entry['loss']:.3f}"
+        accuracy = f"val {entry['validation_accuracy']:.2f} %"
+        self.progress.update(self.task, completed=entry["epoch"], accuracy=accuracy, rate=rate, loss=loss)
         if not console.is_terminal:
-            print(f"{self.step:>6} epoch {entry['epoch']}/{self.epochs}  {entry['images_per_second']:.0f} images/s  "
-                  f"loss {entry['loss']:.3f}  val {entry['validation_accuracy']:.2f} %", flush=True)
+            console.print(f"{self.step:>6} epoch {entry['epoch']}/{self.epochs}  {rate}  {loss}  {accuracy}", soft_wrap=True)
 
 
 def show_run(record: dict[str, Any], label: str) -> None:
@@ -68,3 +65,24 @@ def show_run(record: dict[str, Any], label: str) -> None:
         else:
             table.add_row(name, f"from {step['from']}", "-", "-", test)
     show_table(console, table)
+
+
+def _columns(screen: Console) -> list[ProgressColumn]:
+    """As many as fit beside each other, so that none is cut: what was reached, then how far, then how fast."""
+    columns: list[ProgressColumn] = [_text("{task.description}"), MofNCompleteColumn(), _text("{task.fields[accuracy]}")]
+    if screen.width >= 50:
+        columns.insert(2, _text("{task.fields[loss]}"))
+    if screen.width >= 80:
+        columns.insert(2, _text("{task.fields[rate]:>13}"))
+        columns.append(TimeRemainingColumn(compact=True))
+    if screen.width >= 100:
+        columns.insert(1, BarColumn(20))
+    return columns
+
+
+def _text(template: str) -> TextColumn:
+    return TextColumn(template, markup=False)  # a name in it is a name
+
+
+def _rate(images_per_second: float) -> str:
+    return f"{images_per_second:.0f} images/s"

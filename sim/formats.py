@@ -7,20 +7,33 @@ import numpy as np
 STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32"))
 
 
+def is_whole(value: object) -> bool:
+    """Whether it is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class FormatError(ValueError):
+    """An integer format that there is not, or that no storage type holds."""
+
+
 @dataclass(frozen=True)
 class IntFormat:
     """The integers of `bits` bits: two's complement if `signed`, else from 0.
 
     >>> IntFormat(3, signed=True).min, IntFormat(3, signed=True).max
     (-4, 3)
+    >>> IntFormat(8, signed=False), IntFormat(8, signed=False).dtype
+    (IntFormat(u8), dtype('uint8'))
+
+    Raises FormatError unless it has 1 to 63 bits.
     """
 
     bits: int
     signed: bool
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 63:
-            raise ValueError(f"an integer format has 1 to 63 bits, not {self.bits}")
+        if not is_whole(self.bits) or not 1 <= self.bits <= 63:
+            raise FormatError(f"an integer format has 1 to 63 bits, not {self.bits!r}")
 
     @property
     def min(self) -> int:
@@ -39,11 +52,14 @@ class IntFormat:
             info = np.iinfo(dtype)
             if info.min <= self.min and self.max <= info.max:
                 return dtype
-        raise ValueError(f"no storage type for {self}")
+        raise FormatError(f"no storage type for {self}")
 
     def contains(self, codes: np.ndarray) -> bool:
         """Whether every element is a code of this format."""
         return codes.size == 0 or (self.min <= int(codes.min()) and int(codes.max()) <= self.max)
+
+    def __repr__(self) -> str:
+        return f"IntFormat({self})"
 
     def __str__(self) -> str:
         return f"{'s' if self.signed else 'u'}{self.bits}"

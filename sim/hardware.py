@@ -6,11 +6,20 @@ from sim.accumulator import Accumulator
 from sim.requantizers import REQUANTIZERS
 
 
+class HardwareError(ValueError):
+    """A piece of hardware that there is not: which part, what was given, what is allowed."""
+
+
 @dataclass(frozen=True)
 class HardwareSpec:
     """Accumulators of the inner and of the boundary (first and last) layers, and the requantizer by name.
 
     Boundary layers multiply 8-bit codes and usually get an adder of their own, hence the second accumulator.
+
+    >>> HardwareSpec(Accumulator(10, "saturate"), requant="tflite_single").accumulator_of("inner")
+    Accumulator(bits=10, overflow='saturate', tile=1)
+
+    Raises HardwareError.
     """
 
     accumulator: Accumulator = field(default_factory=Accumulator)
@@ -18,8 +27,11 @@ class HardwareSpec:
     requant: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.requant not in REQUANTIZERS:
-            raise ValueError(f"requant: {self.requant!r} is unknown, choose one of {', '.join(REQUANTIZERS)}")
+        for name in ("accumulator", "boundary_accumulator"):
+            if not isinstance(given := getattr(self, name), Accumulator):
+                raise HardwareError(f"{name}: an Accumulator is wanted, such as Accumulator(16), not {given!r}")
+        if not isinstance(self.requant, str) or self.requant not in REQUANTIZERS:
+            raise HardwareError(f"requant: {self.requant!r} is unknown, choose one of {', '.join(REQUANTIZERS)}")
 
     def accumulator_of(self, role: str) -> Accumulator:
         """The accumulator of a layer of that role."""

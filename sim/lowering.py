@@ -21,8 +21,29 @@ class LowerError(ValueError):
     """A network that this hardware cannot run, which row, and why."""
 
 
-def lower(spec: NetworkSpec, hardware: HardwareSpec) -> Program:
-    """The program of `spec` at its precision on `hardware`.  Raises LowerError."""
+def lower(spec: NetworkSpec, hardware: HardwareSpec | None = None) -> Program:
+    """The integer program of `spec`, at its precision, on `hardware` (default: unlimited accumulators, fp32).
+
+    A network of one layer, on images of 4x6 gray pixels, with 8-bit weights:
+
+    >>> import numpy as np
+    >>> from sim.network import Conv, Graph, Input, NetworkSpec, Precision
+    >>> image = Input("image", height=4, width=6, channels=1, mean=(0.5,), std=(0.5,))
+    >>> layer = Conv("logits", "image", channels=3, kernel=4, stride=4, role="boundary", norm=False)
+    >>> graph = Graph((image, layer))
+    >>> weights = np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 1, 4, 4)
+    >>> spec = NetworkSpec(graph, {"logits.weight": weights}, Precision(8), "dorefa")
+    >>> lower(spec, HardwareSpec())
+    <Program: 4x6x1 u8 pixels -> 3 logits, 2 operations, 48 MACs, weights 8 bits, codes 8 bits, fp32>
+
+    `load_checkpoint("ckpt.pt").spec` is the spec of a trained network.  Raises LowerError for what this hardware cannot
+    run, and for anything that is no spec.
+    """
+    hardware = HardwareSpec() if hardware is None else hardware
+    for what, value, wanted in (("spec", spec, NetworkSpec), ("hardware", hardware, HardwareSpec)):
+        if not isinstance(value, wanted):
+            hint = ", take its .spec" if isinstance(getattr(value, "spec", None), NetworkSpec) else ""
+            raise LowerError(f"{what}: a {wanted.__name__} is wanted, not a {type(value).__name__}{hint}")
     if not spec.precision.is_integer:
         raise LowerError(f"a network with float layers ({spec.precision}) has no integer program: choose its bits")
     if spec.quantizer not in QUANTIZERS:
@@ -130,15 +151,16 @@ class _Lowering:
                 self.scales[row.source])
 
     def avgpool(self, row: AvgPool) -> tuple[Op, float]:
-        """Equation 7 with the window's size as divisor."""
+        """Equation 7 with the number of codes in a window as divisor."""
+        rows, columns = row.window
         channels = self.shapes[row.name][2]
         form, step = self.activation(row, row.activation)
-        gain = self.scales[row.source] / (row.kernel**2 * step)
+        gain = self.scales[row.source] / (rows * columns * step)
         affine = Affine(np.full(channels, gain), np.zeros(channels), None,
-                        (0, row.kernel**2 * self.format_of(row.source).max))
+                        (0, rows * columns * self.format_of(row.source).max))
         requant = self.requantizer.build(affine, form)
         return PoolOp(row.name, row.source, self.shapes[row.name], form, row.kernel, row.stride, row.padding,
-                      requant), step
+                      requant, row.kernel_width), step
 
 
 _LOWERINGS: Mapping[type[Row], Callable[[_Lowering, Any], tuple[Op, float]]] = {

@@ -1,6 +1,10 @@
 """Runs a program on batches of images, in integers."""
 
-from collections.abc import Callable, Mapping, MutableMapping
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,7 +12,7 @@ import numpy as np
 from sim.accumulator import AccumulatorOverflowError
 from sim.buffers import Padded
 from sim.convolution import Convolution
-from sim.formats import IntFormat
+from sim.inputs import InputError, check_codes, check_pixels
 from sim.kernels import isa as instruction_sets
 from sim.kernels.codes import pixel_codes, table_codes, threshold_codes, window_sums
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp
@@ -21,123 +25,231 @@ MOST_IMAGES = 128
 """Of a chunk: more would not hide the calls any better."""
 
 
+@dataclass(frozen=True)
+class Tally:
+    """What finished runs have counted: `images`, and overflowed outputs int64 [channels] of each convolution."""
+
+    images: int
+    overflows: Mapping[str, np.ndarray]
+
+
+@dataclass
+class _Run:
+    """What one run writes to, nobody else's meanwhile: its tensors, which the next run takes over, and its counts."""
+
+    buffers: dict[str, Padded] = field(default_factory=dict)
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
+    images: int = 0
+
+
+_ADDING = threading.RLock()
+"""Held while a run adds its counts to its machine's, and across forks, so that no child finds it taken."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_ADDING.acquire, after_in_parent=_ADDING.release, after_in_child=_ADDING.release)
+
+
 class Machine:
     """A program ready to run, and its overflow counters.
 
-    `overflows` counts, per convolution and channel, the outputs that a limited register got wrong: under "saturate"
-    those of which at least one addition was clipped, under "wrap" those whose exact sum does not fit.  `isa` names the
-    instruction set of its kernels; every one gives the same codes.
+    `isa` names the instruction set of its kernels, the fastest here if None; every one gives the same codes.  Any number
+    of threads may run one machine at once: each run has tensors of its own, as many sets as ever ran together are kept.
+    Machines are equal if program and instruction set are, hash, and pickle without their counts; one that comes from a
+    processor with other instructions takes the fastest here.  Raises ValueError for an instruction set that is not here.
+
+    >>> import numpy as np
+    >>> from sim.lowering import lower
+    >>> from sim.network import Conv, Graph, Input, NetworkSpec, Precision
+    >>> image = Input("image", height=4, width=6, channels=1, mean=(0.5,), std=(0.5,))
+    >>> layer = Conv("logits", "image", channels=3, kernel=4, stride=4, role="boundary", norm=False)
+    >>> weights = np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 1, 4, 4)
+    >>> spec = NetworkSpec(Graph((image, layer)), {"logits.weight": weights}, Precision(8), "dorefa")
+    >>> machine = Machine(lower(spec))
+    >>> pixels = np.full((2, 4, 6, 1), 255, np.uint8)
+    >>> machine.run(pixels).shape
+    (2, 3)
+    >>> machine.images, machine.overflows
+    (2, {'logits': array([0, 0, 0])})
+    >>> codes = {}
+    >>> logits = machine.run(pixels[:1], codes)
+    >>> codes["image"].shape, codes["image"].dtype, int(codes["image"].max())
+    ((1, 4, 6, 1), dtype('int8'), 127)
+    >>> machine.run(pixels / 255)
+    Traceback (most recent call last):
+    sim.inputs.InputError: pixels: uint8 0 .. 255 [N, 4, 6, 1] are wanted, not float64 [2, 4, 6, 1] of 0 .. 1: multiply by \
+255, round, convert to uint8
     """
 
     def __init__(self, program: Program, isa: str | None = None) -> None:
+        if not isinstance(program, Program):
+            raise TypeError(f"program: a Program is wanted, such as lower(spec) or Program.load(path), not a "
+                            f"{type(program).__name__}")
         self.program = program
-        self.isa = isa or instruction_sets.choose()
+        self.isa = instruction_sets.choose(isa)
         self.reset()
         self._convolutions = {op.name: Convolution(op, self.isa) for op in program.convolutions}
         self._steps = {op.name: _thresholds(op.table) for op in program.ops if isinstance(op, TableOp)}
         self._pads = _borders(program)
+        self._ops = {op.name: op for op in program.ops}
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
-        self._buffers: dict[str, Padded] = {}
+        self._idle: list[_Run] = []  # append and pop are one step each, whoever else does them
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.isa}: {repr(self.program)[1:-1]}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Machine) and self.isa == other.isa and self.program == other.program
+
+    def __hash__(self) -> int:
+        return hash((self.program, self.isa))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.program, self.isa)
 
     def reset(self) -> None:
-        """Forget all counts."""
-        self.overflows = {op.name: np.zeros(op.shape[2], np.int64) for op in self.program.convolutions}
-        self.images = 0
+        """Forget the counts of all runs that have ended; one that is under way is counted when it ends."""
+        zeros = {op.name: np.zeros(op.shape[2], np.int64) for op in self.program.convolutions}
+        with _ADDING:
+            self._tally = Tally(0, zeros)
+
+    @property
+    def tally(self) -> Tally:
+        """Images and overflows of the same runs: a picture of this moment, which later runs do not change."""
+        return self._tally
+
+    @property
+    def images(self) -> int:
+        """Images run since the last `reset`."""
+        return self._tally.images
+
+    @property
+    def overflows(self) -> Mapping[str, np.ndarray]:
+        """Per convolution, int64 [channels]: outputs since the last `reset` that a limited register got wrong.
+
+        Under "saturate" those of which at least one addition was clipped, under "wrap" those whose exact sum does not fit.
+        """
+        return self._tally.overflows
 
     def run(self, pixels: np.ndarray, trace: MutableMapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """uint8 pixels [N, H, W, C] -> logits [N, classes]; `trace` receives every operation's result [N, H, W, C].
+        """uint8 pixels [N, H, W, C], in any memory order, -> logits [N, classes]: float32, or integers (`ConvOp.unit`).
 
-        Raises ValueError for pixels of another type or shape, AccumulatorOverflowError under overflow "error".
+        `trace` receives every operation's result [N, H, W, C].  Raises InputError for pixels of another type or shape,
+        AccumulatorOverflowError under overflow "error".
         """
-        first = self.program.ops[0]
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != first.shape or not len(pixels):
-            raise ValueError(f"expected uint8 pixels [N, {', '.join(map(str, first.shape))}] with N at least 1, "
-                             f"not {pixels.dtype} {pixels.shape}")
+        check_pixels(pixels, self.program.input_shape)
         logits = []
         traces: list[dict[str, np.ndarray]] = []
-        for start in range(0, len(pixels), self._chunk):
-            part = np.ascontiguousarray(pixels[start : start + self._chunk])
-            values: dict[str, Padded] = {}
-            for op in self.program.ops:
-                values[op.name] = self._step(op, part, values)
-            logits.append(values[self.program.ops[-1].name].array.reshape(len(part), -1))
-            if trace is not None:
-                traces.append({name: value.interior.copy() for name, value in values.items()})
-            self.images += len(part)
+        with self._running() as run:
+            for start in range(0, len(pixels), self._chunk):
+                part = _plain(pixels[start : start + self._chunk])
+                values: dict[str, Padded] = {}
+                for op in self.program.ops:
+                    values[op.name] = self._step(run, op, part, values)
+                logits.append(values[self.program.ops[-1].name].array.reshape(len(part), -1))
+                if trace is not None:
+                    traces.append({name: value.interior.copy() for name, value in values.items()})
+                run.images += len(part)
         if trace is not None:
             trace.update({name: np.concatenate([t[name] for t in traces]) for name in traces[0]})
         return np.concatenate(logits)
 
     def apply(self, op: Op, pixels: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """One operation [N, H, W, C], given the results of those it reads; ValueError if those have another type."""
-        names = [name for name in (op.source, getattr(op, "skip", "")) if name]
-        for source in self.program.ops:
-            if source.name in names and source.format is not None:
-                _check_type(op, values[source.name], source.format)
-        padded = {name: Padded.of(values[name], self._pads[name]) for name in names}
-        return self._step(op, np.ascontiguousarray(pixels), padded).interior.copy()
+        """One operation [N, H, W, C], given the results of those it reads.
+
+        `pixels` [N, H, W, C] matter to the input alone.  Raises InputError for codes of another type or shape, or out of
+        their format.
+        """
+        self._check_op(op)
+        padded = {}
+        for name in (name for name in (op.source, getattr(op, "skip", "")) if name):
+            source = self._ops[name]
+            check_codes(op, source.shape, source.format, values.get(name))
+            padded[name] = Padded.of(values[name], self._pads[name])
+        if isinstance(op, InputOp):
+            check_pixels(pixels, op.shape)
+            pixels = _plain(pixels)
+        with self._running() as run:
+            return self._step(run, op, pixels, padded).interior.copy()
 
     def sums(self, op: ConvOp, x: np.ndarray) -> np.ndarray:
-        """What the registers of a convolution hold after all products of the codes `x`; counts overflows.
+        """What the registers of a convolution hold after all products of the codes `x` [N, H, W, C]; counts overflows.
 
-        Raises ValueError if the codes are not of the type of its operand.
+        Raises InputError for codes of another type or shape, or out of their format.
         """
-        _check_type(op, x, op.operand)
-        return self.accumulate(op, Padded.of(x, op.padding))
-
-    def _step(self, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        result: Padded = _STEPS[type(op)](self, op, pixels, values)
-        return result
-
-    def _output(self, op: Op, images: int) -> Padded:
-        """The tensor that receives a result: made once, its border stays zero."""
-        buffer = self._buffers.get(op.name)
-        if buffer is None or len(buffer.array) < images:
-            assert op.format is not None
-            buffer = Padded.zeros(images, op.shape, op.format.dtype, self._pads[op.name])
-            self._buffers[op.name] = buffer
-        return buffer.first(images)
-
-    def _input(self, op: InputOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        out = self._output(op, len(pixels))
-        pixel_codes(pixels, op.table, out.pad, out.array)
-        return out
-
-    def _conv(self, op: ConvOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        x = values[op.source]
-        if op.format is None:
-            return Padded(op.requant.logits(self.accumulate(op, x)), 0)
-        out = self._output(op, len(x.array))
-        self.convolve(op, x, values[op.skip] if op.skip else None, out)
-        return out
+        self._check_op(op)
+        check_codes(op, self._ops[op.source].shape, op.operand, x)
+        with self._running() as run:
+            return self._accumulate(run, op, Padded.of(x, op.padding))
 
     def convolve(self, op: ConvOp, x: Padded, skip: Padded | None, out: Padded) -> None:
         """Codes with their border, and those of the residual, -> requantized codes inside theirs; counts overflows."""
-        overflows = self._convolutions[op.name].codes_into(x, skip, out)
-        self._count(op, overflows, len(x.array))
+        with self._running() as run:
+            self._convolve(run, op, x, skip, out)
 
     def accumulate(self, op: ConvOp, x: Padded) -> np.ndarray:
         """`sums` of a tensor that has its border already."""
+        with self._running() as run:
+            return self._accumulate(run, op, x)
+
+    @contextmanager
+    def _running(self) -> Iterator[_Run]:
+        """Tensors of an earlier run or new ones; at the end, however it comes, its counts become the machine's."""
+        try:
+            run = self._idle.pop()
+        except IndexError:
+            run = _Run()
+        try:
+            yield run
+        finally:
+            if run.counts or run.images:
+                with _ADDING:
+                    before = self._tally
+                    more = {name: before.overflows[name] + counts for name, counts in run.counts.items()}
+                    self._tally = Tally(before.images + run.images, {**before.overflows, **more})
+            self._idle.append(_Run(run.buffers))
+
+    def _check_op(self, op: Op) -> None:
+        if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
+            raise InputError(f"{op.name}: no operation of this program")
+
+    def _step(self, run: _Run, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
+        result: Padded = _STEPS[type(op)](self, run, op, pixels, values)
+        return result
+
+    def _output(self, run: _Run, op: Op, images: int) -> Padded:
+        """The tensor that receives a result: made once for each run at a time, its border stays zero."""
+        buffer = run.buffers.get(op.name)
+        if buffer is None or len(buffer.array) < images:
+            assert op.format is not None
+            buffer = Padded.zeros(images, op.shape, op.format.dtype, self._pads[op.name])
+            run.buffers[op.name] = buffer
+        return buffer.first(images)
+
+    def _input(self, run: _Run, op: InputOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
+        out = self._output(run, op, len(pixels))
+        pixel_codes(pixels, op.table, out.pad, out.array)
+        return out
+
+    def _conv(self, run: _Run, op: ConvOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
+        x = values[op.source]
+        if op.format is None:
+            return Padded(op.requant.logits(self._accumulate(run, op, x)), 0)
+        out = self._output(run, op, len(x.array))
+        self._convolve(run, op, x, values[op.skip] if op.skip else None, out)
+        return out
+
+    def _convolve(self, run: _Run, op: ConvOp, x: Padded, skip: Padded | None, out: Padded) -> None:
+        overflows = self._convolutions[op.name].codes_into(x, skip, out)
+        _count(run, op, overflows, len(x.array))
+
+    def _accumulate(self, run: _Run, op: ConvOp, x: Padded) -> np.ndarray:
         sums, overflows = self._convolutions[op.name].registers(x)
-        self._count(op, overflows, len(sums))
+        _count(run, op, overflows, len(sums))
         return sums
 
-    def _count(self, op: ConvOp, counts: np.ndarray | None, images: int) -> None:
-        """Add counts per channel of overflowed outputs; stop the run if none are allowed."""
-        if counts is None:
-            return
-        self.overflows[op.name] += counts
-        if op.accumulator.overflow == "error" and counts.any():
-            channel = int(np.flatnonzero(counts)[0])
-            raise AccumulatorOverflowError(
-                f"{op.name}, channel {channel}: a sum does not fit the {op.accumulator.bits}-bit accumulator "
-                f"({counts[channel]} of {images * op.shape[0] * op.shape[1]} outputs of a batch); "
-                f"{op.safe_bits} bits can never overflow")
-
-    def _table(self, op: TableOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
+    def _table(self, run: _Run, op: TableOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
         x = values[op.source]
-        out = self._output(op, len(x.array))
+        out = self._output(run, op, len(x.array))
         steps = self._steps[op.name]
         if steps is None:
             table_codes(x.array, x.pad, op.table, out.pad, out.array)
@@ -145,32 +257,51 @@ class Machine:
             threshold_codes(x.array, x.pad, op.table[0], steps, out.pad, out.array)
         return out
 
-    def _shortcut(self, op: ShortcutOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
+    def _shortcut(self, run: _Run, op: ShortcutOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
         x = values[op.source].interior
-        out = self._output(op, len(x))
+        out = self._output(run, op, len(x))
         before = (op.shape[2] - x.shape[3]) // 2
         out.interior[..., before : before + x.shape[3]] = x[:, :: op.stride, :: op.stride]
         return out
 
-    def _pool(self, op: PoolOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
+    def _pool(self, run: _Run, op: PoolOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
         x = values[op.source]
         sums = np.empty((len(x.array), *op.shape), np.int64)
-        window_sums(x.array, x.pad - op.padding, op.size, op.stride, sums)
-        out = self._output(op, len(sums))
+        window_sums(x.array, x.pad - op.padding, *op.window, op.stride, sums)
+        out = self._output(run, op, len(sums))
         assert op.format is not None
         op.requant.codes_into(sums, None, op.format, out)
         return out
 
 
-_STEPS: Mapping[type[Op], Callable[[Machine, Any, np.ndarray, Mapping[str, Padded]], Padded]] = {
+_STEPS: Mapping[type[Op], Callable[[Machine, _Run, Any, np.ndarray, Mapping[str, Padded]], Padded]] = {
     InputOp: Machine._input, ConvOp: Machine._conv, TableOp: Machine._table,
     ShortcutOp: Machine._shortcut, PoolOp: Machine._pool}
 
 
-def _check_type(op: Op, codes: np.ndarray, wanted: IntFormat) -> None:
-    """Kernels take the bytes as they are."""
-    if codes.dtype != wanted.dtype:
-        raise ValueError(f"{op.name}: its codes are {codes.dtype}, expected {wanted.dtype}")
+def _rebuilt(program: Program, isa: str) -> Machine:
+    """A machine that was pickled, here or on another processor."""
+    return Machine(program, isa if instruction_sets.is_runnable(isa) else None)
+
+
+def _plain(pixels: np.ndarray) -> np.ndarray:
+    """In the memory order, and of the one type of arrays, that kernels are compiled for."""
+    part = np.ascontiguousarray(pixels)
+    return part if part.flags.writeable else part.copy()
+
+
+def _count(run: _Run, op: ConvOp, counts: np.ndarray | None, images: int) -> None:
+    """Add counts per channel of overflowed outputs; stop the run if none are allowed."""
+    if counts is None:
+        return
+    before = run.counts.get(op.name)
+    run.counts[op.name] = counts if before is None else before + counts
+    if op.accumulator.overflow == "error" and counts.any():
+        channel = int(np.flatnonzero(counts)[0])
+        raise AccumulatorOverflowError(
+            f"{op.name}, channel {channel}: a sum does not fit the {op.accumulator.bits}-bit accumulator "
+            f"({counts[channel]} of {images * op.shape[0] * op.shape[1]} outputs of a batch); "
+            f"{op.safe_bits} bits can never overflow")
 
 
 def _thresholds(table: np.ndarray) -> np.ndarray | None:

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sim.formats import is_whole
 from sim.quantizers import QUANTIZERS, Parameters, Quantizer, QuantizerError
+from sim.values import Value, sizes
 
 __all__ = ["Parameters", "QuantizerError"]  # what training needs of the quantizers' twins
 
@@ -30,6 +32,9 @@ LIMITS = (1e-6, 1e6)
 """Allowed clips of an activation."""
 
 Shape = tuple[int, int, int]
+
+LATER = {"later": True}
+"""Of fields that came after files were written: at their default they are not stored, so that old digests stay."""
 
 
 class NetworkError(ValueError):
@@ -206,7 +211,7 @@ class Conv(Row):
         height, width, channels = shapes[self.source]
         if channels % self.groups:
             raise NetworkError(f"{self.name}: {self.groups} groups do not divide {channels} input channels")
-        shape = (*_window(self, height, width), self.channels)
+        shape = (*_window(self, (self.kernel, self.kernel), height, width), self.channels)
         if self.skip and shapes[self.skip] != shape:
             raise NetworkError(f"{self.name}: residual {self.skip} is {shapes[self.skip]}, the output {shape}")
         if self.skip and self.activation is None:
@@ -261,22 +266,38 @@ class Shortcut(Row):
 
 @dataclass(frozen=True)
 class AvgPool(Row):
-    """Average over windows; padding counts as 0 and the divisor is always kernel^2."""
+    """Average over windows; padding counts as 0 and the divisor is always the whole window.
+
+    A window has `kernel` rows and `kernel_width` columns, as many as rows if that is 0 (or the same number).
+
+    >>> AvgPool("pool", "conv", kernel=7, kernel_width=4).window, AvgPool("pool", "conv", kernel=7).window
+    ((7, 4), (7, 7))
+    """
 
     kind: ClassVar[str] = "avgpool"
     kernel: int = 1
     stride: int = 1
     padding: int = 0
     activation: Activation = field(default_factory=lambda: Activation("boundary"))
+    kernel_width: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._sizes(kernel=self.kernel, stride=self.stride, padding=self.padding)
+        if is_whole(self.kernel_width) and self.kernel_width in (0, self.kernel):
+            object.__setattr__(self, "kernel_width", 0)  # one way to say the same
+        else:
+            self._sizes(kernel_width=self.kernel_width)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of a window."""
+        return self.kernel, self.kernel_width or self.kernel
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """As a convolution's."""
         height, width, channels = shapes[self.source]
-        return (*_window(self, height, width), channels)
+        return (*_window(self, self.window, height, width), channels)
 
 
 ROW_KINDS: dict[str, type[Row]] = {row.kind: row for row in (Input, Conv, Requantize, Shortcut, AvgPool)}
@@ -334,7 +355,7 @@ class Graph:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Rows as plain dictionaries."""
-        return [{"kind": row.kind, **dataclasses.asdict(row)} for row in self.rows]
+        return [_row_to_json(row) for row in self.rows]
 
     @classmethod
     def from_json(cls, rows: Any) -> "Graph":
@@ -344,8 +365,8 @@ class Graph:
         return cls(tuple(_row_from_json(row) for row in rows))
 
 
-@dataclass(frozen=True)
-class NetworkSpec:
+@dataclass(frozen=True, eq=False, repr=False)
+class NetworkSpec(Value):
     """A trained network in the float domain: what a checkpoint holds and what lowering reads.
 
     `arrays` maps "row.array" (for instance "stem.norm.running_var") to float32 arrays; `precision` is the one it was
@@ -372,6 +393,11 @@ class NetworkSpec:
                 raise NetworkError(f"array {name} holds values that are not finite")
             if name.endswith("running_var") and (array < 0).any():
                 raise NetworkError(f"array {name} holds a negative variance")
+
+    def __repr__(self) -> str:
+        image, count = self.graph.input, sum(array.size for array in self.arrays.values())
+        return (f"<NetworkSpec: {sizes((image.height, image.width, image.channels))} -> {self.graph.classes} classes, "
+                f"{len(self.graph.rows)} rows, {self.precision}, {self.quantizer}, {count:,} numbers>")
 
     def at(self, precision: Precision) -> "NetworkSpec":
         """The same float weights at another precision; learned ranges stay, so learned steps change with the width."""
@@ -418,11 +444,24 @@ def _check_role(role: Any) -> None:
         raise NetworkError(f"role {role!r} is unknown, choose one of {', '.join(ROLES)}")
 
 
-def _window(row: Conv | AvgPool, height: int, width: int) -> tuple[int, int]:
-    out = tuple((side + 2 * row.padding - row.kernel) // row.stride + 1 for side in (height, width))
-    if min(out) < 1:
-        raise NetworkError(f"{row.name}: kernel {row.kernel} is larger than its padded input {height}x{width}")
-    return out[0], out[1]
+def _window(row: Conv | AvgPool, window: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    rows, columns = ((side + 2 * row.padding - size) // row.stride + 1
+                     for side, size in zip((height, width), window, strict=True))
+    if min(rows, columns) < 1:
+        size = row.kernel if window == (row.kernel, row.kernel) else sizes(window)
+        raise NetworkError(f"{row.name}: kernel {size} is larger than its padded input {height}x{width}")
+    return rows, columns
+
+
+def is_stored(entry: "dataclasses.Field[Any]", value: Any) -> bool:
+    """Whether a field's value goes into files and digests."""
+    return not entry.metadata.get("later") or value != entry.default
+
+
+def _row_to_json(row: Row) -> dict[str, Any]:
+    values = dataclasses.asdict(row)
+    stored = [f.name for f in dataclasses.fields(row) if is_stored(f, values[f.name])]
+    return {"kind": row.kind, **{name: values[name] for name in stored}}
 
 
 def _row_from_json(data: Any) -> Row:

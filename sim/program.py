@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +13,10 @@ import numpy as np
 
 from sim.accumulator import Accumulator, bits_for, prefix_bounds
 from sim.files import write_atomically
-from sim.formats import IntFormat
-from sim.network import MAX_SIZE, Shape
+from sim.formats import IntFormat, is_whole
+from sim.network import LATER, MAX_SIZE, Shape, is_stored
 from sim.requantizers import REQUANTIZERS, Requantizer
+from sim.values import Value, sizes
 
 VERSION = 1
 MAX_CODE_BITS = 16
@@ -27,8 +28,8 @@ class ProgramError(ValueError):
     """A program that cannot be run, and which operation is wrong."""
 
 
-@dataclass(frozen=True)
-class Op:
+@dataclass(frozen=True, eq=False, repr=False)
+class Op(Value):
     """An operation: its name, the operation it reads, the shape and format of its output (None: logits)."""
 
     kind: ClassVar[str]
@@ -37,8 +38,17 @@ class Op:
     shape: Shape
     format: IntFormat | None
 
+    def __repr__(self) -> str:
+        details = "".join(f", {detail}" for detail in self._details())
+        return f"<{type(self).__name__} {self.name}: {self.source or 'pixels'} -> {sizes(self.shape)} " \
+               f"{self.format or 'logits'}{details}>"
 
-@dataclass(frozen=True)
+    def _details(self) -> list[str]:
+        """What else is worth a word, without arrays."""
+        return []
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class InputOp(Op):
     """A table per channel from uint8 pixels to codes: `table` [channels, 256]."""
 
@@ -46,7 +56,7 @@ class InputOp(Op):
     table: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConvOp(Op):
     """Products of codes and weights, summed in an accumulator, then requantized; `skip` names a residual or is empty.
 
@@ -66,6 +76,12 @@ class ConvOp(Op):
     requant: Requantizer
     unit: float = 1.0
 
+    def _details(self) -> list[str]:
+        rows, columns, depth, _ = self.weights.shape
+        return [f"{self.operand} x {self.weight_format}", f"kernel {sizes((rows, columns, depth))}", f"stride {self.stride}",
+                f"padding {self.padding}", *([f"{self.groups} groups"] if self.groups > 1 else []),
+                *([f"plus {self.skip}"] if self.skip else []), str(self.accumulator), self.requant.name]
+
     @property
     def bounds(self) -> tuple[int, int]:
         """Smallest and largest partial sum of any channel, whatever the input."""
@@ -83,7 +99,7 @@ class ConvOp(Op):
         return self.shape[0] * self.shape[1] * self.weights.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TableOp(Op):
     """One code for another: `table` [codes of the input]."""
 
@@ -91,7 +107,7 @@ class TableOp(Op):
     table: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShortcutOp(Op):
     """Every `stride`-th pixel, zero codes in the added channels, half of them before the old ones."""
 
@@ -99,20 +115,37 @@ class ShortcutOp(Op):
     stride: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PoolOp(Op):
-    """Exact sums over windows, requantized."""
+    """Exact sums over windows of `size` rows and `width` columns (0: as many as rows), requantized."""
 
     kind: ClassVar[str] = "pool"
     size: int
     stride: int
     padding: int
     requant: Requantizer
+    width: int = field(default=0, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.width == self.size and is_whole(self.width):
+            object.__setattr__(self, "width", 0)  # one way to say the same, one digest
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of a window."""
+        return self.size, self.width or self.size
+
+    def _details(self) -> list[str]:
+        return [f"window {sizes(self.window)}", f"stride {self.stride}", f"padding {self.padding}", self.requant.name]
 
 
-@dataclass(frozen=True)
-class Program:
-    """Operations in order; the first reads pixels, the last gives logits."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Program(Value):
+    """Operations in order; the first reads pixels uint8 [N, *input_shape], the last gives logits [N, classes].
+
+    Programs are equal if every operation, constant and format is; they hash, and pickle.  `lower` makes one of a trained
+    network (an example stands there), `load` reads one from a file.  Raises ProgramError for operations that do not fit.
+    """
 
     ops: tuple[Op, ...]
 
@@ -132,6 +165,25 @@ class Program:
                 raise ProgramError(f"{op.name}: only the last operation gives logits")
             shapes[op.name] = op
 
+    def __repr__(self) -> str:
+        weights = sorted({op.weight_bits for op in self.convolutions})
+        codes = sorted({op.format.bits for op in self.ops if op.format is not None})
+        requants = sorted({op.requant.name for op in self.convolutions})
+        registers = sorted({str(op.accumulator) for op in self.convolutions if op.accumulator.bits is not None})
+        return (f"<Program: {sizes(self.input_shape)} u8 pixels -> {self.classes} logits, {len(self.ops)} operations, "
+                f"{self.macs:,} MACs, weights {_listed(weights)} bits, codes {_listed(codes)} bits, "
+                f"{', '.join([*requants, *registers])}>")
+
+    @property
+    def input_shape(self) -> Shape:
+        """(height, width, channels) of an image."""
+        return self.ops[0].shape
+
+    @property
+    def classes(self) -> int:
+        """Logits for an image."""
+        return self.ops[-1].shape[2]
+
     @property
     def convolutions(self) -> list[ConvOp]:
         """The operations that accumulate products."""
@@ -150,18 +202,18 @@ class Program:
             digest.update(name.encode() + arrays[name].tobytes())
         return digest.hexdigest()
 
-    def save(self, path: Path) -> None:
-        """An .npz of plain arrays, written completely or not at all."""
+    def save(self, path: Path | str) -> None:
+        """An .npz of plain arrays, written completely or not at all.  Raises OSError with the path."""
         header, arrays = _pack(self)
         text = json.dumps({"version": VERSION, "digest": self.digest(), "ops": header})
         buffer = io.BytesIO()
         np.savez_compressed(buffer, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-        write_atomically(path, lambda file: file.write(buffer.getvalue()))
+        write_atomically(Path(path), lambda file: file.write(buffer.getvalue()))
 
     @classmethod
-    def load(cls, path: Path) -> "Program":
+    def load(cls, path: Path | str) -> "Program":
         """The inverse of `save`; nothing in the file is executed.  OSError if it cannot be read, else ProgramError."""
-        content = io.BytesIO(path.read_bytes())
+        content = io.BytesIO(Path(path).read_bytes())
         try:
             with np.load(content, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -176,6 +228,10 @@ class Program:
         except Exception as error:  # parsers of damaged bytes fail in every way there is
             raise ProgramError(f"{path}: not a program ({type(error).__name__})") from None
         return program
+
+
+def _listed(numbers: list[int]) -> str:
+    return "/".join(map(str, numbers))
 
 
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
@@ -197,13 +253,9 @@ def _check_common(op: Op) -> None:
         raise ProgramError(f"codes have 1 to {MAX_CODE_BITS} bits, not {op.format.bits}")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _check_sizes(op: Op, **sizes: int) -> None:
     for key, value in {**sizes, "height": op.shape[0], "width": op.shape[1], "channels": op.shape[2]}.items():
-        if not _is_whole(value) or not (0 if key == "padding" else 1) <= value <= MAX_SIZE:
+        if not is_whole(value) or not (0 if key == "padding" else 1) <= value <= MAX_SIZE:
             raise ProgramError(f"{key} must be a whole number up to {MAX_SIZE}, not {value!r}")
 
 
@@ -235,9 +287,9 @@ def _check_conv(op: ConvOp, before: Mapping[str, Op]) -> None:
     if width > MAX_SUM_BITS + 2 or op.safe_bits > MAX_SUM_BITS:
         raise ProgramError(f"its sums can pass {MAX_SUM_BITS} bits, beyond which float64 is not exact")
     accumulator = op.accumulator
-    if not _is_whole(accumulator.tile) or not (accumulator.bits is None or _is_whole(accumulator.bits)):
+    if not is_whole(accumulator.tile) or not (accumulator.bits is None or is_whole(accumulator.bits)):
         raise ProgramError("the width and tile of its accumulator must be whole numbers")
-    if not _is_whole(op.weight_bits) or not 1 <= op.weight_bits <= 32 or not isinstance(op.unit, float) \
+    if not is_whole(op.weight_bits) or not 1 <= op.weight_bits <= 32 or not isinstance(op.unit, float) \
             or not 0.0 < op.unit < math.inf:
         raise ProgramError("its weight bits or the unit of its logits make no sense")
     if not op.weight_format.contains(op.weights):
@@ -267,13 +319,13 @@ def _check_shortcut(op: ShortcutOp, before: Mapping[str, Op]) -> None:
 
 
 def _check_pool(op: PoolOp, before: Mapping[str, Op]) -> None:
-    _check_sizes(op, size=op.size, stride=op.stride, padding=op.padding)
+    _check_sizes(op, size=op.size, stride=op.stride, padding=op.padding, width=op.window[1])
     source = _source(op, before)
-    sides = (output_side(source.shape[axis], op.size, op.stride, op.padding) for axis in (0, 1))
+    sides = (output_side(source.shape[axis], op.window[axis], op.stride, op.padding) for axis in (0, 1))
     _check_shape(op, (*sides, source.shape[2]))  # type: ignore[arg-type]
     if op.format is None or source.format is None:
         raise ProgramError("a pool reads and gives codes")
-    op.requant.check(op.shape[2], op.size**2 * (source.format.max + 1))
+    op.requant.check(op.shape[2], math.prod(op.window) * (source.format.max + 1))
 
 
 _CHECKS: dict[type[Op], Callable[[Any, Mapping[str, Op]], None]] = {
@@ -288,7 +340,7 @@ def _pack(program: Program) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]
     arrays: dict[str, np.ndarray] = {}
     for index, op in enumerate(program.ops):
         entry: dict[str, Any] = {"kind": op.kind}
-        for name, value in vars(op).items():
+        for name, value in ((f.name, getattr(op, f.name)) for f in fields(op) if is_stored(f, getattr(op, f.name))):
             key = f"{index}.{name}"
             match value:
                 case np.ndarray():

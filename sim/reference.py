@@ -34,7 +34,7 @@ def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int
                 values[op.name] = [[[0] * before + pixel + [0] * after for pixel in row[:: op.stride]]
                                    for row in x[:: op.stride]]
             case "pool":
-                values[op.name] = requantize(window_sums(x, op.size, op.stride, op.padding), op, None)
+                values[op.name] = requantize(window_sums(x, op.size, op.width or op.size, op.stride, op.padding), op, None)
     return values, overflows
 
 
@@ -86,14 +86,14 @@ def accumulate(products: list[int], bits: int | None, overflow: str, tile: int) 
     return register, (register != exact) if overflow == "wrap" else clipped
 
 
-def window_sums(x: Image, size: int, stride: int, padding: int) -> Image:
-    """Sums of each channel over size x size windows."""
+def window_sums(x: Image, rows: int, columns: int, stride: int, padding: int) -> Image:
+    """Sums of each channel over windows of so many rows and columns."""
     height, width, channels = len(x), len(x[0]), len(x[0][0])
     return [[[sum(x[i][j][c]
-                  for i in range(top, top + size) if 0 <= i < height
-                  for j in range(left, left + size) if 0 <= j < width) for c in range(channels)]
-             for left in range(-padding, width + padding - size + 1, stride)]
-            for top in range(-padding, height + padding - size + 1, stride)]
+                  for i in range(top, top + rows) if 0 <= i < height
+                  for j in range(left, left + columns) if 0 <= j < width) for c in range(channels)]
+             for left in range(-padding, width + padding - columns + 1, stride)]
+            for top in range(-padding, height + padding - rows + 1, stride)]
 
 
 def requantize(sums: Image, op: Any, skip: Image | None) -> Any:

@@ -35,6 +35,11 @@ SPAN = 512
 """Values whose constants are laid out one after the other, so that the innermost loop is long for few channels, too."""
 
 
+if hasattr(os, "register_at_fork"):
+    # a forked child has none of its parent's OpenMP threads, and GNU's library would wait for them for ever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 class Loop:
     """A compiled function of a job, which works on blocks until none is left.  Any number of threads may run it at once.
 

@@ -294,17 +294,17 @@ class RescaleLayer(nn.Module):
         self.gradients = torch.float32
 
     def forward(self, x: Codes) -> Codes:
-        """Equation 7 with the window's size as divisor."""
+        """Equation 7 with the number of codes in a window as divisor."""
         if self.training and isinstance(self.row, Requantize) and x.packed is not None and self.activate.can_fuse(x):
             return self._fused(x, x.packed)
         area = 1
         values = x.values.float()
         if isinstance(self.row, AvgPool):
-            area = self.row.kernel**2
+            area = math.prod(self.row.window)
             if x.bound != float("inf") and area * x.bound >= EXACT_FLOAT32:
                 values = values.double()
             values = F.pad(values, (self.row.padding,) * 4)  # avg_pool2d itself allows no padding beyond half a window
-            values = F.avg_pool2d(values, self.row.kernel, self.row.stride, divisor_override=1).float()
+            values = F.avg_pool2d(values, self.row.window, self.row.stride, divisor_override=1).float()
         step = self.activate.step()
         gain = torch.as_tensor(x.scale / (area * step), device=values.device).float()
         return self.activate(values * gain, step)

@@ -88,7 +88,7 @@ class _Builder:
         self.node("Pad", [x, pads], row.name)
 
     def avgpool(self, row: AvgPool) -> None:
-        x = self.node("AveragePool", [row.source], f"{row.name}_mean", kernel_shape=[row.kernel] * 2,
+        x = self.node("AveragePool", [row.source], f"{row.name}_mean", kernel_shape=list(row.window),
                       strides=[row.stride] * 2)
         self.activation(row.activation, x, row.name)
 

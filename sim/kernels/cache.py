@@ -137,7 +137,7 @@ class KernelCache:
 
 def keep(compiled: Any) -> Any:
     """Give what numba compiles, a dispatcher or a C function, the cache of this folder, if there is one."""
-    function = getattr(compiled, "py_func", None) or getattr(compiled, "__wrapped__", None)
+    function: Any = getattr(compiled, "py_func", None) or getattr(compiled, "__wrapped__", None)
     if CACHE_FOLDER is not None and hasattr(compiled, "_cache") and Path(function.__code__.co_filename).is_file():
         compiled._cache = KernelCache(function, CACHE_FOLDER)
     return compiled

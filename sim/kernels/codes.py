@@ -57,15 +57,15 @@ def threshold_codes(x: np.ndarray, x_offset: int, first: int, thresholds: np.nda
 
 
 @kernel
-def window_sums(x: np.ndarray, offset: int, size: int, stride: int, sums: np.ndarray) -> None:
-    """Codes -> int64 sums [N, H', W', C] over size x size windows, the first of which begins at `offset`."""
+def window_sums(x: np.ndarray, offset: int, height: int, width: int, stride: int, sums: np.ndarray) -> None:
+    """Codes -> int64 sums [N, H', W', C] over height x width windows, the first of which begins at `offset`."""
     images, rows, columns, channels = sums.shape
     for line in prange(images * rows):
         n = line // rows
         i = line % rows
         for j in range(columns):
             sums[n, i, j] = np.int64(0)
-            for a in range(size):
-                for b in range(size):
+            for a in range(height):
+                for b in range(width):
                     for c in range(channels):
                         sums[n, i, j, c] += np.int64(x[n, i * stride + a + offset, j * stride + b + offset, c])

@@ -8,6 +8,7 @@ plain (plain loops, the only ones that can be interpreted) and amx-emulated (til
 import ctypes
 import os
 import platform
+import re
 import subprocess
 import sys
 from functools import cache
@@ -17,7 +18,7 @@ import llvmlite.binding
 import numba
 
 from sim.files import write_text_atomically
-from sim.kernels.jit import CACHE_FOLDER
+from sim.kernels.cache import CACHE_FOLDER, warn_once
 
 PLAIN, PORTABLE, AVX_VNNI, VNNI, AMX, AMX_EMULATED = "plain", "portable", "avxvnni", "vnni", "amx", "amx-emulated"
 INTERPRETED = bool(numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
@@ -38,14 +39,21 @@ def runnable() -> tuple[str, ...]:
     return (PLAIN,) if INTERPRETED else (PLAIN, *available(), AMX_EMULATED)
 
 
-def choose() -> str:
-    """The fastest available one, or the one that BITTRUE_ISA names.  Raises ValueError if that is not to be had."""
-    wanted = os.environ.get("BITTRUE_ISA", "")
-    if not wanted or INTERPRETED:
+def choose(isa: str | None = None) -> str:
+    """`isa`, or the one that BITTRUE_ISA names, or the fastest available.  Raises ValueError if that is not to be had."""
+    wanted, who = (os.environ.get("BITTRUE_ISA", ""), "BITTRUE_ISA") if isa is None else (isa, "isa")
+    if who == "BITTRUE_ISA" and (not wanted or INTERPRETED):
         return available()[-1]
-    if wanted not in runnable():
-        raise ValueError(f"BITTRUE_ISA: {wanted!r} is not available here, choose one of {', '.join(runnable())}")
+    if not is_runnable(wanted):
+        raise ValueError(f"{who}: {wanted!r} is not available here, choose one of {', '.join(runnable())}")
     return wanted
+
+
+def is_runnable(isa: str) -> bool:
+    """Whether kernels of this instruction set run here, proven if they need that."""
+    if INTERPRETED or isa in (PLAIN, AMX_EMULATED):
+        return isa == PLAIN or not INTERPRETED
+    return isa in _possible() and (isa not in NEEDS_PROOF or is_proven(isa))
 
 
 def is_possible(isa: str) -> bool:
@@ -56,19 +64,32 @@ def is_possible(isa: str) -> bool:
 def is_proven(isa: str) -> bool:
     """Whether `python -m sim.proof` found nothing on this processor; it runs once for each version of sim's sources.
 
-    False where it cannot be run or its outcome cannot be kept.
+    False where it cannot be run or its outcome cannot be kept: whoever has no room for that takes other kernels.
     """
     if CACHE_FOLDER is None:
         return False
     outcome = CACHE_FOLDER / f"{isa}.proof"
     try:
-        if not outcome.exists():
+        text = _read_proof(outcome)
+        if text is None:
+            write_text_atomically(outcome, "-1\nnot finished\n")  # minutes of proving would be lost on a full disk
+            outcome.unlink()
             print(f"proving the {isa} kernels on this processor, once", file=sys.stderr, flush=True)
             write_text_atomically(outcome, _run_proof(isa))
-        text = outcome.read_text()
-    except OSError:
+            text = _read_proof(outcome) or ""
+    except OSError as error:
+        warn_once(f"going on without the {isa} kernels, whose proof cannot be kept", outcome, error)
         return False
     return text.startswith("0\n") and text.endswith(f"\n{CACHE_FOLDER.name}\n")
+
+
+def _read_proof(outcome: Path) -> str | None:
+    """What a proof has left; None if there is none, or something that no proof writes."""
+    try:
+        text = outcome.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    return text if re.match(r"-?\d+\n", text) else None
 
 
 def _run_proof(isa: str) -> str:

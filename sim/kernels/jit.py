@@ -1,4 +1,7 @@
-"""The one place that decides how kernels are compiled; cache.py says where they are kept, threads.py when threads may run."""
+"""The one place that decides how kernels are compiled.
+
+cache.py says where they are kept, threads.py when they may use threads.
+"""
 
 import functools
 import types
@@ -23,6 +26,7 @@ class Kernel:
         self._parallel = _compile(function, parallel=True)
 
     def __call__(self, *arguments: Any) -> None:
+        """Run it."""
         threads.launch(self._parallel, self._without_threads, arguments)
 
     def _without_threads(self) -> Callable[..., None]:

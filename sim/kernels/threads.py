@@ -46,11 +46,6 @@ def launch(parallel: Callable[..., None], serial: Callable[[], Callable[..., Non
             _look()
 
 
-def is_serial() -> bool:
-    """Whether this process is a forked child in which no parallel loop may run."""
-    return _mode is Mode.SERIAL or (_mode is Mode.FORKED and _after_fork() is Mode.SERIAL)
-
-
 def _layer() -> str | None:
     """The pool in use; None before the first parallel loop."""
     try:
@@ -71,10 +66,8 @@ def _after_fork() -> Mode:
     """What a child may do, found out when it first wants to: others may have used OpenMP in the parent, such as torch."""
     global _mode  # noqa: PLW0603
     layer = _layer()
-    if layer == WORKQUEUE:  # numba begins a new one
-        _mode = Mode.TURNS
-    else:
-        _mode = Mode.SERIAL if layer is not None or _has_openmp() else Mode.UNKNOWN
+    is_lost = layer != WORKQUEUE and (layer is not None or _has_openmp())  # of a work queue numba begins a new one
+    _mode = Mode.SERIAL if is_lost else Mode.UNKNOWN
     return _mode
 
 

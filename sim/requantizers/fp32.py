@@ -14,7 +14,7 @@ LARGEST_RESIDUAL = 2**16
 """No code is beyond it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fp32(Requantizer):
     """float32 `gain` [C], `offset` [C] and `skip_gain` [1]; ARITHMETIC.md, equation 8."""
 

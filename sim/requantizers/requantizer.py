@@ -10,14 +10,15 @@ import numpy as np
 from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.kernels.lines import driver, requantize
+from sim.values import Value
 
 
 class RequantizeError(ValueError):
     """An affine that this requantizer cannot express, and why."""
 
 
-@dataclass(frozen=True)
-class Affine:
+@dataclass(frozen=True, eq=False)
+class Affine(Value):
     """What is to be computed, in real numbers: steps = sums * gain + offset (+ skip * skip_gain), then round and clamp.
 
     `gain` and `offset` are float64 [channels]; `bounds` are the smallest and largest sums that can occur, `skip_max` is the
@@ -35,9 +36,9 @@ class Affine:
             raise RequantizeError("the folded batch norm is not finite")
 
 
-@dataclass(frozen=True)
-class Requantizer:
-    """Numbers of one layer.  Fields are arrays, saved with the program as they are.
+@dataclass(frozen=True, eq=False, repr=False)
+class Requantizer(Value):
+    """Numbers of one layer.  Fields are arrays, saved with the program as they are.  Declare with eq=False, repr=False.
 
     `line` is compiled code that turns a line of sums into codes:
     line(constants, sums, width, columns, repeat, first, count, skip, n, i, skip_pad, residual, out, pad)
@@ -47,6 +48,9 @@ class Requantizer:
 
     name: ClassVar[str]
     line: ClassVar[Callable[..., None]]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {max(len(array) for array in self.arrays().values())} channels>"
 
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "Requantizer":

@@ -25,7 +25,7 @@ MAX_SHIFT = 62
 LOGIT_FORMAT = IntFormat(28, signed=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TfliteSingle(Requantizer):
     """int64 arrays per channel, and of length 1 for the residual."""
 

@@ -23,10 +23,8 @@ def cifar_resnet(image: Input, classes: int, width: int, *, depth: int) -> Graph
         for block in range((depth - 2) // 6):
             channels, stride = width << stage, 2 if stage and not block else 1
             rows += _basic_block(f"stage{stage + 1}_block{block + 1}", rows[-1].name, channels, stride, stage, residual)
-    if image.height != image.width:
-        raise NetworkError(f"this network wants square images, not {image.height}x{image.width}")
-    side = -(-image.height // 4)  # two stages halve it, rounding up
-    pool = AvgPool("pool", rows[-1].name, kernel=side, activation=Activation("boundary", RESIDUAL_LIMIT))
+    height, width_left = -(-image.height // 4), -(-image.width // 4)  # two stages halve them, rounding up
+    pool = AvgPool("pool", rows[-1].name, height, kernel_width=width_left, activation=Activation("boundary", RESIDUAL_LIMIT))
     return Graph((*rows, pool, _classifier("pool", classes)))
 
 

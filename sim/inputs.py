@@ -1,0 +1,75 @@
+"""What people hand to a machine, and what it says when that is something else."""
+
+from typing import Any
+
+import numpy as np
+
+from sim.formats import IntFormat
+from sim.network import Shape
+from sim.program import Op
+
+
+class InputError(ValueError):
+    """Pixels or codes of another type or shape: what was given, what is wanted, and where they are alike what to do."""
+
+
+def check_pixels(pixels: Any, shape: Shape) -> None:
+    """Raise InputError unless it is an array of uint8 [N, *shape] with N at least 1."""
+    listed = ", ".join(map(str, shape))
+    wanted = f"pixels: uint8 0 .. 255 [N, {listed}] are wanted"
+    if not isinstance(pixels, np.ndarray):
+        hint = ""
+        if type(pixels).__module__.partition(".")[0] == "torch":
+            hint = ": take .permute(0, 2, 3, 1).numpy() of uint8 [N, C, H, W]"
+        elif isinstance(pixels, list | tuple):
+            hint = ": take np.array(pixels, np.uint8)"
+        raise InputError(f"{wanted}, not a {type(pixels).__module__.partition('.')[0]}.{type(pixels).__qualname__}{hint}"
+                         .replace("builtins.", ""))
+    if isinstance(pixels, np.ma.MaskedArray):
+        raise InputError(f"{wanted}, not a masked array: nothing here knows masks, take pixels.filled(0)")
+    if pixels.ndim == 4 and pixels.shape[1:] == shape and pixels.dtype == np.uint8 and len(pixels):
+        return
+    given = f"{pixels.dtype} [{', '.join(map(str, pixels.shape))}]"
+    if pixels.size == 0:
+        raise InputError(f"{wanted} with N at least 1, not {given}, which has no pixel")
+    hints = [hint for hint in (_shape_hint(pixels.shape, shape), _type_hint(pixels)) if hint]
+    values = f" of {pixels.min():g} .. {pixels.max():g}" if pixels.dtype.kind in "fiu" else ""
+    raise InputError(f"{wanted}, not {given}{values}{': ' if hints else ''}{'; '.join(hints)}")
+
+
+def _shape_hint(given: tuple[int, ...], shape: Shape) -> str:
+    """What makes the wanted shape of the given one."""
+    height, width, channels = shape
+    if given == shape:
+        return "one image, take pixels[None]"
+    if len(given) == 4 and given[1:] == (channels, height, width) != shape:
+        return "channels stand first, take pixels.transpose(0, 2, 3, 1)"
+    if len(given) == 3 and channels == 1 and given[1:] == (height, width):
+        return "gray images, take pixels[..., None]"
+    return ""
+
+
+def _type_hint(pixels: np.ndarray) -> str:
+    """What makes uint8 of the given type."""
+    if pixels.dtype == np.uint8:
+        return ""
+    if pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1:
+        return "multiply by 255, round, convert to uint8"
+    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 255:
+        return "take pixels.astype(np.uint8)"
+    return ""
+
+
+def check_codes(op: Op, shape: Shape, form: IntFormat | None, codes: Any) -> None:
+    """Raise InputError unless these are codes [N, *shape] of the format that `op` reads."""
+    assert form is not None
+    if not isinstance(codes, np.ndarray):
+        raise InputError(f"{op.name}: an array of codes {form.dtype} [N, {', '.join(map(str, shape))}] is wanted, not "
+                         f"a {type(codes).__name__}")
+    if codes.dtype != form.dtype:
+        raise InputError(f"{op.name}: its codes are {codes.dtype}, expected {form.dtype}")
+    if codes.ndim != 4 or codes.shape[1:] != shape or not len(codes):
+        raise InputError(f"{op.name}: its codes are {list(codes.shape)}, expected [N, {', '.join(map(str, shape))}] with N "
+                         "at least 1")
+    if not form.contains(codes):
+        raise InputError(f"{op.name}: its codes are {codes.min()} .. {codes.max()}, {form} has {form.min} .. {form.max}")

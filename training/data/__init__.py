@@ -135,7 +135,7 @@ def _size(name: str, source: Source, text: str) -> Size | None:
 
 def _array(where: str, name: str, value: Any) -> np.ndarray:
     try:
-        return np.array(value)
+        return np.asarray(value).copy()
     except Exception as error:  # whatever somebody's object does when it is asked for its values
         raise DataError(f"{where}: {name} is no array ({type(error).__name__})") from None
 

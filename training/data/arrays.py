@@ -55,16 +55,19 @@ def splits_of(where: str, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, S
 def check_splits(where: str, splits: Mapping[str, Split]) -> None:
     """Refuse splits that do not fit together, or from which nothing can be learned."""
     train = splits["train"]
+    for name, split in splits.items():
+        if not len(split.pixels) == len(split.labels) > 0:
+            raise DataError(f"{where}: x_{name} holds {len(split.pixels)} images and y_{name} {len(split.labels)} labels")
     if len(train.labels) < 2:
         raise DataError(f"{where}: x_train needs at least 2 images")
+    if train.labels.min() == train.labels.max():
+        raise DataError(f"{where}: every training image has label {train.labels[0]}: a network needs two classes")
     for name, split in splits.items():
         if split.pixels.shape[1:] != train.pixels.shape[1:]:
             raise DataError(f"{where}: x_train holds images {train.pixels.shape[1:]}, x_{name} {split.pixels.shape[1:]}")
         unseen = np.setdiff1d(split.labels, train.labels)
         if unseen.size:
             raise DataError(f"{where}: y_{name} holds label {unseen[0]}, which no training image has")
-    if train.labels.min() == train.labels.max():
-        raise DataError(f"{where}: every training image has label {train.labels[0]}: a network needs two classes")
 
 
 def _channels_last(where: str, name: str, x: np.ndarray) -> np.ndarray:

@@ -37,9 +37,9 @@ TURNS: Mapping[int, Image.Transpose] = MappingProxyType({
 
 
 def formats() -> list[str]:
-    """The names of Pillow's formats that are read."""
+    """The names of Pillow's formats that are read, in its own order, which tries the frequent ones first."""
     Image.init()
-    return sorted(set(Image.OPEN) - NOT_READ)
+    return [name for name in Image.ID if name not in NOT_READ]
 
 
 def suffixes() -> frozenset[str]:

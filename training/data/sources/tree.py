@@ -105,7 +105,7 @@ def _entries(tree: Tree, below: str, count: bool = True) -> list[os.DirEntry[str
             if not entry.name.startswith("."):
                 visible.append(entry)
             elif count:
-                tree.skipped["hidden file or folder" if entry.is_dir() or entry.is_file() else "broken link"] += 1
+                tree.skipped["hidden file or folder"] += 1
         return visible
 
 
@@ -113,7 +113,7 @@ def _folders(tree: Tree, below: str, count: bool = True) -> list[str]:
     """Names of the folders right there; files beside them are counted."""
     names = []
     for entry in _entries(tree, below, count):
-        if entry.is_dir():
+        if os.path.isdir(entry.path):  # of a loop of links entry.is_dir() raises
             names.append(entry.name)
         elif count:
             tree.skipped["file beside the folders of classes"] += 1
@@ -125,12 +125,12 @@ def _files(tree: Tree, below: str) -> list[str]:
     files: list[str] = []
     for entry in _entries(tree, below):
         place = os.path.join(below, entry.name)
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             if entry.is_symlink():
                 tree.skipped["link to a folder inside a class"] += 1
             else:
                 files += _files(tree, place)
-        elif not entry.is_file():
+        elif not os.path.isfile(entry.path):
             tree.skipped["broken link or no ordinary file"] += 1
         elif os.path.splitext(entry.name)[1].lower() in tree.suffixes:
             files.append(place)

@@ -45,8 +45,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     images run at a time.  `verify`: compare every code with the torch model.  torch is imported only if `model` is no
     Program or if data of a data set are wanted.
 
-    >>> from sim.evaluation import evaluate
-    >>> result = evaluate("tests/data/takd-digits-2bit.pt", accumulator=7, overflow="saturate", limit=100)
+    >>> import sim
+    >>> result = sim.evaluate("tests/data/takd-digits-2bit.pt", accumulator=7, overflow="saturate", limit=100)
     >>> result
     Evaluation(95.00 % of 100 images of digits, 19,817 overflows)
     >>> result.predictions[:5], result.labels[:5], result.logits.shape

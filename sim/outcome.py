@@ -170,8 +170,9 @@ class Evaluation:
     def _layers(self) -> list[dict[str, Any]]:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()
         roles = {row.name: row.role for row in rows if isinstance(row, Conv)}
-        return [{"name": op.name, **({"role": roles[op.name]} if roles else {}), "shape": list(op.shape), "operand": str(op.operand),
-                 "weight_bits": op.weight_bits, "weights": str(op.weight_format), "macs": op.macs, "safe_bits": op.safe_bits,
-                 "accumulator": dataclasses.asdict(op.accumulator), "overflows": int(self.overflows[op.name].sum()),
+        return [{"name": op.name, **({"role": roles[op.name]} if roles else {}), "shape": list(op.shape),
+                 "operand": str(op.operand), "weight_bits": op.weight_bits, "weights": str(op.weight_format),
+                 "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": dataclasses.asdict(op.accumulator),
+                 "overflows": int(self.overflows[op.name].sum()),
                  **({"overflows_by_channel": self.overflows[op.name].tolist()} if self.overflows[op.name].any() else {}),
                  "outputs": self.outputs(op)} for op in self.program.convolutions]

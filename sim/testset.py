@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.inputs import InputError, check_pixels
 from sim.program import Program
 from sim.records import digest_of, parse_json
 from sim.subject import EvalError, Subject
@@ -57,8 +58,10 @@ class Examples:
 
 def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
     """Arrays of the caller, checked; raises EvalError by the name of what is wrong."""
-    shape = subject.program.ops[0].shape
-    _check_pixels(pixels, shape)
+    try:
+        check_pixels(pixels, subject.program.ops[0].shape)
+    except InputError as error:
+        raise EvalError(str(error)) from None
     if labels is None:
         raise EvalError("labels: are missing; predictions without them are those of sim.Machine(program).run(pixels)")
     numbers = np.asarray(labels)
@@ -69,16 +72,6 @@ def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
         wrong = numbers.min() if numbers.min() < 0 else numbers.max()
         raise EvalError(f"labels: hold {wrong}, the network knows 0 to {classes - 1}")
     return Examples(pixels, numbers.astype(np.int64), "given arrays", _numbers(classes))
-
-
-def _check_pixels(pixels: Any, shape: tuple[int, int, int]) -> None:
-    wanted = f"uint8 [N, {', '.join(map(str, shape))}] of 0 to 255"
-    if not isinstance(pixels, np.ndarray):
-        raise EvalError(f"pixels: {type(pixels).__name__} is not allowed, give a numpy array {wanted}")
-    if pixels.dtype != np.uint8:
-        raise EvalError(f"pixels: {pixels.dtype} is not allowed, give {wanted}")
-    if pixels.ndim != 4 or pixels.shape[1:] != shape or not len(pixels):
-        raise EvalError(f"pixels: shape {pixels.shape} is not allowed, give {wanted} with N at least 1")
 
 
 def stored_examples(subject: Subject, dataset: str | None, data: Path | None) -> Examples:

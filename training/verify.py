@@ -1,12 +1,8 @@
 """Machine against torch model, code by code: the proof of contracts C4 and C5 on one's own checkpoint and images.
 
->>> from pathlib import Path
->>> from sim.checkpoint import load_checkpoint
->>> from sim.hardware import HardwareSpec
->>> from sim.lowering import lower
->>> from sim.machine import Machine
->>> spec = load_checkpoint(Path("tests/data/takd-digits-2bit.pt")).spec
->>> machine = Machine(lower(spec, HardwareSpec()))
+>>> import sim
+>>> spec = sim.load_checkpoint("tests/data/takd-digits-2bit.pt").spec
+>>> machine = sim.Machine(sim.lower(spec))
 >>> comparison = Comparison(machine, QuantNetwork.from_spec(spec))
 >>> pixels, trace = np.zeros((4, 8, 8, 1), np.uint8), {}
 >>> logits = machine.run(pixels, trace)

@@ -1,0 +1,183 @@
+"""A network on images, in integers: accuracy, predictions and overflows, as a value to go on with."""
+
+import contextlib
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.accumulator import AccumulatorOverflowError
+from sim.kernels.isa import choose
+from sim.machine import Machine
+from sim.outcome import Evaluation, Verification
+from sim.subject import Arithmetic, EvalError, Subject, subject_of
+from sim.testset import Examples, given_examples, stored_examples
+
+if TYPE_CHECKING:
+    from training.verify import Comparison  # noqa: TID251 - only its name
+
+BATCH = 100
+Progress = Callable[[int, int], None]
+"""Told how many images are done and how many of them are right: (0, 0) once the kernels are there, then after each batch."""
+
+
+def evaluate(  # noqa: PLR0913 - one parameter per option of the command
+    model: Any, pixels: np.ndarray | None = None, labels: Any = None, *,
+    bits: int | None = None, boundary_bits: int | None = None,
+    accumulator: int | None = None, boundary_accumulator: int | None = None,
+    overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
+    dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
+    batch: int | None = None, verify: bool = False, progress: Progress | None = None,
+) -> Evaluation:
+    """Run a trained network in integers and count what it gets right, as python -m sim.eval does.
+
+    `model` is the path of a checkpoint or of a program file, a loaded Checkpoint, or a Program.  `pixels` uint8 of 0 to 255
+    [N, height, width, channels] and `labels`, N whole numbers, are the images; without them a checkpoint's own test set is
+    taken, or that of `dataset` and `data`.  `bits` and `boundary_bits`: widths of the inner layers and of the first and last
+    (default: as trained).  `accumulator`, `boundary_accumulator`: bits of their registers (unlimited), their `overflow`
+    ("wrap", "saturate", "error"; default wrap), and the products summed before they reach it, `tile` (a number or "end";
+    default 1).  `requant`: default "fp32", which equals the torch model.  `quantizer`: where the checkpoint's is, if it is
+    code of your own, "file.py:NAME".  `limit`: the first so many images only.  `batch`: images run at a time.
+    `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
+    set are wanted.
+
+    >>> import sim
+    >>> result = sim.evaluate("tests/data/takd-digits-2bit.pt", accumulator=7, overflow="saturate", limit=100)
+    >>> result
+    Evaluation(95.00 % of 100 images of digits, 19,817 overflows)
+    >>> result.predictions[:5], result.labels[:5], result.logits.shape
+    (array([7, 6, 3, 7, 7]), array([7, 6, 3, 7, 7]), (100, 10))
+    >>> result.per_class[["images", "right"]].sum().to_dict()
+    {'images': 100, 'right': 95}
+    >>> result.layers.loc[:1, ["name", "accumulator_bits", "safe_bits"]]  # the first layer's register is unlimited
+                      name  accumulator_bits  safe_bits
+    0                 stem              <NA>         19
+    1  stage1_block1_conv1                 7          9
+
+    Raises EvalError for an option or an array that is not allowed or has no effect, by its name; CheckpointError and
+    ProgramError for a damaged file, LowerError for hardware that the network does not fit, DataError for missing data,
+    AccumulatorOverflowError under overflow "error".  Warns (UserWarning) about data other than those of training.
+    """
+    wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer)
+    source = Source(pixels, labels, dataset, None if data is None else Path(data), limit)
+    job = prepare(model, wanted, source, batch, verify)
+    for note in job.warnings:
+        warnings.warn(note, UserWarning, stacklevel=2)
+    return job.run(progress)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images come from: arrays of the caller, or else a data set, None for the checkpoint's; `limit` of them."""
+
+    pixels: np.ndarray | None = None
+    labels: Any = None
+    dataset: str | None = None
+    data: Path | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """An evaluation in which everything is checked and nothing has run yet."""
+
+    subject: Subject
+    examples: Examples
+    machine: Machine
+    batch: int
+    verify: bool
+    notes: tuple[str, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes that nobody should miss."""
+        return [note.removeprefix("warning: ") for note in self.notes if note.startswith("warning: ")]
+
+    def run(self, progress: Progress | None = None) -> Evaluation:
+        """All images, batch by batch.  Raises AccumulatorOverflowError under overflow "error"."""
+        started = time.perf_counter()
+        machine, pixels, labels = self.machine, self.examples.pixels, self.examples.labels
+        tell = progress or (lambda done, right: None)
+        comparison = self._comparison()
+        with contextlib.suppress(AccumulatorOverflowError):
+            machine.run(pixels[:1])  # compiles what this processor has not run before; then forget
+        machine.reset()
+        tell(0, 0)
+        logits, right, simulating = [], 0, 0.0
+        for start in range(0, len(labels), self.batch):
+            part, wanted = pixels[start : start + self.batch], labels[start : start + self.batch]
+            trace: dict[str, np.ndarray] | None = None if comparison is None else {}
+            begun = time.perf_counter()
+            logits.append(machine.run(part, trace))
+            simulating += time.perf_counter() - begun
+            right += int((logits[-1].argmax(1) == wanted).sum())
+            if comparison is not None and trace is not None:
+                comparison.add(part, wanted, trace)
+            tell(start + len(part), right)
+        values = np.concatenate(logits)
+        return Evaluation(
+            self.subject, self.examples, values, values.argmax(1), {n: c.copy() for n, c in machine.overflows.items()},
+            machine.isa, len(labels) / simulating, time.perf_counter() - started, self.notes,
+            None if comparison is None else _verification(comparison, len(labels)))
+
+    def _comparison(self) -> "Comparison | None":
+        if not self.verify:
+            return None
+        assert self.subject.spec is not None
+        from training.network import QuantNetwork  # noqa: TID251 - the other half, only where both are compared
+        from training.verify import Comparison  # noqa: TID251
+
+        return Comparison(self.machine, QuantNetwork.from_spec(self.subject.spec))
+
+
+def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False) -> Job:
+    """Check everything, read model and images; raises what `evaluate` does, before any image is run."""
+    for name, value in (("limit", source.limit), ("batch", batch)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise EvalError(f"{name}: {value} is not allowed, choose 1 or more images")
+    subject = subject_of(model, wanted)
+    if verify and subject.spec is None:
+        raise EvalError("verify: a program has no torch model to compare it with, give the checkpoint that it was made of")
+    examples = _examples(subject, source)
+    count = len(examples.labels)
+    notes = [*subject.notes, *examples.notes]
+    if source.limit is not None and source.limit > count:
+        notes.append(f"limit: {source.limit} is more than the {count} images that there are, all of them are evaluated")
+    if source.limit is not None:
+        count = min(count, source.limit)
+        examples = examples.first(count)
+    if batch is not None and batch > count:
+        notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
+    return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes))
+
+
+def _examples(subject: Subject, source: Source) -> Examples:
+    if source.pixels is None:
+        if source.labels is not None:
+            raise EvalError("labels: have no effect without pixels")
+        return stored_examples(subject, source.dataset, source.data)
+    if source.dataset is not None or source.data is not None:
+        raise EvalError("dataset, data: have no effect beside pixels, leave them or the pixels out")
+    return given_examples(subject, source.pixels, source.labels)
+
+
+def _isa() -> str:
+    """The instruction set; what BITTRUE_ISA says is taken or refused, never passed over."""
+    try:
+        isa = choose()
+    except ValueError as error:
+        raise EvalError(str(error)) from None
+    if (named := os.environ.get("BITTRUE_ISA", isa)) not in ("", isa):
+        raise EvalError(f"BITTRUE_ISA: {named!r} has no effect where kernels are interpreted (NUMBA_DISABLE_JIT), "
+                        f"which runs {isa}")
+    return isa
+
+
+def _verification(comparison: "Comparison", images: int) -> Verification:
+    return Verification(100.0 * comparison.right / images, comparison.compared, sum(comparison.differing.values()),
+                        comparison.largest, comparison.beyond, comparison.differing, comparison.agrees)

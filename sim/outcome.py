@@ -1,0 +1,178 @@
+"""What an evaluation found: numbers, predictions, tables, and what its record holds."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.files import write_text_atomically
+from sim.network import Conv
+from sim.program import ConvOp, Program
+from sim.subject import Subject
+from sim.testset import Examples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The machine beside the torch model: codes compared and differing (by operation, too), the largest difference.
+
+    `fq_accuracy` is the model's, in percent.  `beyond`: codes that an integer requantizer has more than one off.  `agrees`:
+    whether contract C4 (fp32: all codes equal) or C5 (integers: none beyond) holds.
+    """
+
+    fq_accuracy: float
+    compared: int
+    differing: int
+    largest_difference: int
+    beyond: int
+    differing_by_layer: Mapping[str, int]
+    agrees: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Evaluation:
+    """What a program got right.
+
+    `logits` [N, classes], `predictions` int64 [N]; `overflows` by convolution, int64 [channels]: outputs that a limited
+    register got wrong; `images_per_second` of the machine alone, `seconds` of everything.
+    """
+
+    subject: Subject
+    examples: Examples
+    logits: np.ndarray
+    predictions: np.ndarray
+    overflows: Mapping[str, np.ndarray]
+    isa: str
+    images_per_second: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+    verification: Verification | None = field(default=None)
+
+    def __repr__(self) -> str:
+        return (f"Evaluation({self.accuracy:.2f} % of {self.images:,} images of {self.examples.label}, "
+                f"{self.overflowed:,} overflows)")
+
+    @property
+    def program(self) -> Program:
+        """What ran."""
+        return self.subject.program
+
+    @property
+    def images(self) -> int:
+        """How many, N."""
+        return len(self.predictions)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """What the images show, int64 [N]."""
+        return self.examples.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A text for each class; its number where nothing better is known."""
+        return self.examples.class_names
+
+    @property
+    def right(self) -> int:
+        """Images whose largest logit is that of their label."""
+        return int((self.predictions == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Percent."""
+        return 100.0 * self.right / self.images
+
+    @property
+    def overflowed(self) -> int:
+        """Outputs of all layers that a register got wrong."""
+        return sum(int(counts.sum()) for counts in self.overflows.values())
+
+    def outputs(self, op: ConvOp) -> int:
+        """Outputs of a convolution on all images."""
+        return self.images * op.shape[0] * op.shape[1] * op.shape[2]
+
+    @cached_property
+    def per_class(self) -> "pd.DataFrame":
+        """A row per class: name, images, right, accuracy in percent (not a number where there is no image)."""
+        import pandas as pd
+
+        return pd.DataFrame(self._classes()).set_index("class").astype({"accuracy": float})
+
+    @cached_property
+    def layers(self) -> "pd.DataFrame":
+        """A row per convolution, with what its record holds; the accumulator in three columns, counts in whole numbers."""
+        import pandas as pd
+
+        rows = []
+        for layer in self._layers():
+            register = {f"accumulator_{key}": value for key, value in layer.pop("accumulator").items()}
+            layer.pop("overflows_by_channel", None)
+            rows.append(layer | register | ({"differing": self.verification.differing_by_layer[layer["name"]]}
+                                            if self.verification else {}))
+        return pd.DataFrame(rows).astype({"accumulator_bits": "Int64"})
+
+    def save_predictions(self, path: Path | str) -> None:
+        """A CSV file with a row per image: index, label, prediction, names and file if there are any, every logit.
+
+        Written completely or not at all.  pandas.read_csv(path) reads it; so does, without names,
+        numpy.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2)).
+        """
+        is_named = self.class_names != tuple(map(str, range(len(self.class_names))))
+        text = io.StringIO(newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["index", "label", "prediction", *(["label_name", "prediction_name"] if is_named else []),
+                        *(["file"] if self.examples.files else []),
+                        *(f"logit_{number}" for number in range(self.logits.shape[1]))])
+        for index, (label, prediction) in enumerate(zip(self.labels.tolist(), self.predictions.tolist(), strict=True)):
+            names = [self.class_names[label], self.class_names[prediction]] if is_named else []
+            names += self.examples.files[index : index + 1]
+            table.writerow([index, label, prediction, *names, *map(str, self.logits[index])])
+        write_text_atomically(Path(path), text.getvalue())
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record holds of it: plain values that json writes."""
+        return {
+            "model_digest": self.subject.digest or None, "dataset": self.examples.label, "data": self.examples.to_json(),
+            **self._origin(), "program": self.program.digest(), "isa": self.isa,
+            "result": {"images": self.images, "accuracy": self.accuracy, "images_per_second": self.images_per_second,
+                       **(self.verification.to_json() if self.verification else {}),
+                       "seconds": self.seconds, "per_class": self._classes()},
+            "layers": self._layers()}
+
+    def _origin(self) -> dict[str, Any]:
+        """What the program was lowered from, if it was not read as it is."""
+        checkpoint, spec, hardware = self.subject.checkpoint, self.subject.spec, self.subject.hardware
+        if checkpoint is None or spec is None or hardware is None:
+            return {"training": {}}
+        return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
+                "hardware_spec": dataclasses.asdict(hardware), "training": dict(checkpoint.training)}
+
+    def _classes(self) -> list[dict[str, Any]]:
+        size = len(self.class_names)
+        images = np.bincount(self.labels, minlength=size).tolist()
+        right = np.bincount(self.labels[self.predictions == self.labels], minlength=size).tolist()
+        return [{"class": number, "name": self.class_names[number], "images": images[number], "right": right[number],
+                 "accuracy": 100.0 * right[number] / images[number] if images[number] else None} for number in range(size)]
+
+    def _layers(self) -> list[dict[str, Any]]:
+        rows = self.subject.spec.graph.rows if self.subject.spec else ()
+        roles = {row.name: row.role for row in rows if isinstance(row, Conv)}
+        return [{"name": op.name, **({"role": roles[op.name]} if roles else {}), "shape": list(op.shape),
+                 "operand": str(op.operand), "weight_bits": op.weight_bits, "weights": str(op.weight_format),
+                 "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": dataclasses.asdict(op.accumulator),
+                 "overflows": int(self.overflows[op.name].sum()),
+                 **({"overflows_by_channel": self.overflows[op.name].tolist()} if self.overflows[op.name].any() else {}),
+                 "outputs": self.outputs(op)} for op in self.program.convolutions]

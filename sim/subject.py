@@ -1,0 +1,203 @@
+"""What is evaluated: an integer program, with the checkpoint that it was lowered from if there is one."""
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.accumulator import END, Accumulator, Overflow
+from sim.hardware import HardwareSpec
+from sim.lowering import lower
+from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkSpec, Precision
+from sim.program import Program
+from sim.quantizers import learns
+from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
+from sim.registry import is_own
+from sim.requantizers import REQUANTIZERS
+from sim.text import printable
+
+if TYPE_CHECKING:
+    from sim.checkpoint import Checkpoint
+
+
+class EvalError(ValueError):
+    """An option with a value that is not allowed, and what is."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Widths and hardware as asked for; None where nothing was said, which means as trained, unlimited, or the default.
+
+    `bits`, `boundary_bits`: of weights and activations of the inner layers, and of the first and last.  `accumulator`,
+    `boundary_accumulator`: bits of their registers, which `overflow` ("wrap", "saturate" or "error"; default wrap) and take
+    sums of `tile` products (a number, or "end"; default 1).  `requant`: a name of sim.requantizers, default fp32, or code of
+    one's own ("file.py:CLASS"), `quantizer`: where that of the checkpoint is, if it is such code.
+    """
+
+    bits: int | None = None
+    boundary_bits: int | None = None
+    accumulator: int | None = None
+    boundary_accumulator: int | None = None
+    overflow: str | None = None
+    tile: int | str | None = None
+    requant: str | None = None
+    quantizer: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A program ready to run; `spec` at the widths of the program, `checkpoint` and `hardware` unless it came as it is.
+
+    `path` and `digest` ("sha256:...") are those of the file, None and "" if there was none.  `notes` are for the user.
+    """
+
+    program: Program
+    path: Path | None = None
+    digest: str = ""
+    checkpoint: "Checkpoint | None" = None
+    spec: NetworkSpec | None = None
+    hardware: HardwareSpec | None = None
+    notes: tuple[str, ...] = ()
+
+
+def subject_of(model: Any, wanted: Arithmetic) -> Subject:
+    """The subject of a Program, a loaded Checkpoint, or the path of a file of either.
+
+    Raises EvalError for anything else, by what it is, and for options that have no effect; CheckpointError, ProgramError,
+    LowerError, OSError, RegistryError for code of one's own.
+    """
+    if wanted.requant is not None:
+        REQUANTIZERS.find(wanted.requant)  # before a program is read, which may name it
+    if isinstance(model, Program):
+        return _program(model, wanted)
+    if isinstance(model, str | os.PathLike):
+        return _file(Path(model), wanted)
+    from sim.checkpoint import Checkpoint
+
+    if isinstance(model, Checkpoint):
+        return _checkpoint(model, wanted)
+    raise EvalError(f"model: {type(model).__name__} is not allowed, give a path, a Checkpoint or a Program")
+
+
+def _file(path: Path, wanted: Arithmetic) -> Subject:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise EvalError(f"model: {path} is no regular file: it is read more than once, so that a copy is needed")
+    kind = recognize(path)
+    if kind is PROGRAM:
+        subject = _program(Program.load(path), wanted)
+    elif kind in (CHECKPOINT, UNKNOWN):  # of what nothing tells, the reader of checkpoints says what is wrong with it
+        from sim.checkpoint import load_checkpoint
+
+        subject = _checkpoint(load_checkpoint(path, _own_quantizer(wanted)), wanted)
+    else:
+        raise EvalError(f"model: {path} is {kind.what}; {kind.advice}")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return dataclasses.replace(subject, path=path, digest=f"sha256:{digest}")
+
+
+def _own_quantizer(wanted: Arithmetic) -> str:
+    """The name of the checkpoint's quantizer here, loaded in both halves; empty if it is built in."""
+    if wanted.quantizer is None:
+        return ""
+    from training.quantizers import QUANTIZERS  # noqa: TID251 - only its table, and only of code that was named
+
+    QUANTIZERS.find(wanted.quantizer)
+    return wanted.quantizer
+
+
+def _changes(checkpoint: "Checkpoint") -> list[str]:
+    """Says so if the checkpoint's own quantizer is no longer the one that it was trained with."""
+    name, own = checkpoint.spec.quantizer, checkpoint.training.get("own_code")
+    trained = own.get("quantizer") if isinstance(own, dict) else None
+    if trained is None:
+        return []
+    from training.quantizers import QUANTIZERS  # noqa: TID251 - only its table
+
+    now = QUANTIZERS.origin(name)
+    if isinstance(trained, dict) and now and trained.get("sha256") != now["sha256"]:
+        return [f"warning: the file of quantizer {printable(name)} has changed since this network was trained"]
+    return []
+
+
+def _program(program: Program, wanted: Arithmetic) -> Subject:
+    own = {program.convolutions[0].requant.name} if program.convolutions else set()
+    for name, value in dataclasses.asdict(wanted).items():
+        if name == "requant" and value is not None and REQUANTIZERS[value].name in own and is_own(value):
+            continue  # named so that the program could be read
+        if value is not None:
+            raise EvalError(f"{name.replace('_', '-')}: a program has its widths, registers and requantizer built in; "
+                            "give the checkpoint that it was made of, or leave the option out")
+    return Subject(program)
+
+
+def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
+    trained = checkpoint.spec
+    hardware = hardware_of(wanted)
+    precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits)
+    _check_learned(trained, precision)
+    spec = trained.at(precision)
+    roles = {row.role for row in spec.graph.rows if isinstance(row, Conv)}
+    if wanted.accumulator is not None and roles == {"boundary"}:
+        raise EvalError("accumulator: this network has no inner layers, use --boundary-accumulator")
+    notes = _changes(checkpoint)
+    if precision != trained.precision:
+        notes.append(f"trained as {trained.precision}; its float weights are requantized to {precision}, "
+                     "without further training")
+    if wanted.tile not in (None, "1", 1) and hardware.accumulator.overflow == "wrap":
+        notes.append("tile: has no effect on a register that wraps, which ends with the same bits however its sums come")
+    return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes))
+
+
+def hardware_of(wanted: Arithmetic) -> HardwareSpec:
+    """Registers and requantizer; raises EvalError for what is not allowed, or has no effect without a limited register."""
+    size = 1 if wanted.tile is None else _tile(wanted.tile)
+    overflow: Overflow = wanted.overflow or "wrap"  # type: ignore[assignment]
+    widths = (wanted.accumulator, wanted.boundary_accumulator)
+    for name, width in zip(("accumulator", "boundary-accumulator"), widths, strict=True):
+        if width is not None and not _is_whole(width):
+            raise EvalError(f"{name}: {width!r} is not allowed, choose a whole number of bits")
+    try:
+        inner, outer = (Accumulator(width, overflow, size) for width in widths)
+        spec = HardwareSpec(inner, outer, wanted.requant or "fp32")
+    except ValueError as error:
+        raise EvalError(str(error)) from None
+    if widths == (None, None) and (wanted.overflow, wanted.tile) != (None, None):
+        raise EvalError("overflow, tile: only a limited register has them, add --accumulator or --boundary-accumulator")
+    return spec
+
+
+def _tile(tile: int | str) -> int:
+    is_number = _is_whole(tile) or (isinstance(tile, str) and tile.isdecimal())
+    if tile != "end" and not (is_number and int(tile) >= 1):
+        raise EvalError(f"tile: {tile!r} is not allowed, choose 1 or more products, or end")
+    return END if tile == "end" else int(tile)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Precision:
+    """The widths to run at: as trained, except where told otherwise."""
+    inner = trained.inner if bits is None else bits
+    if inner not in QUANTIZED_BITS:
+        given = "this network is float" if bits is None else f"{bits} is not allowed"
+        raise EvalError(f"bits: {given}, choose --bits 1 to 8 or 16")
+    if boundary is None:
+        boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
+    if boundary == FLOAT_BITS:
+        raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
+    layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
+    return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers)
+
+
+def _check_learned(spec: NetworkSpec, wanted: Precision) -> None:
+    """What was float has learned no scales: its placeholders would be silently wrong."""
+    roles = [role for role in ROLES if spec.precision.bits(role, "") == FLOAT_BITS and wanted.bits(role, "") != FLOAT_BITS]
+    if roles and learns(spec.quantizer):
+        raise EvalError(f"bits: this network is float in its {' and '.join(roles)} layers, of which quantizer "
+                        f"{spec.quantizer} has learned nothing; python -m training.run --scheme ptq --teacher quantizes "
+                        "a float network")

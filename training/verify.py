@@ -1,0 +1,121 @@
+"""Machine against torch model, code by code: the proof of contracts C4 and C5 on one's own checkpoint and images.
+
+>>> import sim
+>>> spec = sim.load_checkpoint("tests/data/takd-digits-2bit.pt").spec
+>>> machine = sim.Machine(sim.lower(spec))
+>>> comparison = Comparison(machine, QuantNetwork.from_spec(spec))
+>>> pixels, trace = np.zeros((4, 8, 8, 1), np.uint8), {}
+>>> logits = machine.run(pixels, trace)
+>>> comparison.add(pixels, np.zeros(4, np.int64), trace)
+>>> sum(comparison.differing.values()), comparison.largest, comparison.agrees
+(0, 0, True)
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from sim.accumulator import Accumulator
+from sim.hardware import HardwareSpec
+from sim.lowering import lower
+from sim.machine import Machine
+from sim.program import ConvOp, Op, Program
+from sim.requantizers.fp32 import Fp32
+from training.network import QuantNetwork
+
+EXACT = "fp32"
+"""The requantizer that computes as the torch model does, so that every code and logit must be equal (C4)."""
+MOST_OFF = 1
+"""Codes by which an integer requantizer may differ from the model on equal inputs (C5)."""
+ROUNDINGS = 2.0**-22
+"""Relative error that the roundings of the float32 affine can add up to."""
+CERTAIN = 0.25
+"""Codes of error below which the model's own rounding is certain to within one."""
+
+
+class Comparison:
+    """Counts codes that differ between a machine and a torch model, and what the model gets right.
+
+    Under `fp32` the two run side by side and everything must be equal, logits included (C4).  An integer requantizer is
+    compared operation by operation on the torch model's own codes (C5), with the accumulator out of the way; the model's
+    logits are measured in units of the integer ones.
+
+    `compared` codes so far, `differing` ones by operation, the `largest` difference of a code, `right` predictions of the
+    model; `beyond`: codes that an integer requantizer has more than one off although the model is certain of them.
+    """
+
+    def __init__(self, machine: Machine, model: QuantNetwork) -> None:
+        self.model = model
+        self.differing = {op.name: 0 for op in machine.program.ops}
+        self.compared = self.largest = self.right = self.beyond = 0
+        self.is_exact = machine.program.convolutions[0].requant.name == EXACT
+        self.judge = None if self.is_exact else Machine(_without_accumulators(machine.program), machine.isa)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the contract holds so far: no code differs, or none by more than one where numbers are integers only."""
+        return not (any(self.differing.values()) if self.is_exact else self.beyond)
+
+    def add(self, pixels: np.ndarray, labels: np.ndarray, trace: Mapping[str, np.ndarray]) -> None:
+        """One batch: uint8 pixels [N, H, W, C], labels int [N], and every operation's result as `Machine.run` traced it."""
+        expected: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            nchw = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+            logits = self.model(nchw, expected)
+        self.right += int((logits.argmax(1).numpy() == labels).sum())
+        wanted = {name: codes.permute(0, 2, 3, 1).numpy() for name, codes in expected.items()}
+        if self.judge is None:
+            for name, codes in trace.items():
+                self._count(name, codes, wanted[name])
+        else:
+            self._judge(self.judge, pixels, wanted)
+
+    def _count(self, name: str, codes: np.ndarray, wanted: np.ndarray) -> int:
+        """Add one operation's codes; returns the largest difference, 0 for logits that are real numbers."""
+        wrong = int((codes != wanted).sum())
+        self.differing[name] += wrong
+        self.compared += codes.size
+        if not wrong or codes.dtype.kind not in "iu":
+            return 0
+        largest = int(np.abs(codes.astype(np.int64) - wanted.astype(np.int64)).max())
+        self.largest = max(self.largest, largest)
+        return largest
+
+    def _judge(self, judge: Machine, pixels: np.ndarray, wanted: dict[str, np.ndarray]) -> None:
+        ops = judge.program.ops
+        inputs = {op.name: wanted[op.name].astype(op.format.dtype) for op in ops if op.format}
+        last = judge.program.convolutions[-1]
+        wanted[last.name] = np.rint(wanted[last.name].astype(np.float64) / last.unit)
+        for op in ops:
+            codes = judge.apply(op, pixels, inputs)
+            if self._count(op.name, codes, wanted[op.name]) > MOST_OFF:
+                off = np.abs(codes.astype(np.int64) - wanted[op.name].astype(np.int64)) > MOST_OFF
+                self.beyond += int((off & self._is_certain(op, inputs)).sum())
+
+    def _is_certain(self, op: Op, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Where float32, in which the model scales its sums, is within a quarter of a code: [N, H, W, C], or of one value.
+
+        Elsewhere, in wide layers, it is the model that is off.
+        """
+        twin = next(twin for twin in self._exact.program.ops if twin.name == op.name)
+        if not isinstance(twin, ConvOp) or not isinstance(twin.requant, Fp32):
+            return np.ones(1, bool)
+        sums = np.abs(self._exact.sums(twin, inputs[twin.source]).astype(np.float64))
+        error = (sums * np.abs(twin.requant.gain) + np.abs(twin.requant.offset)) * ROUNDINGS
+        if twin.skip:
+            error += np.abs(inputs[twin.skip] * float(twin.requant.skip_gain[0])) * ROUNDINGS
+        unit = op.unit if isinstance(op, ConvOp) else 1.0
+        return np.asarray(error / unit < CERTAIN)
+
+    @cached_property
+    def _exact(self) -> Machine:
+        """The same network with the model's own arithmetic, made only if a code is ever off by more than one."""
+        return Machine(lower(self.model.spec(), HardwareSpec()))
+
+
+def _without_accumulators(program: Program) -> Program:
+    return Program(tuple(dataclasses.replace(op, accumulator=Accumulator()) if isinstance(op, ConvOp) else op
+                         for op in program.ops))

@@ -36,12 +36,7 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
         sys.exit(status or 0)
 
 
-def printable(value: object) -> str:
-    """What a user named as one line of text: control characters and lone surrogates become escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
-
-
-def fail(message: str, status: int = 2) -> None:
+def fail(message: str, status: int = 1) -> None:
     """Print the message as one line on stderr and exit."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(status)

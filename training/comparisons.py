@@ -99,7 +99,7 @@ def _comparison(group: Group, reference: Group) -> Iterator[dict[str, Any]]:
     row = paired(mine, theirs)
     if row["n"]:
         yield {"dataset": printable(group.label), "bits": group.config["path"][-1], **_named(group, "scheme", "path"),
-               **_named(reference, "against", "against path"), "options": group.options, "accuracy": measure, **row,
+               **_named(reference, "against", "against path"), "options": group.settings, "accuracy": measure, **row,
                "verdict": verdict(row)}
 
 
@@ -117,7 +117,7 @@ def ablation_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
             if row["n"] and _same_data(group, base):
                 runs = [run.training for run in group.runs]
                 yield {"dataset": printable(group.label), **_named(group, "scheme", "path"),
-                       "bits": group.config["path"][-1], "change": printable(change), "options": group.options,
+                       "bits": group.config["path"][-1], "change": printable(change), "options": group.settings,
                        "accuracy of": measure, "accuracy": mine.mean(), "accuracy deviation": mine.std(),
                        "unchanged": theirs[theirs.index.intersection(mine.index)].mean(), **row, "verdict": verdict(row),
                        "commit": short_commits(run["commit"] for run in runs),

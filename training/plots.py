@@ -3,7 +3,7 @@
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,7 @@ def _registers(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def plot_curves(rows: pd.DataFrame, file: Path) -> None:
     """Validation accuracy of the student against its epoch: mean over seeds, lowest to highest shaded."""
     plt = _pyplot()
-    panels = [(f"{dataset}, {bits} bits" + (f" ({part} of {parts})" if parts > 1 else ""), groups[start:start + MOST_SERIES])
-              for (dataset, bits), found in rows.groupby(["dataset", "bits"], sort=True)
-              for groups in [list(found.groupby("group", sort=True))]
-              for parts in [-(-len(groups) // MOST_SERIES)]
-              for part, start in enumerate(range(0, len(groups), MOST_SERIES), 1)]
+    panels = list(_panels(rows))
     heights = [max(3.2, 0.9 + 0.19 * sum(len(_folded(_series(group)).splitlines()) for _, group in groups))
                for _, groups in panels]
     figure, axes = plt.subplots(len(panels), 1, squeeze=False, layout="constrained", figsize=(11, sum(heights)),
@@ -93,6 +89,18 @@ def plot_curves(rows: pd.DataFrame, file: Path) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         _legend(axis, axis.get_legend_handles_labels()[0], [_series(group) for _, group in groups])
     _save(plt, figure, file)
+
+
+def _panels(rows: pd.DataFrame) -> Iterator[tuple[str, list[tuple[Any, pd.DataFrame]]]]:
+    """Title and groups: schemes as they are, then those of which something was changed, scheme by scheme."""
+    kind = rows["scheme"].where(rows["changed"], "")
+    for (dataset, bits, scheme), found in rows.groupby(["dataset", "bits", kind], sort=True):
+        groups = list(found.groupby("group", sort=True))
+        title = f"{dataset}, {bits} bits" + (f", changes of {scheme}" if scheme else "")
+        parts = -(-len(groups) // MOST_SERIES)
+        for part in range(parts):
+            yield (title + (f" ({part + 1} of {parts})" if parts > 1 else ""),
+                   groups[part * MOST_SERIES:(part + 1) * MOST_SERIES])
 
 
 def _series(group: pd.DataFrame) -> str:

@@ -31,11 +31,16 @@ _SEED = re.compile(r"(seed[-_= ]?)(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are equal in everything but the seed, in the order of their seeds; `options`: what deviates from defaults."""
+    """Runs that are equal in everything but the seed, in the order of their seeds.
+
+    `options` is what a reader has to know beside COLUMNS, `settings` beside data set, scheme and path alone: deviations from
+    the defaults, and whatever else tells a group from another.
+    """
 
     identity: Mapping[str, str]
     runs: tuple[Run, ...]
     options: str = ""
+    settings: str = ""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -101,7 +106,8 @@ def default_config(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = {field.name: field.default for field in dataclasses.fields(RunConfig) if field.default is not dataclasses.MISSING}
     preset = dataclasses.asdict(PRESETS[config["preset"]]) if config["preset"] in PRESETS else {}
     scheme = SCHEMES[config["scheme"]].defaults if config["scheme"] in SCHEMES else {}
-    return {**plain, "skip_bits": 8, "width": 16, "quantizer": "dorefa", **preset, **scheme}
+    return {**plain, "model": "resnet20", "preset": "quick", "skip_bits": 8, "width": 16, "quantizer": "dorefa", "scheme":
+            config["scheme"], "path": config["path"], **preset, **scheme}
 
 
 def group_runs(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
@@ -164,12 +170,19 @@ def _order(group: Group) -> tuple[Any, ...]:
 
 
 def _with_options(groups: list[Group]) -> list[Group]:
-    """Every group with what a reader has to know of it."""
-    options = [_deviations(group.config) for group in groups]
-    shown = [[group.label, *(text_of(group.config[key]) for key in COLUMNS if key != "dataset")] for group in groups]
-    name_differences(shown, [group.identity for group in groups], options)
-    return [dataclasses.replace(group, options=printable(", ".join(found.values())))
-            for group, found in zip(groups, options, strict=True)]
+    options = _texts(groups, COLUMNS)
+    settings = _texts(groups, ("dataset", "scheme", "path", "augment"))
+    return [dataclasses.replace(group, options=option, settings=setting)
+            for group, option, setting in zip(groups, options, settings, strict=True)]
+
+
+def _texts(groups: list[Group], columns: tuple[str, ...]) -> list[str]:
+    """What a reader has to know of every group beside the columns."""
+    texts = [_deviations(group.config, columns) for group in groups]
+    shown = [[group.label, *(text_of(group.config[key]) for key in columns if key not in ("dataset", "augment"))]
+             for group in groups]
+    name_differences(shown, [group.identity for group in groups], texts)
+    return [printable(", ".join(found.values())) for found in texts]
 
 
 def name_differences(shown: list[list[str]], identities: list[Mapping[str, str]], options: list[dict[str, str]]) -> None:
@@ -186,10 +199,10 @@ def name_differences(shown: list[list[str]], identities: list[Mapping[str, str]]
                     options[index].setdefault(key, f"{name} {value[:12] if 'digest' in key else value}" if value else f"no {name}")
 
 
-def _deviations(config: Mapping[str, Any]) -> dict[str, str]:
+def _deviations(config: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, str]:
     """By key; a teacher that is given is no deviation, it takes the place of a step."""
     defaults = default_config(config)
-    skipped = {*COLUMNS, "seed", "out", "data", "teacher"}
+    skipped = {*columns, "augment", "dataset", "seed", "out", "data", "teacher"}
     return {key: f"{key.replace('_', '-')} {seedless(value) or 'none'}"
             for key, value in config.items() if key not in skipped and text_of(value) != text_of(defaults.get(key))}
 

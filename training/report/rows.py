@@ -63,7 +63,8 @@ def curve_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
             for entry in list(run.training["steps"].values())[-1]["epochs"]:
                 yield {"group": number, "dataset": printable(group.label), "scheme": printable(run.config["scheme"]),
                        "path": "-".join(map(str, run.config["path"])), "bits": run.config["path"][-1],
-                       "options": group.options, "seed": run.seed, "epoch": entry["epoch"],
+                       "changed": bool(changes_of(run.config)), "options": group.settings, "seed": run.seed,
+                       "epoch": entry["epoch"],
                        "validation accuracy": entry["validation_accuracy"]}
 
 

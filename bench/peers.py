@@ -26,7 +26,7 @@ from bench.pool import Pool
 from bench.ratios import Row, add_ratios, summarize
 from sim.command import new_app, run_app
 from sim.kernels.isa import choose
-from training.record import provenance, write_json
+from training.record import command_line, provenance, write_json
 from training.tables import write_performance
 
 ROUNDS, QUICK_ROUNDS = 9, 2
@@ -51,13 +51,14 @@ def main(
         help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]", show_default=False)] = 0,
 ) -> None:
     """Measure this project and its peers side by side."""
+    command = command_line("bench.peers", {"json": json_file, "quick": quick, "only": only or None, "rounds": rounds or None})
     measures = only.split(",") if only else list(CASES)
     for what in measures:
         if what not in CASES:
             raise PeersError(f"only: {what!r} is unknown, choose some of {','.join(CASES)}")
     if rounds < 0:
         raise PeersError(f"rounds: {rounds} is not allowed, choose 1 or more")
-    record = provenance("bench.peers")
+    record = provenance(command)
     record["versions"] |= _versions()
     contests = select(measures, peers(), quick)
     rows = measure(contests, rounds or (QUICK_ROUNDS if quick else ROUNDS))

@@ -1,11 +1,29 @@
-"""How a command fails: one clear line on stderr and a non-zero exit status."""
+"""How commands speak: what they print is text as it is, and how they fail is one clear line and an exit status."""
 
+import copy
+import io
+import os
 import sys
+import traceback
+from typing import Any, NoReturn
 
 import typer
+from rich.cells import cell_len
+from rich.console import Console
+from rich.measure import Measurement
+from rich.segment import Segments
+from rich.table import Table
+from rich.text import Text
 from typer.exceptions import Exit, TyperException
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+from sim.text import printable, shell_word
+
+__all__ = ["CODES_DIFFER", "INTERRUPTED", "REFUSED", "fail", "new_app", "new_console", "printable", "run_app", "shell_word",
+           "show_table"]
+
+CODES_DIFFER, REFUSED, INTERRUPTED = 1, 2, 130
+"""Exit statuses beside 0: 2 for what was refused or broke, be it an option, a file or this program."""
+WIDEST = 100_000
 _GO_ON = "interrupted; a training run goes on with --resume"
 
 
@@ -15,28 +33,126 @@ def new_app() -> typer.Typer:
 
 
 def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
-    """Run a command; turn wrong options, `expected` errors and the disk's into one line, leave bugs their traceback."""
+    """Run a command and exit; wrong options, `expected` errors and the disk's become one line, bugs leave their traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no name is beyond a terminal
     try:
-        status = app(standalone_mode=False)
+        status = _status(app, expected)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        fail("the output was closed before its end")
+    sys.exit(status)
+
+
+def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
+    try:
+        result = app(standalone_mode=False)
     except TyperException as error:
-        fail(error.format_message(), USAGE_ERROR)
+        fail(error.format_message())
     except Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except SystemExit as error:  # typer's own way to end when an output is closed
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
     except Exception as error:
         if not isinstance(error, (*expected, OSError, MemoryError)):
-            raise
+            traceback.print_exc()
+            sys.exit(REFUSED)
         if isinstance(error, OSError) and error.filename is not None:
-            fail(f"{error.filename}: {error.strerror}")
+            fail(f"{_file_name(error.filename)}: {error.strerror}")
         fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:
+        result = INTERRUPTED
+    if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt inside the command, too
         fail(_GO_ON, INTERRUPTED)
-    else:
-        if status == INTERRUPTED:  # what typer makes of a KeyboardInterrupt inside the command
-            fail(_GO_ON, INTERRUPTED)
-        sys.exit(status or 0)
+    return result if type(result) is int else 0
 
 
-def fail(message: str, status: int = 1) -> None:
+def fail(message: str, status: int = REFUSED) -> NoReturn:
     """Print the message as one line on stderr and exit."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    try:
+        print("error: " + printable(message.strip()), file=sys.stderr, flush=True)
+    except OSError:  # nobody reads it
+        pass
     sys.exit(status)
+
+
+def new_console(stderr: bool = False) -> Console:
+    """A console that takes text as text: no markup, no emoji codes, any encoding, long lines whole where no terminal is."""
+    return _PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def show_table(console: Console, table: Table) -> None:
+    """Print a table whose cells are never cut: too wide for the terminal, each row becomes lines of "column  value".
+
+    Where there is no terminal, lines are as long as they need to be, unless the variable COLUMNS says otherwise.
+    """
+    table = copy.copy(table)
+    title, table.title = table.title, None  # a title of its own line is not squeezed into a narrow table
+    if title is not None:
+        console.print(_plain(title), style="table.title", soft_wrap=True)
+    options = console.options.update(max_width=WIDEST)
+    natural = Measurement.get(console, options, table).maximum
+    if natural <= console.width or (not console.is_terminal and "COLUMNS" not in os.environ):
+        console.print(Segments(console.render(table, options.update(width=natural))), soft_wrap=True, end="")
+    else:
+        for line in _blocks(table, console.width):
+            console.print(line, soft_wrap=True)
+
+
+class _PlainConsole(Console):
+    """Lets work go on whose output nobody reads any more, and shows control characters instead of sending them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        stream = self.file
+        self.soft_wrap = not (hasattr(stream, "isatty") and stream.isatty())
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """Every string that is printed, also in tables and titles."""
+        shown = "".join(char if char in "\n\t" else printable(char) for char in text)
+        return super().render_str(shown.encode(self.encoding, "backslashreplace").decode(self.encoding), **options)
+
+    def on_broken_pipe(self) -> None:
+        """What was begun is brought to its end, in silence."""
+        self.quiet = True
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Send what is still printed nowhere; without this, Python complains of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError):
+            pass
+    os.close(nowhere)
+
+
+def _blocks(table: Table, width: int) -> list[str]:
+    """Each row as lines of a column's title and its value; where both are too long for a line, one below the other."""
+    titles = [_plain(column.header) for column in table.columns]
+    indent = max(map(cell_len, titles), default=0) + 2
+    lines = []
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        for title, cell in zip(titles, map(_plain, cells), strict=True):
+            if cell:
+                fits = indent + cell_len(cell) <= width
+                padding = " " * (indent - cell_len(title))
+                lines += [f"{title}{padding}{cell}"] if fits else [title, f"  {cell}"]
+        lines.append("")
+    return lines
+
+
+def _plain(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def _file_name(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, (bytes, str)) else str(name)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from rich.table import Table
 from sim.accumulator import END, MAX_BITS, MIN_BITS, Accumulator, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from sim.command import new_app, run_app
-from sim.files import write_text_atomically
 from sim.hardware import HardwareSpec
 from sim.kernels.isa import choose
 from sim.lower import LowerError, lower
@@ -29,10 +27,11 @@ from sim.machine import Machine
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkError, NetworkSpec, Precision
 from sim.program import ConvOp, Program
 from sim.quantizers import learns
+from sim.records import write_record
 from sim.requantizers import REQUANTIZERS
 from training.data import DATASETS, DataError, Images, load_dataset
 from training.network import QuantNetwork
-from training.record import provenance
+from training.record import command_line, provenance
 
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
 
@@ -69,6 +68,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     save_program: Annotated[Path | None, typer.Option(help="write the integer program to a file (.npz)")] = None,
 ) -> None:
     """Run a trained network in integers on its test set."""
+    command = command_line("sim.eval", {{"json_file": "json"}.get(key, key): value for key, value in locals().items()})
     for name, value in (("limit", limit), ("batch", batch)):
         if value is not None and value < 1:
             raise EvalError(f"{name}: {value} is not allowed, choose 1 or more images")
@@ -93,7 +93,7 @@ def main(  # noqa: PLR0913 - one parameter per option
         console.print(f"(not retrained: the checkpoint was trained as {checkpoint.spec.precision})", highlight=False)
     if json_file is not None:
         record = _record(model, checkpoint, spec, hardware, images[0], program, machine, result)
-        write_text_atomically(json_file, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write_record(json_file, {**record, **provenance(command)})
     if verify and requant == "fp32" and result["differing"]:
         raise typer.Exit(1)
 
@@ -322,7 +322,7 @@ def _record(model: Path, checkpoint: Checkpoint, spec: NetworkSpec, hardware: Ha
                "overflows": int(machine.overflows[op.name].sum()),
                **({"overflows_by_channel": counts.tolist()} if (counts := machine.overflows[op.name]).any() else {}),
                "outputs": machine.images * op.shape[0] * op.shape[1] * op.shape[2]} for op in program.convolutions]
-    return {"kind": "evaluation", "model": str(model), **provenance("sim.eval"), "dataset": label,
+    return {"kind": "evaluation", "model": str(model), "dataset": label,
             "precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
             "hardware_spec": dataclasses.asdict(hardware),
             "training": dict(checkpoint.training), "program": program.digest(), "isa": machine.isa, "result": result,

@@ -1,13 +1,13 @@
 """What a training run shows: a live bar in a terminal, one line per epoch elsewhere, a table at the end."""
 
-import sys
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(soft_wrap=not sys.stdout.isatty())
+from sim.command import new_console, show_table
+
+console = new_console()
 
 
 class RunDisplay:
@@ -67,4 +67,4 @@ def show_run(record: dict[str, Any], label: str) -> None:
                           f"{step['epochs'][-1]['validation_accuracy']:.2f}", test)
         else:
             table.add_row(name, f"from {step['from']}", "-", "-", test)
-    console.print(table)
+    show_table(console, table)

@@ -23,7 +23,7 @@ from training.loop import DivergedError
 from training.models import MODELS
 from training.presets import PRESETS
 from training.quantizers import QUANTIZERS
-from training.record import provenance
+from training.record import command_line, provenance
 from training.runner import FINAL_FILE, RECORD_FILE, Runner
 from training.schemes import SCHEMES, SchemeError, find_scheme
 
@@ -94,6 +94,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     resume: Annotated[bool, typer.Option("--resume", help="continue the run in the folder, if there is one")] = False,
 ) -> None:
     """Train a low-precision network by distillation and write its checkpoint."""
+    command = command_line("training.run", {key: value for key, value in locals().items() if value != ""})
     if preset not in PRESETS:
         raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
     recipe = dataclasses.asdict(PRESETS[preset]) | {"quantizer": "dorefa"} | dict(find_scheme(scheme).defaults)
@@ -116,7 +117,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     torch_device = _device(device)
     images = load_dataset(dataset, data)
     folder = out or config.default_out
-    record = _open_folder(folder, config, resume, device, images.digest())
+    record = _open_folder(folder, config, resume, device, images.digest(), command)
     started = time.perf_counter()
     with RunDisplay() as display:
         runner = Runner(config, images, folder, torch_device, display, record)
@@ -167,10 +168,11 @@ def _device(name: str) -> torch.device:
     raise ConfigError(f"device: {name!r} is not available here, choose {choices}")
 
 
-def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, digest: str) -> dict[str, object]:
+def _open_folder(folder: Path, config: RunConfig, resume: bool, device: str, digest: str,
+                 command: str) -> dict[str, object]:
     """The record of the run in `folder`: a new one, or the one to continue."""
     fresh = {"kind": "training", "config": config.to_json(), "data_digest": digest,
-             **provenance("training.run", device), "steps": {}}
+             **provenance(command, device), "steps": {}}
     file = folder / RECORD_FILE
     if not file.exists():
         if folder.exists() and any(folder.glob("*.pt")):

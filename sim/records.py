@@ -25,7 +25,7 @@ _REGISTER = {"overflow": TEXT}
 _ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions": {"*": TEXT}, "hardware": {"cpu": TEXT}}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "training": {
-        **_ORIGIN, "status": TEXT, "data_digest": TEXT,
+        **_ORIGIN, "status": TEXT, "data_digest?": TEXT,
         "config": {"scheme": TEXT, "dataset": TEXT, "model": TEXT, "width": WHOLE, "path": [WHOLE], "seed": WHOLE},
         "steps": {"*": {"bits": WHOLE, "epochs": [_EPOCH], "best?": {"accuracy": NUMBER, "loss": NUMBER, "epoch": WHOLE},
                         "from?": TEXT}},

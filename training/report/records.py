@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.records import RecordError, read_record
+from sim.text import printable
 
 TRAINING, EVALUATION, PERFORMANCE = "training", "evaluation", "performance"
 
@@ -152,7 +153,7 @@ def _read(file: Path) -> Record | None:
     except RecordError as error:
         if _is_foreign(file):
             return None
-        raise TableError(f"{file}: damaged record ({str(error).removeprefix(f'{file}: ')})") from None
+        raise TableError(f"{file}: damaged record ({str(error).removeprefix(f'{printable(file)}: ')})") from None
     kind = _kind(content)
     if not kind:
         if _is_foreign(file):

@@ -24,7 +24,8 @@ LEVEL = 0.95
 REFERENCES = ("individual", "skip-level")
 """Every scheme is compared with training alone, and with the plainest way of distilling from a float network."""
 DATA = ("data", "data digest", "label")
-_OF_SCHEME = ("scheme", "path", "teacher", "seed of teacher", "evaluated images", *DATA)
+_OF_SCHEME = ("scheme", "path", "teacher", "teacher digest", "seed of teacher", "own code of scheme")
+_OF_CHANGE = (*CHANGES, "individual digest", "own code of quantizer", "own code of teacher_model", "evaluated images", *DATA)
 
 
 class ComparisonError(ValueError):
@@ -108,10 +109,10 @@ def ablation_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
     unchanged: dict[str, list[Group]] = {}
     for group in groups:
         if not changes_of(group.config):
-            unchanged.setdefault(_without(group, (*CHANGES, "evaluated images", *DATA)), []).append(group)
+            unchanged.setdefault(_without(group, _OF_CHANGE), []).append(group)
     for group in groups:
         change = changes_of(group.config)
-        for base in unchanged.get(_without(group, (*CHANGES, "evaluated images", *DATA)), []) if change else []:
+        for base in unchanged.get(_without(group, _OF_CHANGE), []) if change else []:
             measure, mine, theirs = accuracies(group, base)
             row = paired(mine, theirs)
             if row["n"] and _same_data(group, base):
@@ -143,12 +144,12 @@ def _without(group: Group, keys: tuple[str, ...]) -> str:
 
 def _condition(group: Group) -> str:
     """What runs of different schemes must have in common; of what schemes set themselves, what was told otherwise."""
-    plain = _without(group, (*_OF_SCHEME, *CHANGES, *DISTILLATION))
+    plain = _without(group, (*_OF_SCHEME, *_OF_CHANGE, *DISTILLATION))
     return json.dumps([group.label, group.config["path"][-1], changes_of(group.config), plain])
 
 
 def _same_data(one: Group, other: Group) -> bool:
-    """By digest; where one of them recorded none, by name and path.  And the same number of images, if both are evaluated."""
+    """By digest; where one of them recorded none, by name and path.  And as many images, if both are evaluated."""
     mine, theirs = one.identity, other.identity
     images = {group.get("evaluated images") for group in (mine, theirs)} - {None}
     digests = {mine["data digest"], theirs["data digest"]}

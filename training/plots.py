@@ -28,13 +28,13 @@ def style_of(number: int) -> dict[str, str]:
 
 
 def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
-    """Accuracy and overflowed outputs against the width of the register, a row of both per network, a line per kind of it."""
+    """Accuracy and overflowed outputs against the width of the register: a row of both per network, a line per kind."""
     plt = _pyplot()
     networks = list(rows.groupby(["dataset", "network", "options", "bits", "images"], sort=True))
     figure, axes = plt.subplots(len(networks), 2, squeeze=False, layout="constrained", figsize=(12, 3.8 * len(networks)))
     for (accuracy, overflows), ((dataset, network, options, bits, images), group) in zip(axes, networks, strict=True):
         series = _registers(group)
-        for number, (name, line) in enumerate(series):
+        for number, (_, line) in enumerate(series):
             if (line["accumulator"] > 0).any():
                 accuracy.plot(line["accumulator"], line["bit-true"], label=str(number), markersize=5, **style_of(number))
                 overflows.plot(line["accumulator"], line["overflowed outputs %"], markersize=5, **style_of(number))
@@ -60,12 +60,11 @@ def _registers(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     series = []
     for values, line in group.sort_values("accumulator").groupby(kinds, sort=True):
         named = dict(zip(kinds, values, strict=True))
-        words = {"requantizer": str(named["requantizer"]), "boundary accumulator": f"boundary {named['boundary accumulator']}",
-                 "overflow": str(named["overflow"]), "tile": f"tile {named['tile']}"}
-        if named["overflow"] == "none":
-            words = {**words, "overflow": "unlimited", "tile": ""}
-        series.append((", ".join(words[key] for key in ["overflow", *(key for key in told if key != "overflow")] if words[key]),
-                       line))
+        is_limited = named["overflow"] != "none"
+        words = {"requantizer": str(named["requantizer"]), "tile": f"tile {named['tile']}" if is_limited else "",
+                 "boundary accumulator": f"boundary {named['boundary accumulator']}"}
+        parts = [str(named["overflow"]) if is_limited else "unlimited", *(words[key] for key in told if key in words)]
+        series.append((", ".join(filter(None, parts)), line))
     return series
 
 
@@ -73,8 +72,8 @@ def plot_curves(rows: pd.DataFrame, file: Path) -> None:
     """Validation accuracy of the student against its epoch: mean over seeds, lowest to highest shaded."""
     plt = _pyplot()
     panels = list(_panels(rows))
-    heights = [max(3.2, 0.9 + 0.19 * sum(len(_folded(_series(group)).splitlines()) for _, group in groups))
-               for _, groups in panels]
+    lines = [sum(len(_folded(_series(group)).splitlines()) for _, group in groups) for _, groups in panels]
+    heights = [max(3.2, 0.9 + 0.19 * count) for count in lines]
     figure, axes = plt.subplots(len(panels), 1, squeeze=False, layout="constrained", figsize=(11, sum(heights)),
                                 height_ratios=heights)
     for axis, (title, groups) in zip(axes[:, 0], panels, strict=True):
@@ -144,8 +143,8 @@ def _means(group: pd.DataFrame) -> "pd.Series[float]":
 
 def _legend(axis: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Beside the panel, where no point is.  Names are set afterwards: matplotlib hides those that begin with "_"."""
-    legend = axis.legend(handles, [f"{number}" for number in range(len(handles))], loc="upper left", bbox_to_anchor=(1.01, 1.0),
-                         borderaxespad=0.0, fontsize=8, frameon=False, handlelength=3.5)
+    legend = axis.legend(handles, [str(number) for number in range(len(handles))], loc="upper left", handlelength=3.5,
+                         bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=8, frameon=False)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(_folded(name))
 

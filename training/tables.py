@@ -4,7 +4,7 @@ Tables hold nothing that is not in a record; a test makes them again and compare
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -58,7 +58,8 @@ class Report:
         records = find_records(folders, skip_damaged)
         if not (records.runs or records.evaluations or records.performance):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
-            raise TableError(f"{', '.join(map(str, folders))}: no records of finished runs or evaluations{left}; "
+            where = ", ".join(map(str, folders))
+            raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
                              "name the folder of your runs, such as runs")
         groups, notes = group_runs(records.runs)
         return cls(records, groups, (*records.notes, *notes))
@@ -71,7 +72,7 @@ def main(
     out: Annotated[Path | None, typer.Option(help="folder of the tables  [default: that of the records]")] = None,
     results: Annotated[Path | None, typer.Option(help="folder of records/ and of the tables  [default: results]")] = None,
     formats: Annotated[str, typer.Option("--format", help="any of " + ",".join(FORMATS))] = "md,csv",
-    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out instead of stopping")] = False,
+    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out, do not stop")] = False,
 ) -> None:
     """Write every table that the records allow, and the plots.
 
@@ -82,17 +83,21 @@ def main(
         raise TableError(f"format: {formats!r} is not allowed, choose from {','.join(FORMATS)}")
     sources, target = _places(folders or [], out, results)
     report = Report.of(sources, skip_damaged)
-    texts = {name: text for name, text in _files(report).items() if Path(name).suffix in [FORMATS[key] for key in wanted]}
-    for name, text in texts.items():
+    written = set()
+    for name, text in _files(report, wanted).items():
         write_text_atomically(target / name, text)
-        print(printable(target / name))
-    plots = {name: rows for name, (rows_of, _) in PLOTS.items() if not (rows := pd.DataFrame(list(rows_of(report)))).empty}
-    for name, rows in plots.items():
-        PLOTS[name][1](rows, target / name)
-        print(printable(target / name))
-    stale = [f"{target / name}: of an earlier call, there are no such records now" for table in (*TABLES, *PLOTS)
-             for name in ([table] if table in PLOTS else [table + FORMATS[key] for key in wanted])
-             if name not in texts and name not in plots and (target / name).exists()]
+        written.add(name)
+    for name, (rows_of, plot) in PLOTS.items():
+        rows = pd.DataFrame(list(rows_of(report)))
+        if not rows.empty:
+            plot(rows, target / name)
+            written.add(name)
+    possible = [*(name + FORMATS[key] for name in TABLES for key in wanted), *PLOTS]
+    for name in possible:
+        if name in written:
+            print(printable(target / name))
+    stale = [f"{target / name}: of an earlier call, there are no such records now"
+             for name in possible if name not in written and (target / name).exists()]
     for note in (*report.notes, *stale):
         print(f"note: {printable(note)}", file=sys.stderr)
 
@@ -105,8 +110,8 @@ def _places(folders: list[Path], out: Path | None, results: Path | None) -> tupl
         home = RESULTS if results is None else results
         below = home / "records"
         if results is None and not below.is_dir():
-            raise TableError(f"{below}: no such folder; name the folder of your runs, such as python -m training.tables runs "
-                             "--out my-results, or make records with python -m training.sweep")
+            raise TableError(f"{below}: no such folder; name the folder of your runs, such as python -m training.tables "
+                             "runs --out my-results, or make records with python -m training.sweep")
         return [below if below.is_dir() else home], out or home
     if out is None and len(folders) > 1:
         raise TableError("out: say where the tables of several folders go")
@@ -114,26 +119,31 @@ def _places(folders: list[Path], out: Path | None, results: Path | None) -> tupl
     return folders, out or (first.parent if first.name == "records" else first)
 
 
-def make_tables(records: Path) -> dict[str, str]:
-    """File name -> content of every table of the records below a folder, in every format."""
-    return _files(Report.of([records]))
+def make_tables(records: Path, formats: Sequence[str] = ("md", "csv")) -> dict[str, str]:
+    """File name -> content of every table of the records below a folder."""
+    return _files(Report.of([records]), formats)
 
 
-def _files(report: Report) -> dict[str, str]:
+def _files(report: Report, formats: Sequence[str]) -> dict[str, str]:
+    """Rows of every table as the files of these formats."""
+    suffixes = [FORMATS[key] for key in formats]
     files: dict[str, str] = {}
     for name, table in TABLES.items():
         rows = pd.DataFrame(list(table.rows(report)))
         if not rows.empty:
             notes = report.notes if name == "schemes" else ()
-            files |= {f"{name}{suffix}": text for suffix, text in table.texts(rows, notes).items()}
+            files |= {f"{name}{suffix}": text for suffix, text in table.texts(rows, notes).items() if suffix in suffixes}
     return files
+
+
+RowsOf = Callable[[Report], Iterator[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Table:
     """One table: its rows from a report, title and note (Markdown), the order of rows, and what a reader sees of them."""
 
-    rows: Callable[[Report], Iterator[dict[str, Any]]]
+    rows: RowsOf
     title: str
     note: str
     sort: tuple[str, ...]
@@ -148,7 +158,8 @@ class Table:
                 rows[column] = rows[column].astype("Int64")
         sections = self.summarize(rows)
         left = "".join(f"\n- {markdown_text(printable(note))}" for note in notes)
-        text = f"# {self.title}\n\n{self.note}{self.more(rows)}\n\n{markdown(sections)}" + (f"\nNotes:\n{left}\n" if left else "")
+        text = f"# {self.title}\n\n{self.note}{self.more(rows)}\n\n{markdown(sections)}"
+        text += f"\nNotes:\n{left}\n" if left else ""
         return {".csv": csv(rows), ".md": text, ".tex": latex(self.title, sections)}
 
 
@@ -175,53 +186,54 @@ TABLES: Mapping[str, Table] = MappingProxyType({
     "schemes": Table(
         lambda report: scheme_rows(report.groups),
         "Training schemes",
-        "Test accuracy in percent, mean ± standard deviation over n seeds: of the fake-quantized model (FQ) and of the "
-        "integer simulator (bit-true, `fp32` requantizer, unlimited accumulator; \"-\" where no evaluation is recorded). "
-        "Runs share a row only if they are equal in everything but the seed; `options` is what deviates from the defaults of "
-        "preset and scheme. The epoch was chosen on validation images; the test set was used once. `epochs` is per step; "
-        "`epochs along path` adds those of the student's ancestors: rows in which it differs had different budgets. A run that "
-        "was given a teacher counts the seconds of its own steps only. One row per seed, with its command: `schemes.csv`.",
+        "Test accuracy in percent, mean ± standard deviation over n seeds: of the fake-quantized model (FQ) and of "
+        "the integer simulator (bit-true, `fp32` requantizer, unlimited accumulator; \"-\" where no evaluation is "
+        "recorded). Runs share a row only if they are equal in everything but the seed; `options` is what deviates "
+        "from the defaults of preset and scheme. The epoch was chosen on validation images; the test set was used "
+        "once. `epochs` is per step; `epochs along path` adds those of the student's ancestors: rows in which it "
+        "differs had different budgets. A run that was given a teacher counts the seconds of its own steps only. One "
+        "row per seed, with its command: `schemes.csv`.",
         ("dataset", "scheme", "path", "preset", "group", "seed"), summarize_schemes, scheme_notes),
     "accumulators": Table(
         lambda report: accumulator_rows(report.records),
         "Accuracy against the width of the accumulator",
-        "One trained checkpoint, not retrained, on integer hardware with an accumulator of that width in every inner layer "
-        "(`boundary accumulator`: that of the first and last layer). Overflowed outputs: of all sums of layers with a limited "
-        "one, those that the register got wrong (wrap) or clipped at least once (saturate); contract C6 in sim/ARITHMETIC.md. "
-        "Commands: `accumulators.csv`.",
+        "One trained checkpoint, not retrained, on integer hardware with an accumulator of that width in every inner "
+        "layer (`boundary accumulator`: that of the first and last layer). Overflowed outputs: of all sums of layers "
+        "with a limited one, those that the register got wrong (wrap) or clipped at least once (saturate); contract "
+        "C6 in sim/ARITHMETIC.md. Commands: `accumulators.csv`.",
         ("dataset", "network", "options", "requantizer", "boundary accumulator", "overflow", "tile", "accumulator"),
         summarize_accumulators),
     "agreement": Table(
         lambda report: agreement_rows(report.records),
         "Agreement of simulator and model",
-        "One trained checkpoint at several widths (its float weights requantized, not retrained, so accuracies away from "
-        "the trained width mean little): every code of every layer and every logit, on the test images, compared between "
-        "the fake-quantized torch model and the integer simulator under `fp32`. Commands: `agreement.csv`.",
+        "One trained checkpoint at several widths (its float weights requantized, not retrained, so accuracies away "
+        "from the trained width mean little): every code of every layer and every logit, on the test images, compared"
+        " between the fake-quantized torch model and the integer simulator under `fp32`. Commands: `agreement.csv`.",
         ("dataset", "network", "options", "bits"), summarize_agreement),
     "evaluations": Table(
         lambda report: other_rows(report.records),
         "Other evaluations",
-        "Evaluations that are in no other table: under other requantizers, at widths that were not compared with the model, or "
-        "of networks whose run is not here. Commands: `evaluations.csv`.",
+        "Evaluations that are in no other table: under other requantizers, at widths that were not compared with the model, "
+        "or of networks whose run is not here. Commands: `evaluations.csv`.",
         ("dataset", "network", "options", "requantizer", "bits"), summarize_others),
     "comparisons": Table(
         lambda report: comparison_rows(report.groups),
         "Which differences exceed noise",
-        "Test accuracy, the difference of each scheme to others at the same width on the same data under equal settings, paired "
-        "over seeds: mean ± standard deviation, and the 95 % t interval of the mean. Beyond noise is what excludes 0; no "
-        "correction for many comparisons is made, one in twenty of equal schemes would pass. Runs, commands, commits, hardware "
-        "and dates: `schemes.csv`.",
+        "Test accuracy, the difference of each scheme to others at the same width on the same data under equal "
+        "settings, paired over seeds: mean ± standard deviation, and the 95 % t interval of the mean. Beyond noise is"
+        " what excludes 0; no correction for many comparisons is made, one in twenty of equal schemes would pass. "
+        "Runs, commands, commits, hardware and dates: `schemes.csv`.",
         ("dataset", "bits", "against", "against path", "difference"), summarize_comparisons),
     "ablations": Table(
         lambda report: ablation_rows(report.groups),
         "Ablations",
-        "One change of a scheme at a time, against the same runs without it and paired over seeds as in `comparisons.md`; with "
-        "few seeds only large differences can exceed noise, and of so many changes one or two that change nothing would. "
-        "Commands: `ablations.csv`.",
+        "One change of a scheme at a time, against the same runs without it and paired over seeds as in "
+        "`comparisons.md`; with few seeds only large differences can exceed noise, and of so many changes one or two "
+        "that change nothing would. Commands: `ablations.csv`.",
         ("dataset", "scheme", "bits", "change"), summarize_ablations),
     "performance": Table(_rows_of_benchmarks, TITLE, NOTE, ("number",), performance_table),
 })
-PLOTS: Mapping[str, tuple[Callable[[Report], Iterator[dict[str, Any]]], Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({
+PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({
     "curves.svg": (lambda report: curve_rows(report.groups), plot_curves),
     "accumulators.svg": (lambda report: accumulator_rows(report.records), plot_accumulators),
     "performance.svg": (_rows_of_benchmarks, plot_performance)})

@@ -55,9 +55,13 @@ class Group:
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with the keys that came after it was recorded, as what such runs did."""
-    later = {field.name: field.default for field in dataclasses.fields(RunConfig) if field.default is not dataclasses.MISSING}
     augment = "crop" if config["dataset"] == "digits" else "crop-flip"  # what runs did before there was a choice
-    return {**later, "augment": augment, **config}
+    return {**_later(), "augment": augment, **config}
+
+
+def _later() -> dict[str, Any]:
+    fields = dataclasses.fields(RunConfig)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
 
 
 def text_of(value: Any) -> str:
@@ -79,12 +83,15 @@ def seedless(path: Any) -> str:
 def identity_of(run: Run) -> dict[str, str]:
     """Everything that decides the result of a run but its seed, as text by name."""
     config, training = complete(run.config), run.training
-    digest = training.get("data_digest") or ""
     found = {key: text_of(value) for key, value in config.items() if key not in ("seed", "out", "data", *REFERENCES)}
-    found |= {key: seedless(config[key]) for key in REFERENCES}
-    found |= {"data": "" if digest else text_of(config["data"]), "data digest": text_of(digest), "label": run.label,
-              "extended": _without_occasion(training.get("extended")),
-              "test images": text_of(training["test"]["images"])}
+    for key in REFERENCES:
+        found[key] = seedless(config[key])
+        is_one_for_all = found[key] == text_of(config[key])  # the same only if its content is
+        found[f"{key} digest"] = text_of((training.get("digests") or {}).get(key)) if is_one_for_all else ""
+    digest = training.data_digest
+    found |= {"data": "" if digest else text_of(config["data"]), "data digest": digest, "label": run.label,
+              **{f"own code of {key}": text_of(code) for key, code in (training.get("own_code") or {}).items()},
+              "extended": _without_occasion(training.get("extended")), "test images": text_of(training["test"]["images"])}
     if run.evaluation is not None:
         found["evaluated images"] = text_of(run.evaluation["result"]["images"])
     return found
@@ -103,7 +110,7 @@ def changes_of(config: Mapping[str, Any]) -> str:
 
 def default_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What its preset and its scheme say where a command says nothing."""
-    plain = {field.name: field.default for field in dataclasses.fields(RunConfig) if field.default is not dataclasses.MISSING}
+    plain = _later()
     preset = dataclasses.asdict(PRESETS[config["preset"]]) if config["preset"] in PRESETS else {}
     scheme = SCHEMES[config["scheme"]].defaults if config["scheme"] in SCHEMES else {}
     return {**plain, "model": "resnet20", "preset": "quick", "skip_bits": 8, "width": 16, "quantizer": "dorefa", "scheme":
@@ -158,15 +165,16 @@ def _newest_of_each_seed(runs: Iterable[Run], notes: list[str]) -> list[Run]:
     newest: dict[int, Run] = {}
     for run in sorted(runs, key=lambda run: date_of(run.training)):
         if (older := newest.get(run.seed)) is not None:
-            notes.append(f"left out: {older.training.file}: seed {run.seed} of the same configuration again, only the newest "
-                         f"counts, {run.training.file}")
+            notes.append(f"left out: {older.training.file}: seed {run.seed} of the same configuration again, only the "
+                         f"newest counts, {run.training.file}")
         newest[run.seed] = run
     return list(newest.values())
 
 
 def _order(group: Group) -> tuple[Any, ...]:
     config = group.config
-    return (group.label, config["scheme"], text_of(config["path"]), config["preset"], json.dumps(group.identity, sort_keys=True))
+    identity = json.dumps(group.identity, sort_keys=True)
+    return group.label, config["scheme"], text_of(config["path"]), config["preset"], identity
 
 
 def _with_options(groups: list[Group]) -> list[Group]:
@@ -185,7 +193,8 @@ def _texts(groups: list[Group], columns: tuple[str, ...]) -> list[str]:
     return [printable(", ".join(found.values())) for found in texts]
 
 
-def name_differences(shown: list[list[str]], identities: list[Mapping[str, str]], options: list[dict[str, str]]) -> None:
+def name_differences(shown: list[list[str]], identities: list[Mapping[str, str]], options: list[dict[str, str]]
+                     ) -> None:
     """Add to the options of rows that look alike and are not whatever tells them apart."""
     alike: dict[str, list[int]] = {}
     for index, cells in enumerate(shown):
@@ -196,7 +205,8 @@ def name_differences(shown: list[list[str]], identities: list[Mapping[str, str]]
             if len(set(values)) > 1:
                 name = key.replace("_", "-")
                 for index, value in zip(indices, values, strict=True):
-                    options[index].setdefault(key, f"{name} {value[:12] if 'digest' in key else value}" if value else f"no {name}")
+                    told = f"{name} {value[:19] if 'digest' in key else value}" if value else f"no {name}"
+                    options[index].setdefault(key, told)
 
 
 def _deviations(config: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, str]:
@@ -208,8 +218,8 @@ def _deviations(config: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str
 
 
 def _without_occasion(value: Any) -> str:
-    """How a run was extended, without when, where and by which command."""
-    occasion = ("date", "commit", "command", "hardware", "versions", "python", "sources")
+    """How a run was extended, without when, where, by which command and with what success."""
+    occasion = ("date", "commit", "command", "hardware", "versions", "python", "sources", "session", "test")
 
     def bare(part: Any) -> Any:
         if isinstance(part, dict):

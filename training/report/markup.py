@@ -10,7 +10,8 @@ _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<![\
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
           "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-          "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "×": r"$\times$", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}"}
+          "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "±": r"$\pm$",
+          "[": "{[}", "]": "{]}", "*": "{*}"}
 _FORMULA = re.compile(r"^[=+\-@\t\r](?!$)")
 
 
@@ -27,7 +28,8 @@ class Section:
         """The columns that differ, and those that do not with their value."""
         equal = [column for column in self.common if column in self.table and len(self.table) > 1
                  and self.table[column].nunique(dropna=False) == 1]
-        return self.table.drop(columns=equal), [(column, str(self.table[column].iloc[0]) or "none") for column in equal]
+        values = [(column, str(self.table[column].iloc[0]) or "none") for column in equal]
+        return self.table.drop(columns=equal), values
 
 
 def markdown(sections: Iterable[Section]) -> str:
@@ -38,7 +40,8 @@ def markdown(sections: Iterable[Section]) -> str:
         cells = table.map(markdown_text).rename(columns=markdown_text)
         parts += [f"## {section.heading}"] if section.heading else []
         parts += [section.text] if section.text else []
-        parts += ["In all rows: " + "; ".join(f"{key} {markdown_text(value)}" for key, value in equal) + "."] if equal else []
+        common = "; ".join(f"{key} {markdown_text(value)}" for key, value in equal)
+        parts += [f"In all rows: {common}."] if common else []
         parts.append(cells.to_markdown(index=False, disable_numparse=True))
     return "\n\n".join(parts) + "\n"
 
@@ -57,9 +60,9 @@ def latex(title: str, sections: Iterable[Section]) -> str:
         lines += [f"% {section.heading}"] if section.heading else []
         lines += [f"% {key}: {' '.join(value.splitlines())}" for key, value in equal]
         numbers = [all(re.match(r"[+\-\d]|-?$", str(cell)) for cell in table[column]) for column in table]
-        lines += [rf"\begin{{tabular}}{{{''.join('r' if is_number else 'l' for is_number in numbers)}}}", r"\toprule",
-                  _latex_row(table.columns), r"\midrule", *(_latex_row(row) for row in table.itertuples(index=False, name=None)),
-                  r"\bottomrule", r"\end{tabular}"]
+        alignment = "".join("r" if is_number else "l" for is_number in numbers)
+        lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _latex_row(table.columns), r"\midrule",
+                  *(_latex_row(row) for row in table.itertuples(index=False, name=None)), r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"
 
 

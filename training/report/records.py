@@ -37,10 +37,30 @@ class Record:
         return dict(self.get("training") or {})
 
     @property
+    def data_digest(self) -> str:
+        """Of the data, empty if it was not recorded."""
+        data = self.get("data")
+        digest = self.get("data_digest") or (data.get("digest") if isinstance(data, dict) else "")
+        return str(digest or "").removeprefix("sha256:")
+
+    @property
+    def precision(self) -> Mapping[str, Any]:
+        """Of an evaluation: the widths it ran at, empty for a program that does not say."""
+        return dict(self.get("precision") or {})
+
+    @property
+    def hardware_spec(self) -> Mapping[str, Any]:
+        """Of an evaluation: its registers and requantizer; of a program the registers of its layers."""
+        if self.get("hardware_spec"):
+            return dict(self["hardware_spec"])
+        limited = [layer["accumulator"] for layer in self["layers"] if layer["accumulator"]["bits"] is not None]
+        first = limited[0] if limited else {"bits": None, "overflow": "wrap", "tile": 1}
+        return {"accumulator": first, "boundary_accumulator": {**first, "bits": None}, "requant": "as in the program"}
+
+    @property
     def unlimited(self) -> bool:
         """An evaluation whose registers hold every sum."""
-        hardware = self["hardware_spec"]
-        return hardware["accumulator"]["bits"] is None and hardware["boundary_accumulator"]["bits"] is None
+        return all(self.hardware_spec[name]["bits"] is None for name in ("accumulator", "boundary_accumulator"))
 
     @property
     def as_trained(self) -> bool:
@@ -48,8 +68,8 @@ class Record:
         if not self.training:
             return False
         last = str(self.training.get("step", "")).split("bit")[0]
-        return (self.unlimited and self["hardware_spec"]["requant"] == "fp32" and
-                self["precision"] == self.get("trained_precision") and last in ("", str(self.training["path"][-1])))
+        return (self.unlimited and self.hardware_spec["requant"] == "fp32" and
+                self.precision == self.get("trained_precision") and last in ("", str(self.training["path"][-1])))
 
 
 @dataclass(frozen=True)
@@ -74,10 +94,10 @@ class Run:
         """What the data are called."""
         if self.evaluation is not None:
             return str(self.evaluation["dataset"])
-        named = self.training.get("dataset")
-        return named if isinstance(named, str) and named else (
-            Path(self.config["data"]).stem or self.config["dataset"] if self.config["dataset"] in ("npz", "folder")
-            else str(self.config["dataset"]))
+        data, name = self.training.get("data"), str(self.config["dataset"])
+        if isinstance(data, dict) and data.get("label"):
+            return str(data["label"])
+        return Path(self.config["data"]).stem or name if name == "npz" else name
 
     @property
     def fq(self) -> float:
@@ -138,8 +158,8 @@ def _json_files(folders: Iterable[Path]) -> Iterator[Path]:
             raise TableError(f"{folder}: no such folder; python -m training.run and training.sweep write records")
         for parent, below, names in os.walk(folder, onerror=_refuse):
             below[:] = sorted(name for name in below if not name.startswith("."))
-            yield from (file for name in sorted(names) if name.endswith(".json") and not name.startswith(".")
-                        and (file := Path(parent) / name).is_file())
+            files = (Path(parent) / name for name in sorted(names) if name.endswith(".json") and name[0] != ".")
+            yield from (file for file in files if file.is_file())
 
 
 def _refuse(error: OSError) -> None:
@@ -210,7 +230,10 @@ def _check_training(record: Record) -> None:
         return
     _percent(record["test"]["accuracy"]), int(record["test"]["images"])
     for step in record["steps"].values():
-        [(float(entry["seconds"]), float(entry["epoch"]), _percent(entry["validation_accuracy"])) for entry in step["epochs"]]
+        if "from" in step and step["bits"] not in record["config"]["path"]:
+            raise ValueError(f"a step of {step['bits']} bits is not on the path")
+        for entry in step["epochs"]:
+            float(entry["seconds"]), float(entry["epoch"]), _percent(entry["validation_accuracy"])
     last = list(record["steps"].values())[-1]
     _percent(last["best"]["accuracy"]), int(last["best"]["epoch"]), last["epochs"][-1]
 
@@ -225,9 +248,10 @@ def _check_evaluation(record: Record) -> None:
         int(result["compared"]), int(result["differing"])
     for layer in record["layers"]:
         layer["role"], layer["name"], layer["accumulator"]["bits"], int(layer["overflows"]), 1 / int(layer["outputs"])
-    register = record["hardware_spec"]["accumulator"]
-    register["bits"], register["overflow"], register["tile"], record["precision"]["inner"]
-    register["bits"], record["hardware_spec"]["boundary_accumulator"]["bits"], record["hardware_spec"]["requant"]
+    register = record.hardware_spec["accumulator"]
+    register["bits"], register["overflow"], register["tile"], record.hardware_spec["requant"], record.unlimited
+    if record.get("precision") is not None and not isinstance(record["precision"]["inner"], int):
+        raise TypeError("precision's inner width is no whole number")
     if record.training:
         _check_config(record.training)
 
@@ -248,32 +272,51 @@ CHECKS = {TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE:
 
 def _runs(trained: list[Record], evaluations: list[Record], notes: list[str]) -> Iterator[Run]:
     """Finished runs with their evaluations."""
-    own: dict[str, list[Record]] = {}
+    equal: dict[str, list[Record]] = {}
+    for record in trained:
+        equal.setdefault(config_text(record["config"]), []).append(record)
+    owned: dict[Path, list[Record]] = {}
     for evaluation in evaluations:
-        if evaluation.as_trained:
-            own.setdefault(config_text(evaluation.training), []).append(evaluation)
+        if evaluation.as_trained and (owner := _owner(evaluation, equal.get(config_text(evaluation.training), []))):
+            owned.setdefault(owner.file, []).append(evaluation)
     for record in trained:
         if record["status"] == "finished":
-            yield Run(record, _evaluation_of(record, own.get(config_text(record["config"]), []), notes))
+            yield Run(record, _evaluation_of(record, owned.get(record.file, []), notes))
         else:
             notes.append(f"left out: {record.file}: this run is not finished ({record['status']})")
 
 
+def _owner(evaluation: Record, runs: list[Record]) -> Record | None:
+    """Of runs of the evaluated configuration that whose student it was: by name, folder or checkpoint, or the only one."""
+    for is_near in (
+            lambda run: _is_sibling(evaluation.file, run.file),
+            lambda run: run.file.name == "run.json" and run.file.parent == evaluation.file.parent,
+            lambda run: Path(evaluation["model"]).parent.name == _name(run.file)):
+        near = [run for run in runs if is_near(run)]
+        if len(near) == 1:
+            return near[0]
+    return runs[0] if len(runs) == 1 else None
+
+
+def _name(file: Path) -> str:
+    return file.parent.name if file.name == "run.json" else file.name.removesuffix(".json").removesuffix(".train")
+
+
 def config_text(config: Mapping[str, Any]) -> str:
     """A configuration as text, the same for a run and for its checkpoints."""
-    return json.dumps({key: value for key, value in config.items() if key != "step"}, sort_keys=True)
+    return json.dumps({key: value for key, value in config.items() if key not in ("step", "own_code", "extended")},
+                      sort_keys=True)
 
 
-def _evaluation_of(record: Record, equal: list[Record], notes: list[str]) -> Record | None:
-    """Of evaluations of this configuration that of this run's student: of the same data, not older, the nearest, verified."""
-    own = [evaluation for evaluation in equal
-           if len({digest for digest in (evaluation.get("data_digest"), record.get("data_digest")) if digest}) < 2]
-    fresh = [evaluation for evaluation in own if str(evaluation["date"]) >= str(record["date"])]
-    beside = [evaluation for evaluation in fresh if evaluation.file.parent == record.file.parent]
-    named = [evaluation for evaluation in fresh if Path(evaluation["model"]).parent.name == record.file.parent.name]
+def _evaluation_of(record: Record, own: list[Record], notes: list[str]) -> Record | None:
+    """Of a run's evaluations one of the same data, not older than the run: of most images, verified, the newest."""
+    same = [evaluation for evaluation in own
+            if len({evaluation.data_digest, record.data_digest} - {""}) < 2]
+    fresh = [evaluation for evaluation in same if str(evaluation["date"]) >= str(record["date"])]
     if own and not fresh:
-        notes.append(f"{record.file}: its evaluation {own[0].file} is older than the run and not used; run sim.eval again")
-    return max(beside or named or fresh, default=None, key=lambda evaluation: (
+        why = "is older than the run" if same else "is on other data"
+        notes.append(f"{record.file}: its evaluation {own[0].file} {why} and not used; run sim.eval again")
+    return max(fresh, default=None, key=lambda evaluation: (
         int(evaluation["result"]["images"]), _is_sibling(evaluation.file, record.file),
         "compared" in evaluation["result"], date_of(evaluation)))
 

@@ -39,7 +39,7 @@ def scheme_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
                 "epochs along path": _epochs(run), "seed": run.seed, "quantizer": printable(config["quantizer"]),
                 "augment": printable(config["augment"]), "options": group.options,
                 "changes": printable(changes_of(config)), "teacher": printable(config["teacher"]),
-                "data digest": text_of(training.get("data_digest")),
+                "data digest": training.data_digest,
                 "best validation": last["best"]["accuracy"], "best epoch": last["best"]["epoch"],
                 "last validation": last["epochs"][-1]["validation_accuracy"],
                 "test images": training["test"]["images"], "FQ": run.fq, "bit-true": run.bit_true,
@@ -99,39 +99,40 @@ def other_rows(records: Records) -> Iterator[dict[str, Any]]:
     rest = (run for run in _newest_alike(records.evaluations) if id(run) not in shown
             and not (run.as_trained and config_text(run.training) in trained))
     for run, common in _evaluation_rows(list(rest)):
-        yield {**common, "requantizer": printable(run["hardware_spec"]["requant"]),
+        yield {**common, "requantizer": printable(run.hardware_spec["requant"]),
                "codes compared": run["result"].get("compared"), "codes differing": run["result"].get("differing"),
                **origin_of(run)}
 
 
 def _agreements(records: Records) -> list[Record]:
     verified = [run for run in records.evaluations
-                if "compared" in run["result"] and run.unlimited and run["hardware_spec"]["requant"] == "fp32"]
-    wide = {run["model"] for run in verified if run["precision"] != run.get("trained_precision")}
+                if "compared" in run["result"] and run.unlimited and run.hardware_spec["requant"] == "fp32"]
+    wide = {run["model"] for run in verified if run.precision != run.get("trained_precision")}
     return _newest_alike(run for run in verified if run["model"] in wide)
 
 
 def _evaluation_rows(runs: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:
     """Every evaluation with the columns that all tables of them share; networks of one name are told apart."""
     options = [_evaluation_options(run) for run in runs]
-    shown = [[str(run["dataset"]), network_of(run), str(run["precision"]["inner"]), str(run["result"]["images"])] for run in runs]
+    shown = [[str(run["dataset"]), network_of(run), str(run.precision.get("inner")), str(run["result"]["images"])]
+             for run in runs]
     identities: list[Mapping[str, str]] = [
         {**{key: text_of(value) for key, value in (complete(run.training) if run.training else {}).items()},
-         "checkpoint": str(run["model"]), "data digest": text_of(run.get("data_digest"))} for run in runs]
+         "checkpoint": str(run["model"]), "data digest": run.data_digest} for run in runs]
     name_differences(shown, identities, options)
     for run, found in zip(runs, options, strict=True):
         yield run, {"dataset": printable(run["dataset"]), "network": network_of(run),
-                    "options": printable(", ".join(found.values())), "bits": run["precision"]["inner"],
+                    "options": printable(", ".join(found.values())), "bits": run.precision.get("inner"),
                     "images": run["result"]["images"], "bit-true": run["result"]["accuracy"]}
 
 
 def _register_cells(run: Record) -> dict[str, Any]:
-    register, outer = run["hardware_spec"]["accumulator"], run["hardware_spec"]["boundary_accumulator"]
+    register, outer = run.hardware_spec["accumulator"], run.hardware_spec["boundary_accumulator"]
     inner = [layer for layer in run["layers"] if layer["role"] != "boundary"]
     watched = [layer for layer in run["layers"] if layer["accumulator"]["bits"] is not None] or inner or run["layers"]
     worst = max(watched, key=lambda layer: layer["overflows"] / layer["outputs"])
     return {
-        "requantizer": printable(run["hardware_spec"]["requant"]),
+        "requantizer": printable(run.hardware_spec["requant"]),
         "boundary accumulator": "unlimited" if outer["bits"] is None else
         f"{outer['bits']} bit {outer['overflow']}, tile {outer['tile']}",
         "accumulator": register["bits"] or 0, "overflow": register["overflow"] if register["bits"] else "none",
@@ -144,7 +145,7 @@ def _register_cells(run: Record) -> dict[str, Any]:
 
 def _evaluation_options(run: Record) -> dict[str, str]:
     """How the network was trained and at what precision it runs, where not as usual."""
-    config, precision = run.training, run["precision"]
+    config, precision = run.training, run.precision
     found = {"changes": changes_of(config) if config else "",
              "boundary": f"boundary-bits {precision['boundary']}" if precision.get("boundary") not in (8, None) else "",
              "skip": f"skip-bits {precision['skip']}" if precision.get("skip") not in (8, None) else "",
@@ -163,11 +164,11 @@ def _alike(evaluations: list[Record]) -> list[list[Record]]:
 def _newest_alike(evaluations: Iterable[Record]) -> list[Record]:
     newest: dict[str, Record] = {}
     for run in sorted(evaluations, key=date_of):
-        newest[json.dumps([_kind(run), run["hardware_spec"]], sort_keys=True)] = run
+        newest[json.dumps([_kind(run), run.hardware_spec], sort_keys=True)] = run
     return sorted(newest.values(), key=lambda run: str(run.file))
 
 
 def _kind(run: Record) -> str:
     """Network, data, images, precision and requantizer."""
-    return json.dumps([run["dataset"], run.get("data_digest"), run["model"], run.training, run["precision"],
-                       run["result"]["images"], run["hardware_spec"]["requant"]], sort_keys=True)
+    return json.dumps([run["dataset"], run.data_digest, run["model"], run.training, run.precision,
+                       run["result"]["images"], run.hardware_spec["requant"]], sort_keys=True)

@@ -60,7 +60,7 @@ def summarize_schemes(rows: pd.DataFrame) -> list[Section]:
             "s per run": f"{statistics.fmean(group['seconds']):.0f}", "commit": short_commits(group["commit"]),
             "date": group["date"].max()[:10], "hardware": names(group["hardware"]),
             "_order": (first["dataset"], -int(first["bits"]), first["scheme"], first["path"], first["group"])})
-    shown.sort(key=lambda row: row.pop("_order"))  # type: ignore[arg-type, return-value]
+    shown.sort(key=lambda row: row.pop("_order"))
     text = "Data: " + "; ".join(
         f"{markdown_text(label)}, {' or '.join(f'{int(images):,}' for images in sorted(part['test images'].unique()))} test "
         f"images, augmentation {markdown_text(names(part['augment']))}" for label, part in rows.groupby("dataset")) + "."
@@ -108,7 +108,8 @@ def summarize_others(rows: pd.DataFrame) -> list[Section]:
 
 
 def _common_cells(rows: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
-    return {key: rows[key] for key in ("dataset", "network", "options", "bits")}
+    return {key: rows[key] for key in ("dataset", "network", "options")} | {
+        "bits": rows["bits"].map(lambda bits: "-" if pd.isna(bits) else f"{bits:.0f}")}
 
 
 def _differing(rows: pd.DataFrame) -> list[str]:

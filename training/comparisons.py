@@ -1,7 +1,12 @@
-"""Which differences between runs exceed noise: paired over seeds, because runs of one seed share data order and teacher."""
+"""Which differences between runs exceed noise: paired over seeds, because runs of one seed share data order and teacher.
 
+Only runs of equal configuration are paired: a comparison changes the scheme (its path, teacher and own options with it), an
+ablation what its row names, and nothing else.
+"""
+
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -9,12 +14,18 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from training.schemes import SCHEMES, SchemeOptions
+from sim.command import printable
+from training.report.identity import CHANGES, DISTILLATION, Group, changes_of, default_config, text_of
+from training.report.markup import Section, markdown_text
+from training.report.rows import hardware_of
+from training.report.summaries import ORIGIN, names, short_commits
 
 LEVEL = 0.95
 REFERENCES = ("individual", "skip-level")
 """Every scheme is compared with training alone, and with the plainest way of distilling from a float network."""
-DIGITS = "digits"
+DATA = ("data", "data digest", "label")
+_OF_SCHEME = ("scheme", "path", "teacher", "teacher digest", "seed of teacher", "own code of scheme")
+_OF_CHANGE = (*CHANGES, "individual digest", "own code of quantizer", "own code of teacher_model", "evaluated images", *DATA)
 
 
 class ComparisonError(ValueError):
@@ -49,22 +60,6 @@ ABLATIONS: Mapping[tuple[str, str], Ablation] = MappingProxyType({
 """By scheme and the first option changed.  One that is not here has a table all the same."""
 
 
-def changes_of(config: Mapping[str, Any]) -> str:
-    """What a run's configuration says otherwise than its scheme's defaults; empty if nothing."""
-    defaults = {"quantizer": "dorefa", "calibration": "minmax", **(
-        SCHEMES[config["scheme"]].defaults if config["scheme"] in SCHEMES else {})}
-    plain = {field.name: field.default for field in fields(SchemeOptions)}
-    plain |= {key: defaults[key] for key in ("quantizer", "calibration")}
-    found = []
-    for key, default in {**plain, "layer_bits": "", "gradients": "float32"}.items():
-        value = config.get(key, default)
-        value = tuple(value) if isinstance(value, list) else value
-        if value != default:
-            text = ",".join(value) if isinstance(value, tuple) else "a checkpoint" if key == "individual" else str(value)
-            found.append(f"{key.replace('_', '-')} {text}")
-    return ", ".join(found)
-
-
 def paired(mine: pd.Series, theirs: pd.Series) -> dict[str, Any]:
     """Difference of two series of accuracies with seeds as index: n, mean, deviation and the t interval of the mean.
 
@@ -87,37 +82,98 @@ def verdict(row: Mapping[str, Any]) -> str:
     return "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "within noise"
 
 
-def comparison_rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Each scheme on digits against the references at its width."""
-    runs = runs[(runs["dataset"] == DIGITS) & (runs["changes"] == "") & (runs["bits"] <= 4)]
-    for bits, group in runs.groupby("bits"):
-        series = {scheme: rows.set_index("seed")["bit-true"] for scheme, rows in group.groupby("scheme")}
-        for reference in REFERENCES:
-            for scheme, accuracies in series.items():
-                if scheme != reference and reference in series:
-                    row = paired(accuracies, series[reference])
-                    yield {"bits": bits, "scheme": scheme, "against": reference, **row, "verdict": verdict(row)}
+def comparison_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
+    """Each scheme against the references at its width on its data; against the first scheme where there is no reference."""
+    cells: dict[str, list[Group]] = {}
+    for group in groups:
+        cells.setdefault(_condition(group), []).append(group)
+    for cell in cells.values():
+        references = [group for scheme in REFERENCES for group in cell if group.config["scheme"] == scheme] or cell[:1]
+        for reference in references:
+            for group in cell:
+                if group is not reference and _same_data(group, reference) and _same_distillation(group, reference):
+                    yield from _comparison(group, reference)
 
 
-def ablation_rows(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Each change of a scheme on digits against the same scheme unchanged."""
-    runs = runs[runs["dataset"] == DIGITS]
-    unchanged = runs[runs["changes"] == ""]
-    for (scheme, bits, change), group in runs[runs["changes"] != ""].groupby(["scheme", "bits", "changes"]):
-        base = unchanged[(unchanged["scheme"] == scheme) & (unchanged["path"] == group["path"].iloc[0])]
-        mine, theirs = group.set_index("seed")["bit-true"], base.set_index("seed")["bit-true"]
-        row = paired(mine, theirs)
-        yield {"scheme": scheme, "bits": bits, "change": change, "accuracy": mine.mean(), "accuracy deviation": mine.std(),
-               "unchanged": theirs[theirs.index.intersection(mine.index)].mean(), **row, "verdict": verdict(row),
-               "commit": ", ".join(sorted({commit[:10] for commit in group["commit"]})),
-               "date": group["date"].max()[:10], "hardware": group["hardware"].iloc[0],
-               "command": group["command"].iloc[0]}
+def _comparison(group: Group, reference: Group) -> Iterator[dict[str, Any]]:
+    measure, mine, theirs = accuracies(group, reference)
+    row = paired(mine, theirs)
+    if row["n"]:
+        yield {"dataset": printable(group.label), "bits": group.config["path"][-1], **_named(group, "scheme", "path"),
+               **_named(reference, "against", "against path"), "options": group.settings, "accuracy": measure, **row,
+               "verdict": verdict(row)}
+
+
+def ablation_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
+    """Each change of a scheme against the same configuration without it."""
+    unchanged: dict[str, list[Group]] = {}
+    for group in groups:
+        if not changes_of(group.config):
+            unchanged.setdefault(_without(group, _OF_CHANGE), []).append(group)
+    for group in groups:
+        change = changes_of(group.config)
+        for base in unchanged.get(_without(group, _OF_CHANGE), []) if change else []:
+            measure, mine, theirs = accuracies(group, base)
+            row = paired(mine, theirs)
+            if row["n"] and _same_data(group, base):
+                runs = [run.training for run in group.runs]
+                yield {"dataset": printable(group.label), **_named(group, "scheme", "path"),
+                       "bits": group.config["path"][-1], "change": printable(change), "options": group.settings,
+                       "accuracy of": measure, "accuracy": mine.mean(), "accuracy deviation": mine.std(),
+                       "unchanged": theirs[theirs.index.intersection(mine.index)].mean(), **row, "verdict": verdict(row),
+                       "commit": short_commits(run["commit"] for run in runs),
+                       "date": max(run["date"] for run in runs)[:10], "hardware": names(map(hardware_of, runs)),
+                       "command": printable(runs[0]["command"])}
+
+
+def accuracies(one: Group, other: Group) -> tuple[str, "pd.Series[float]", "pd.Series[float]"]:
+    """The same measure of both by seed: bit-true, or that of the fake-quantized model where a run has no evaluation."""
+    has_all = all(run.evaluation is not None for group in (one, other) for run in group.runs)
+    series = [pd.Series({run.seed: (run.bit_true if has_all else run.fq) for run in group.runs}, dtype=float)
+              for group in (one, other)]
+    return "bit-true" if has_all else "FQ", series[0], series[1]
+
+
+def _named(group: Group, scheme: str, path: str) -> dict[str, str]:
+    return {scheme: printable(group.config["scheme"]), path: "-".join(map(str, group.config["path"]))}
+
+
+def _without(group: Group, keys: tuple[str, ...]) -> str:
+    return json.dumps({key: value for key, value in group.identity.items() if key not in keys}, sort_keys=True)
+
+
+def _condition(group: Group) -> str:
+    """What runs of different schemes must have in common; of what schemes set themselves, what was told otherwise."""
+    plain = _without(group, (*_OF_SCHEME, *_OF_CHANGE, *DISTILLATION))
+    return json.dumps([group.label, group.config["path"][-1], changes_of(group.config), plain])
+
+
+def _same_data(one: Group, other: Group) -> bool:
+    """By digest; where one of them recorded none, by name and path.  And as many images, if both are evaluated."""
+    mine, theirs = one.identity, other.identity
+    images = {group.get("evaluated images") for group in (mine, theirs)} - {None}
+    digests = {mine["data digest"], theirs["data digest"]}
+    if len(digests) == 2 and "" in digests:
+        same = text_of(one.config["data"]) == text_of(other.config["data"])
+    else:
+        same = len(digests) == 1 and mine["data"] == theirs["data"]
+    return same and one.label == other.label and len(images) < 2
+
+
+def _same_distillation(one: Group, other: Group) -> bool:
+    """Whether the weight and temperature of distillation were told alike; training alone knows neither."""
+    def told(group: Group) -> list[str]:
+        defaults = default_config(group.config)
+        return [text_of(group.config.get(key)) if text_of(group.config.get(key)) != text_of(defaults.get(key)) else ""
+                for key in DISTILLATION]
+
+    return "individual" in (one.config["scheme"], other.config["scheme"]) or told(one) == told(other)
 
 
 def sentence(rows: pd.DataFrame, ablation: Ablation) -> str:
     """What one ablation shows, beside what its source says."""
     told = rows[rows["verdict"].isin(["better", "worse"])]
-    found = [f"{change} is {word} by {abs(difference):.2f} points" for change, word, difference in
+    found = [f"{markdown_text(change)} is {word} by {abs(difference):.2f} points" for change, word, difference in
              zip(told["change"], told["verdict"], told["difference"], strict=True)]
     if len(told) < len(rows):
         found.append("nothing differs beyond noise" if told.empty else "the rest stays within noise")
@@ -134,29 +190,34 @@ def sentence(rows: pd.DataFrame, ablation: Ablation) -> str:
     return f"{ablation.source}{judged}: {'; '.join(found)}."
 
 
-def comparison_table(rows: pd.DataFrame) -> str:
-    """Markdown."""
-    shown = pd.DataFrame({
-        "bits": rows["bits"], "scheme": rows["scheme"], "against": rows["against"], "n": rows["n"],
-        "difference, points": _with_deviation(rows), "95 % interval": _interval(rows), "beyond noise": rows["verdict"]})
-    return shown.to_markdown(index=False, disable_numparse=True) + "\n"
+def summarize_comparisons(rows: pd.DataFrame) -> list[Section]:
+    """One table."""
+    return [Section(pd.DataFrame({
+        **{key: rows[key] for key in ("dataset", "bits", "scheme", "path", "against", "against path", "options")},
+        "accuracy": rows["accuracy"], "n": rows["n"], "difference, points": _with_deviation(rows),
+        "95 % interval": _interval(rows), "beyond noise": rows["verdict"]}).astype(str), common=("options", "accuracy"))]
 
 
-def ablation_table(rows: pd.DataFrame) -> str:
-    """Markdown: a table and a sentence for each option of each scheme."""
-    parts = []
-    for (scheme, option), group in rows.groupby(["scheme", rows["change"].str.split(" ").str[0]], sort=False):
-        ablation = ABLATIONS.get((str(scheme), str(option)), Ablation(str(option), "A change of ours"))
+def summarize_ablations(rows: pd.DataFrame) -> list[Section]:
+    """A table and a sentence for each option of each scheme on each data set."""
+    sections = []
+    several = rows["dataset"].nunique() > 1
+    for (dataset, scheme, option), group in rows.groupby(
+            ["dataset", "scheme", rows["change"].str.split(" ").str[0]], sort=False):
+        ablation = ABLATIONS.get((str(scheme), str(option)), Ablation(markdown_text(option), "A change of ours"))
         shown = pd.DataFrame({
-            "change": group["change"], "bits": group["bits"], "n": group["n"],
-            "bit-true %": [f"{a:.2f}" + ("" if pd.isna(d) else f" ± {d:.2f}")
-                           for a, d in zip(group["accuracy"], group["accuracy deviation"], strict=True)],
+            "change": group["change"], "bits": group["bits"], "path": group["path"], "options": group["options"],
+            "n": group["n"], "accuracy": group["accuracy of"],
+            "changed %": [f"{a:.2f}" + ("" if pd.isna(d) else f" ± {d:.2f}")
+                          for a, d in zip(group["accuracy"], group["accuracy deviation"], strict=True)],
             "unchanged %": group["unchanged"].map("{:.2f}".format), "difference, points": _with_deviation(group),
             "95 % interval": _interval(group), "beyond noise": group["verdict"], "commit": group["commit"],
-            "date": group["date"], "hardware": group["hardware"], "command (first seed)": "`" + group["command"] + "`"})
-        table = shown.to_markdown(index=False, disable_numparse=True)
-        parts.append(f"## {scheme}: {ablation.title}\n\n{sentence(group, ablation)}\n\n{table}\n")
-    return "\n".join(parts)
+            "date": group["date"], "hardware": group["hardware"]}).astype(str)
+        heading = f"{markdown_text(scheme)}: {ablation.title}" + (f", on {markdown_text(dataset)}" if several else "")
+        if list(shown["options"]) == list(shown["change"]):
+            shown = shown.drop(columns="options")
+        sections.append(Section(shown, heading, sentence(group, ablation), ("bits", "path", "accuracy", *ORIGIN)))
+    return sections
 
 
 def _with_deviation(rows: pd.DataFrame) -> list[str]:

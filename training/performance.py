@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from training.report.markup import Section
+
 TITLE = "Performance"
 NOTE = (
     "This project and others on the same things, on all cores of one machine. Each implementation runs in a process of "
@@ -42,10 +44,10 @@ def _details(row: Mapping[str, Any]) -> str:
     return "; ".join([row["accumulator"], *shares]) if "accumulator" in row else ""
 
 
-def performance_table(rows: pd.DataFrame) -> str:
-    """Summary and rows as Markdown, provenance in each."""
+def performance_table(rows: pd.DataFrame) -> list[Section]:
+    """Summary and rows; what all of one run share is named once above each."""
     origin = {"commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
-              "command": "`" + rows["command"] + "`"}
+              "command": rows["command"]}
     is_summary = rows["what"] == SUMMARY
     summary = pd.DataFrame({"measure": rows["case"], "target": rows["target"], "reached": rows["value"].map(_number),
                             "met": [_is_met(*pair) for pair in zip(rows["value"], rows["target"], strict=True)],
@@ -58,8 +60,7 @@ def performance_table(rows: pd.DataFrame) -> str:
         "ratio": ["" if pd.isna(ratio) else f"{ratio:.2f} x {base}"
                   for ratio, base in zip(rows["ratio"], rows["ratio to"], strict=True)],
         "note": rows["note"], **origin})[~is_summary]
-    tables = [table.to_markdown(index=False, disable_numparse=True) for table in (summary, shown)]
-    return "\n\n".join(tables) + "\n"
+    return [Section(table.astype(str), common=tuple(origin)) for table in (summary, shown)]
 
 
 def _is_met(value: float | None, target: Any) -> str:

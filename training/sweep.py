@@ -1,28 +1,34 @@
-"""python -m training.sweep: many runs, each trained and evaluated bit-true, their records kept in results/records.
+"""python -m training.sweep: many runs, each trained and evaluated bit-true, their records kept beside the tables.
 
 Every run is the command that a user would type, so its record is its provenance.  What is finished in the folder runs is not
-done again, so that an interrupted sweep goes on where it was; without that folder everything is, and replaces its records.
-Runs share teachers, so that no network is trained twice.
+done again, so that an interrupted sweep goes on where it was.  A record that is there already is replaced only by one of the
+same configuration and code, unless --replace says otherwise.  Runs share teachers, so that no network is trained twice.
 """
 
+import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sim.command import new_app, run_app
+from sim.command import INTERRUPTED, fail, new_app, printable, run_app, shell_word
+from sim.files import write_atomically
+from sim.records import RecordError, read_record
 from training.quantizers import QUANTIZERS
+from training.record import ROOT, commit, sources
 from training.runner import FINAL_FILE, RECORD_FILE
+from training.tables import RESULTS
 
 RUNS = Path("runs")
-RECORDS = Path("results/records")
+PATIENCE = 60.0
+"""Seconds that an interrupted run may take to end."""
 
 
 class SweepError(RuntimeError):
@@ -135,7 +141,7 @@ SWEEPS: Mapping[str, Sweep] = MappingProxyType({
     "ablations": Sweep(("--dataset", "digits"), 5, _ablation_jobs()),
     # equal compute: 12 epochs for the student alone, or 4 for each of three steps
     "cifar10-q75": Sweep(
-        ("--dataset", "npz", "--data", "data/cifar10-q75.npz", "--batch", "128", "--lr", "0.1"), 1,
+        ("--dataset", "npz", "--data", "data/cifar10-q75.npz", "--augment", "crop-flip", "--batch", "128", "--lr", "0.1"), 1,
         (Job("individual", "2", options=("--epochs", "12")), Job("takd", "32,4,2", options=("--epochs", "4"))),
         agreement("takd-32-4-2") + accumulators("takd-32-4-2", 2)),
 })
@@ -148,8 +154,15 @@ def main(
     name: Annotated[str, typer.Argument(help=", ".join(SWEEPS))],
     seeds: Annotated[int | None, typer.Option(help="how many seeds  [default: the sweep's]")] = None,
     first_seed: Annotated[int, typer.Option(help="the first of them")] = 0,
+    results: Annotated[Path, typer.Option(help="folder whose records/ keeps the records; training.tables --results reads it")
+                       ] = RESULTS,
+    replace: Annotated[bool, typer.Option("--replace", help="replace records that other code or another configuration made")
+                       ] = False,
 ) -> None:
-    """Train and evaluate every job of a sweep that is not finished in the folder runs, and replace its records."""
+    """Train and evaluate every job of a sweep that is not finished in the folder runs, and keep their records.
+
+    Example: python -m training.sweep digits --seeds 1 --results my-results
+    """
     if (seeds is not None and seeds < 1) or first_seed < 0:
         raise SweepError("seeds: at least 1 from a first seed of at least 0 is allowed")
     if name not in SWEEPS:
@@ -157,18 +170,95 @@ def main(
     sweep = SWEEPS[name]
     count = sweep.seeds if seeds is None else seeds
     todo = [(seed, job) for seed in range(first_seed, first_seed + count) for job in sweep.jobs]
-    for number, (seed, job) in enumerate(todo, 1):
-        print(f"[{number}/{len(todo)}] {job.name}, seed {seed}", flush=True)
-        run_job(name, sweep, job, seed)
-    for number, evaluation in enumerate(sweep.evaluations, 1):
-        print(f"[{number}/{len(sweep.evaluations)}] {evaluation.name}", flush=True)
-        run_evaluation(name, evaluation)
+    keeper = Keeper(results / "records" / name, replace)
+    keeper.check(_planned(name, sweep, todo))
+    try:
+        for number, (seed, job) in enumerate(todo, 1):
+            print(f"[{number}/{len(todo)}] {job.name}, seed {seed}", flush=True)
+            run_job(name, sweep, job, seed, keeper)
+        for number, evaluation in enumerate(sweep.evaluations, 1):
+            print(f"[{number}/{len(sweep.evaluations)}] {evaluation.name}", flush=True)
+            run_evaluation(name, evaluation, keeper)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on where it was", INTERRUPTED)
+    print(f"Next, make tables of the records:\n    {_tables_command(results)}")
 
 
-def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
+def _planned(name: str, sweep: Sweep, todo: list[tuple[int, Job]]) -> dict[str, Path]:
+    """The name of every record to keep -> where its run writes it."""
+    planned: dict[str, Path] = {}
+    for seed, job in todo:
+        out = run_folder(name, job.name, seed)
+        planned |= {f"{_kept(job, seed)}.train.json": out / RECORD_FILE, f"{_kept(job, seed)}.eval.json": out / "eval.json"}
+    return planned | {f"{evaluation.name}.eval.json": run_folder(name, evaluation.job, 0) / f"{evaluation.name}.json"
+                      for evaluation in sweep.evaluations}
+
+
+def _tables_command(results: Path) -> str:
+    return "python -m training.tables" + ("" if results == RESULTS else f" --results {shell_word(results)}")
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The folder that keeps records byte for byte, and whether those of other code may be replaced."""
+
+    folder: Path
+    replace: bool = False
+
+    def check(self, planned: Mapping[str, Path]) -> None:
+        """Before hours of training: raise SweepError if a kept record would have to make way for another one.
+
+        `planned`: the name of every record to keep -> where its run writes it, finished or not.
+        """
+        others = []
+        for name, source in planned.items():
+            kept = self.folder / name
+            if kept.exists() and not self.replace:
+                is_same = _is_same_run(read_record(kept), read_record(source)) if source.exists() else _is_by_this_code(kept)
+                if not is_same:
+                    others.append(kept)
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise SweepError(f"{others[0]}{more}: made by another configuration or other code; keep the new ones elsewhere "
+                             "with --results DIR, or replace these with --replace")
+
+    def keep(self, source: Path, name: str) -> None:
+        """Copy a record; raises SweepError for one that would replace that of another run."""
+        kept = self.folder / name
+        content, record = source.read_bytes(), read_record(source)
+        if kept.exists():
+            if kept.read_bytes() == content:
+                return
+            if not self.replace and not _is_same_run(read_record(kept), record):
+                raise SweepError(f"{kept}: made by another configuration or other code than {source}; keep the new one "
+                                 "elsewhere with --results DIR, or replace it with --replace")
+        write_atomically(kept, lambda file: file.write(content))
+
+
+def _is_same_run(kept: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two records are equal or of one configuration by the same code, so that nothing is lost with the first."""
+    def asked(record: Mapping[str, Any]) -> str:
+        keys = ("kind", "config", "data_digest", "training", "precision", "hardware_spec", "dataset", "model")
+        return json.dumps([record.get(key) for key in keys], sort_keys=True)
+
+    return kept == new or (asked(kept) == asked(new) and _is_same_code(kept, new))
+
+
+def _is_by_this_code(kept: Path) -> bool:
+    return _is_same_code(read_record(kept), {"commit": commit(), "sources": sources()})
+
+
+def _is_same_code(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """By the digest of the sources; where a record has none by its commit, if that says what the code was."""
+    if one.get("sources") and other.get("sources"):
+        return bool(one["sources"] == other["sources"])
+    known = str(one.get("commit"))
+    return known == other.get("commit") and known != "unknown" and not known.endswith("-dirty")
+
+
+def run_job(name: str, sweep: Sweep, job: Job, seed: int, keeper: Keeper) -> None:
     """Train, evaluate, keep both records."""
     out = run_folder(name, job.name, seed)
-    kept = RECORDS / name / f"{job.name}-seed{seed}"
     evaluation = out / "eval.json"
     if not _is_finished(out):
         teacher = ("--teacher", _checkpoint(name, job.teacher, seed)) if job.teacher else ()
@@ -178,20 +268,18 @@ def run_job(name: str, sweep: Sweep, job: Job, seed: int) -> None:
     bits = job.path.split(",")[-1]
     if bits != "32" and not evaluation.exists():
         _call("sim.eval", "--model", str(out / FINAL_FILE), "--bits", bits, "--verify", "--json", str(evaluation))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(out / RECORD_FILE, f"{kept}.train.json")
+    keeper.keep(out / RECORD_FILE, f"{_kept(job, seed)}.train.json")
     if evaluation.exists():
-        shutil.copyfile(evaluation, f"{kept}.eval.json")
+        keeper.keep(evaluation, f"{_kept(job, seed)}.eval.json")
 
 
-def run_evaluation(name: str, evaluation: Evaluation) -> None:
+def run_evaluation(name: str, evaluation: Evaluation, keeper: Keeper) -> None:
     """Evaluate and keep the record, as run_job does."""
     out = run_folder(name, evaluation.job, 0)
-    file, kept = out / f"{evaluation.name}.json", RECORDS / name / f"{evaluation.name}.eval.json"
+    file = out / f"{evaluation.name}.json"
     if not file.exists():
         _call("sim.eval", "--model", str(out / FINAL_FILE), *evaluation.options, "--json", str(file))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, kept)
+    keeper.keep(file, f"{evaluation.name}.eval.json")
 
 
 def _checkpoint(sweep: str, job: str, seed: int) -> str:
@@ -205,16 +293,35 @@ def run_folder(sweep: str, job: str, seed: int) -> Path:
     return RUNS / sweep / f"{job}-seed{seed}"
 
 
+def _kept(job: Job, seed: int) -> str:
+    return f"{job.name}-seed{seed}"
+
+
 def _is_finished(out: Path) -> bool:
-    return (out / FINAL_FILE).exists() and '"status": "finished"' in (out / RECORD_FILE).read_text()
+    record = out / RECORD_FILE
+    return (out / FINAL_FILE).exists() and record.exists() and read_record(record, "training")["status"] == "finished"
 
 
 def _call(module: str, *options: str) -> None:
-    result = subprocess.run([sys.executable, "-m", module, *options], env={**os.environ, "COLUMNS": "140"},
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if result.returncode:
-        raise SweepError(f"{module} {' '.join(options)}: {result.stderr.strip() or f'status {result.returncode}'}")
+    """Run a command of this package, whatever modules lie in the working directory; its error is one line."""
+    environment = {**os.environ, "COLUMNS": "140"}
+    if ROOT.name not in ("site-packages", "dist-packages"):  # a checkout; there, the child finds an installed package itself
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    child = subprocess.Popen([sys.executable, "-P", "-m", module, *options], env=environment, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, encoding="utf-8", errors="backslashreplace")
+    try:
+        _, errors = child.communicate()
+    except KeyboardInterrupt:  # a terminal tells both, `kill -INT` the sweep alone
+        child.send_signal(signal.SIGINT)
+        try:
+            child.communicate(timeout=PATIENCE)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            child.kill()
+        raise
+    if child.returncode:
+        lines = errors.strip().splitlines() or [f"status {child.returncode}"]
+        raise SweepError(printable(f"{module} {' '.join(options)}: {lines[-1].removeprefix('error: ')}"))
 
 
 if __name__ == "__main__":
-    run_app(app, SweepError)
+    run_app(app, SweepError, RecordError)

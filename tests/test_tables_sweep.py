@@ -1,0 +1,147 @@
+"""A sweep never replaces the records of other code or configurations, and its children are this package's."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from tests import records
+from training import sweep
+from training.sweep import Job, Sweep
+
+KEPT = "results/records/digits/individual-2-seed0.train.json"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with a committed record, and a sweep of one job."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep, "SWEEPS", {"digits": Sweep(("--dataset", "digits"), 1, (Job("individual", "2"),))})
+    (tmp_path / KEPT).parent.mkdir(parents=True)
+    shutil.copyfile(records.ROOT / KEPT, tmp_path / KEPT)
+    return tmp_path
+
+
+def finished(here, text=None, **changes):
+    """The folder of the finished job; its record, byte for byte."""
+    out = here / "runs/digits/individual-2-seed0"
+    out.mkdir(parents=True)
+    (out / "ckpt.pt").touch()
+    record = json.loads((records.ROOT / KEPT).read_text()) | changes
+    text = text or json.dumps(record, indent=3)
+    (out / "run.json").write_text(text)
+    evaluation = records.evaluation(record)
+    (out / "eval.json").write_text(json.dumps(evaluation, indent=2))
+    return text
+
+
+def start(*options):
+    return CliRunner().invoke(sweep.app, ["digits", *options])
+
+
+def test_sweep__never_replaces_a_record_of_other_code(here):
+    """As filed: digits --seeds 1, as the README said, overwrote the committed records."""
+    finished(here, commit="f" * 40)
+    before = (here / KEPT).read_bytes()
+    result = start("--seeds", "1")
+    assert isinstance(result.exception, sweep.SweepError)
+    assert KEPT in str(result.exception)
+    assert "--replace" in str(result.exception)
+    assert (here / KEPT).read_bytes() == before
+
+
+def test_sweep__of_other_code_stops_before_it_trains(here, monkeypatch):
+    called = []
+    monkeypatch.setattr(sweep, "_call", lambda *options: called.append(options))
+    assert isinstance(start().exception, sweep.SweepError)
+    assert not called
+
+
+def test_sweep__writes_where_it_is_told_byte_for_byte(here):
+    text = finished(here, commit="f" * 40)
+    result = start("--results", "mine")
+    assert result.exception is None, result.exception
+    kept = here / KEPT.replace("results", "mine")
+    assert kept.read_text() == text
+    assert "python -m training.tables --results mine" in result.output
+    assert (here / KEPT).read_bytes() == (records.ROOT / KEPT).read_bytes()
+
+
+@pytest.mark.parametrize(("changes", "options"), [
+    ({"commit": "f" * 40}, ["--replace"]), ({"date": "2026-11-23T00:00:00+00:00"}, []), ({}, [])])
+def test_sweep__replaces_what_it_may(here, changes, options):
+    """What the same code made of the same configuration, or what it is told to."""
+    text = finished(here, **changes)
+    assert start(*options).exception is None
+    assert (here / KEPT).read_text() == text
+
+
+def test_sweep__replaces_no_record_of_another_configuration(here):
+    config = json.loads((records.ROOT / KEPT).read_text())["config"]
+    finished(here, config={**config, "lr": 0.2})
+    assert isinstance(start().exception, sweep.SweepError)
+
+
+@pytest.mark.parametrize("changes", [
+    {"status": "running", "note": '"status": "finished"'}, {"status": "diverged"}])
+def test_sweep__believes_what_a_record_says_and_no_substring(here, changes, monkeypatch):
+    finished(here, **changes)
+    called = []
+    monkeypatch.setattr(sweep, "_call", lambda *options: called.append(options))
+    start()
+    assert called[0][0] == "training.run"
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"status": "finished"}', '"status": "finished"'])
+def test_sweep__names_a_damaged_record(here, text):
+    finished(here, text or " ")
+    error = start("--results", "mine").exception
+    assert "run.json" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_children__are_of_this_package_whatever_lies_in_the_working_directory(tmp_path, monkeypatch):
+    for name in ("sim.py", "training.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    sweep._call("sim.eval", "--help")
+
+
+def test_child__that_fails_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(sweep.SweepError) as error:
+        sweep._call("sim.eval", "--model", "missing\n.pt")
+    assert "missing" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "error:" not in str(error.value)
+
+
+def test_interrupted_sweep__ends_its_run_and_is_one_line(tmp_path):
+    script = tmp_path / "interrupted.py"
+    script.write_text("from training import sweep\n"
+                      "from sim.command import run_app\n"
+                      "job = sweep.Job('individual', '2')\n"
+                      "sweep.SWEEPS = {'digits': sweep.Sweep(('--dataset', 'digits', '--epochs', '999'), 1, (job,))}\n"
+                      "run_app(sweep.app, sweep.SweepError)\n")
+    process = subprocess.Popen([sys.executable, str(script), "digits"], cwd=tmp_path, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": str(records.ROOT), "OMP_WAIT_POLICY": "passive"})
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/digits/*/run.json")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors == "error: interrupted; the same command goes on where it was\n"
+
+
+def test_sweeps__name_the_augmentation_that_is_no_default():
+    """That of own data is none, and these records were made with crops and flips."""
+    assert " --augment crop-flip" in " ".join(("", *sweep.SWEEPS["cifar10-q75"].options))

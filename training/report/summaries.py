@@ -1,0 +1,117 @@
+"""What a reader sees of the rows: sections of text cells, means and deviations over seeds."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from training.report.markup import Section, markdown_text
+
+ORIGIN = ("commit", "date", "hardware")
+_SETTINGS = ("quantizer", "model", "width", "preset", "epochs", "epochs along path", "augment", "options")
+
+
+def mean_text(values: Iterable[float | None]) -> str:
+    """Mean and standard deviation over seeds, "-" of none; says of how many where some have no value."""
+    everything = list(values)
+    known = [float(value) for value in everything if value is not None and not pd.isna(value)]
+    if not known:
+        return "-"
+    text = f"{statistics.fmean(known):.2f}" + (f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else "")
+    return text if len(known) == len(everything) else f"{text} ({len(known)} of {len(everything)})"
+
+
+def differing_text(differing: Iterable[int | None], compared: Iterable[int | None]) -> str:
+    """Codes that differ, of those compared."""
+    pairs = list(zip(differing, compared, strict=True))
+    known = [(int(part), int(whole)) for part, whole in pairs if not (pd.isna(part) or pd.isna(whole))]
+    if not known:
+        return "-"
+    text = f"{sum(part for part, _ in known):,} of {sum(whole for _, whole in known):,}"
+    return text if len(known) == len(pairs) else f"{text} ({len(known)} of {len(pairs)} runs)"
+
+
+def short_commits(commits: Iterable[str]) -> str:
+    """Ten digits of every commit, and whether its code was changed."""
+    return ", ".join(sorted({commit[:10] + ("-dirty" if commit.endswith("-dirty") else "") for commit in commits}))
+
+
+def names(values: Iterable[str]) -> str:
+    """All different ones."""
+    return "; ".join(dict.fromkeys(values))
+
+
+def origin_cells(rows: pd.DataFrame) -> dict[str, Sequence[str]]:
+    """Provenance of single records; their commands are in the CSV file."""
+    return {"commit": [short_commits([commit]) for commit in rows["commit"]], "date": list(rows["date"].str[:10]),
+            "hardware": list(rows["hardware"])}
+
+
+def summarize_schemes(rows: pd.DataFrame) -> list[Section]:
+    """One row per group of runs that are equal in everything but the seed."""
+    shown = []
+    for _, group in rows.groupby("group", sort=False):
+        first = group.iloc[0]
+        shown.append({
+            **{key: str(first[key]) for key in ("dataset", "bits", "scheme", "path", *_SETTINGS)},
+            "n": str(group["seed"].nunique()), "seeds": ", ".join(map(str, sorted(group["seed"]))),
+            "FQ %": mean_text(group["FQ"]), "bit-true %": mean_text(group["bit-true"]),
+            "codes that differ": differing_text(group["codes differing"], group["codes compared"]),
+            "s per run": f"{statistics.fmean(group['seconds']):.0f}", "commit": short_commits(group["commit"]),
+            "date": group["date"].max()[:10], "hardware": names(group["hardware"]),
+            "_order": (first["dataset"], -int(first["bits"]), first["scheme"], first["path"], first["group"])})
+    shown.sort(key=lambda row: row.pop("_order"))
+    text = "Data: " + "; ".join(
+        f"{markdown_text(label)}, {' or '.join(f'{int(images):,}' for images in sorted(part['test images'].unique()))} test "
+        f"images, augmentation {markdown_text(names(part['augment']))}" for label, part in rows.groupby("dataset")) + "."
+    return [Section(pd.DataFrame(shown), text=text, common=(*_SETTINGS, *ORIGIN))]
+
+
+def scheme_notes(rows: pd.DataFrame) -> str:
+    """What holds for some data sets only, of those that are there."""
+    found = ""
+    for label, part in rows[rows["dataset"].str.startswith("CIFAR")].groupby("dataset"):
+        low, high = part["epochs along path"].min(), part["epochs along path"].max()
+        if high < 100:
+            epochs = f"{low} epochs" if low == high else f"{low} to {high} epochs"
+            found += (f" On {markdown_text(label)} the schedule is short, {epochs} along a path: these accuracies do not "
+                      "compare with published ones.")
+    return found
+
+
+def summarize_accumulators(rows: pd.DataFrame) -> list[Section]:
+    """One row per evaluation."""
+    return [Section(pd.DataFrame({
+        **_common_cells(rows), "requantizer": rows["requantizer"], "boundary accumulator": rows["boundary accumulator"],
+        "accumulator": [f"{bits} bit" if bits else "unlimited" for bits in rows["accumulator"]],
+        "overflow": rows["overflow"], "tile": rows["tile"], "images": rows["images"],
+        "bit-true %": rows["bit-true"].map("{:.2f}".format),
+        "overflowed outputs %": rows["overflowed outputs %"].map("{:.3g}".format),
+        "worst layer %": rows["worst layer %"].map("{:.3g}".format), "worst layer": rows["worst layer"],
+        **origin_cells(rows)}).astype(str), common=("options", "requantizer", "boundary accumulator", "tile", *ORIGIN))]
+
+
+def summarize_agreement(rows: pd.DataFrame) -> list[Section]:
+    """One row per evaluation."""
+    return [Section(pd.DataFrame({
+        **_common_cells(rows), "trained bits": rows["trained bits"], "bits": rows["bits"], "images": rows["images"],
+        "bit-true %": rows["bit-true"].map("{:.2f}".format), "codes that differ": _differing(rows), **origin_cells(rows)
+    }).astype(str), common=("options", *ORIGIN))]
+
+
+def summarize_others(rows: pd.DataFrame) -> list[Section]:
+    """One row per evaluation."""
+    return [Section(pd.DataFrame({
+        **_common_cells(rows), "requantizer": rows["requantizer"], "images": rows["images"],
+        "bit-true %": rows["bit-true"].map("{:.2f}".format), "codes that differ": _differing(rows), **origin_cells(rows)
+    }).astype(str), common=("options", "requantizer", *ORIGIN))]
+
+
+def _common_cells(rows: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
+    return {key: rows[key] for key in ("dataset", "network", "options")} | {
+        "bits": rows["bits"].map(lambda bits: "-" if pd.isna(bits) else f"{bits:.0f}")}
+
+
+def _differing(rows: pd.DataFrame) -> list[str]:
+    return [differing_text([part], [whole]) for part, whole in
+            zip(rows["codes differing"], rows["codes compared"], strict=True)]

@@ -86,7 +86,8 @@ def test_option__that_would_change_nothing_or_makes_no_sense_is_one_line(tmp_pat
     {"gradients": "bfloat16"}])
 def test_ptq__of_a_given_network_trains_nothing_and_says_so(tmp_path, teacher, option):
     small = {key: value for key, value in SMALL.items() if key != "epochs"}
-    refused(tmp_path, f"{next(iter(option)).replace('_', '-')}: this run trains nothing", "ptq", teacher=teacher, **small, **option)
+    name = next(iter(option)).replace("_", "-")
+    refused(tmp_path, f"{name}: this run trains nothing", "ptq", teacher=teacher, **small, **option)
 
 
 def test_teacher__of_the_students_own_width_is_told_apart_from_one_off_the_path(tmp_path, teacher):
@@ -133,7 +134,8 @@ def test_kd_weight__of_a_sum_may_pass_1(scheme):
     assert resolve({"scheme": scheme, "kd_weight": 2.0})[0].kd_weight == 2.0
 
 
-CHANGED = {"kd_weight": 0.9, "temperature": 7.0, "kl_reduction": "classes", "drop_kd_after": 0.25, "hard_example_weight": 2.0,
+CHANGED = {"kd_weight": 0.9, "temperature": 7.0, "kl_reduction": "classes", "drop_kd_after": 0.25,
+           "hard_example_weight": 2.0,
            "u": 0.9, "high_bits": 5, "candidates": "uniform", "teacher_statistics": "running", "self_distillation": "kl"}
 VARIANTS = [{}, {"kd_weight": 0.0}, {"kd_weight": 1.0}, {"drop_kd_after": 0.0}, {"drop_kd_after": 0.75}]
 

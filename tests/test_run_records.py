@@ -51,7 +51,8 @@ def test_command__recorded_from_python_runs_again_in_a_shell_and_records_itself(
     assert shlex.split(command)[:3] == ["python", "-m", "training.run"]
     shutil.copytree(finished, tmp_path / "kept")
     shutil.rmtree(finished)
-    done = subprocess.run(command.replace("python", sys.executable, 1), shell=True, capture_output=True, text=True, check=False)
+    done = subprocess.run(command.replace("python", sys.executable, 1), shell=True, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stderr
     assert content(finished) == content(tmp_path / "kept")
     assert plain(record_of(finished)) == plain(record_of(tmp_path / "kept"))
@@ -64,8 +65,8 @@ def test_command__is_not_that_of_whoever_calls(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["notebook.py", "--wrong"])
     main(scheme="individual", epochs=1, out=str(tmp_path / "o"), phases=None, fixed_teacher=False, quiet=True, **SMALL)
     assert record_of(tmp_path / "o")["command"] == shlex.join(
-        ["python", "-m", "training.run", "--scheme", "individual", "--train-limit", "64", "--model", "resnet8", "--width", "4",
-         "--epochs", "1", "--batch", "32", "--out", str(tmp_path / "o")])
+        ["python", "-m", "training.run", "--scheme", "individual", "--train-limit", "64", "--model", "resnet8", "--width",
+         "4", "--epochs", "1", "--batch", "32", "--out", str(tmp_path / "o")])
 
 
 def test_resume__of_a_finished_run_changes_nothing(copy):
@@ -175,7 +176,7 @@ def test_more_epochs__of_an_unfinished_run_go_on_from_its_state(tmp_path, monkey
 
 
 @pytest.mark.parametrize(("scheme", "last"), [("individual", "2bit"), ("apprentice-a", "2bit")])
-def test_more_epochs__of_a_finished_run_go_on_from_its_checkpoint_wherever_they_are_killed(tmp_path, monkeypatch, scheme, last):
+def test_more_epochs__of_a_finished_run_go_on_from_its_checkpoint_also_killed(tmp_path, monkeypatch, scheme, last):
     options = {**SMALL, "bits": 2}
     whole = training.train(scheme, epochs=2, out=tmp_path / "whole", **options)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")

@@ -33,7 +33,7 @@ from training.curves import draw_curves
 from training.data import DATASETS, Dataset, describe_augment, load_dataset
 from training.display import RunDisplay
 from training.effects import refuse_unread
-from training.folder import CURVES_FILE, FINAL_FILE, KIND, RESUME_FILE, Now, digests_of, held, open_record
+from training.folder import CURVES_FILE, FINAL_FILE, KIND, RECORD_FILE, RESUME_FILE, Now, digests_of, held, open_record
 from training.models import MODELS
 from training.network import QuantNetwork
 from training.options import OPTIONS, ConfigError, read_options, shown_options
@@ -159,7 +159,7 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
                 runner.run()
         if not (folder / CURVES_FILE).exists() or runner.record.get("extended"):
             _draw(runner.record, folder / CURVES_FILE, say)
-    return TrainResult(folder, runner.record)
+    return TrainResult(folder, read_record(folder / RECORD_FILE, KIND))
 
 
 def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:

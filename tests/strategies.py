@@ -122,11 +122,11 @@ def programs(draw):
                 ops.append(ShortcutOp(name, source.name, small, source.format, stride))
             case "pool":
                 padding, stride = draw(st.integers(0, 1)), draw(st.integers(1, 3))
-                size = draw(st.integers(1, min(3, min(height, width) + 2 * padding)))
-                sides = (output_side(side, size, stride, padding) for side in (height, width))
+                rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
+                sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
                 target = IntFormat(draw(BITS), signed=draw(st.booleans()))
-                requant = draw(requantizers(channels, size**2 * (source.format.max + 1)))
-                ops.append(PoolOp(name, source.name, (*sides, channels), target, size, stride, padding, requant))
+                requant = draw(requantizers(channels, rows * columns * (source.format.max + 1)))
+                ops.append(PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns))
     ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
     return Program(tuple(ops))
 
@@ -153,8 +153,8 @@ def graphs(draw):
                 rows.append(Shortcut(name, source, depth + draw(st.integers(0, 3)), draw(st.integers(1, 2))))
             case "avgpool":
                 padding = draw(st.integers(0, 1))
-                size = draw(st.integers(1, min(3, min(height, width) + 2 * padding)))
-                rows.append(AvgPool(name, source, size, draw(st.integers(1, 2)), padding, _activation(draw)))
+                window = [draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width)]
+                rows.append(AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1]))
     height, width, _ = _shapes(rows)[rows[-1].name]
     rows.append(Conv("classifier", rows[-1].name, draw(st.integers(2, 5)), draw(st.integers(1, min(height, width))),
                      max(height, width), role="boundary", norm=draw(st.booleans()), bias=False))

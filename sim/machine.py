@@ -75,7 +75,7 @@ class Machine:
     ((1, 4, 6, 1), dtype('int8'), 127)
     >>> machine.run(pixels / 255)
     Traceback (most recent call last):
-    sim.inputs.InputError: pixels: uint8 0 .. 255 [N, 4, 6, 1] are wanted, not float64 [2, 4, 6, 1] of 0 .. 1: multiply by \
+    sim.inputs.InputError: pixels: uint8 0 .. 255 [N, 4, 6, 1] are wanted, not float64 [2, 4, 6, 1] of 1 .. 1: multiply by \
 255, round, convert to uint8
     """
 

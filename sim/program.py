@@ -320,7 +320,7 @@ def _check_shortcut(op: ShortcutOp, before: Mapping[str, Op]) -> None:
 
 
 def _check_pool(op: PoolOp, before: Mapping[str, Op]) -> None:
-    _check_sizes(op, size=op.size, stride=op.stride, padding=op.padding, width=op.window[1])
+    _check_sizes(op, size=op.size, stride=op.stride, padding=op.padding, window_width=op.window[1])
     source = _source(op, before)
     sides = (output_side(source.shape[axis], op.window[axis], op.stride, op.padding) for axis in (0, 1))
     _check_shape(op, (*sides, source.shape[2]))  # type: ignore[arg-type]

@@ -103,8 +103,8 @@ def graphs(draw: st.DrawFn) -> Graph:
                 rows.append(Shortcut(name, source, depth + draw(st.integers(0, 3)), draw(st.integers(1, 2))))
             case "avgpool":
                 padding = draw(st.integers(0, 1))
-                size = draw(st.integers(1, min(3, min(height, width) + 2 * padding)))
-                rows.append(AvgPool(name, source, size, draw(st.integers(1, 2)), padding, _activation(draw)))
+                window = [draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width)]
+                rows.append(AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1]))
     height, width, _ = _shapes(rows)[rows[-1].name]
     rows.append(Conv("classifier", rows[-1].name, draw(st.integers(2, 5)), draw(st.integers(1, min(height, width))),
                      max(height, width), role="boundary", norm=draw(st.booleans()), bias=False))

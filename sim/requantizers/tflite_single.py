@@ -1,13 +1,15 @@
 """`tflite_single`: integers only.  A bias, a 31-bit multiplier and a right shift per channel, rounded once, half up.
 
-The arithmetic of TensorFlow Lite's reference kernels with single rounding (MultiplyByQuantizedMultiplier):
+In form it is MultiplyByQuantizedMultiplier of TensorFlow Lite with single rounding:
 
     x    = saturate_int32(sum + bias)
     code = clamp((x * multiplier + 2^(shift - 1)) >> shift)                            ARITHMETIC.md, equation 9
 
+No convolution of TensorFlow Lite or LiteRT that was measured rounds so; ARITHMETIC.md says who does, and who how else.
+
 A layer whose affine this cannot hold to within half a code (a gain above 1/2, or a bias beyond 30 bits) first scales the
-sum by 2^pre_shift; with pre_shift = 0, nearly always, nothing is added to TFLite's rule.  A residual is rescaled by a
-multiplier and shift of its own and added before the clamp.
+sum by 2^pre_shift, which is 0 nearly always.  A residual is rescaled by a multiplier and shift of its own and added before
+the clamp.  The last two are BitTrue's own.
 """
 
 import math
@@ -83,7 +85,7 @@ class TfliteSingle(Requantizer):
 def quantize_multiplier(real: float) -> tuple[int, int]:
     """(multiplier, shift) with real ~ multiplier / 2^shift, 2^30 <= |multiplier| < 2^31, 1 <= shift <= 62.
 
-    Numbers too small for the largest shift become 0, as in TFLite.  Raises RequantizeError from 2^30 on.
+    Numbers too small for the largest shift become 0.  Raises RequantizeError from 2^30 on.
     """
     fraction, exponent = math.frexp(abs(real))
     multiplier = math.floor(fraction * 2**31 + 0.5)

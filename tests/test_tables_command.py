@@ -126,8 +126,8 @@ def test_evaluations_of_no_other_table_have_one(tmp_path):
     assert make_tables(tmp_path)["evaluations.csv"].count("\n") == 3
 
 
-HOSTILE = ["a|b", "`code`", "<script>alert(1)</script>", "two\nlines", "$x_1$", "_hidden", "[link](http://x)", "100 %", "\x1b[31m",
-           r"back\slash", "&amp;", "#hash", "~~gone~~", "=1+1", "*bold*", "{}", "\u202eabc", "日本"]
+HOSTILE = ["a|b", "`code`", "<script>alert(1)</script>", "two\nlines", "$x_1$", "_hidden", "[link](http://x)", "100 %",
+           "\x1b[31m", r"back\slash", "&amp;", "#hash", "~~gone~~", "=1+1", "*bold*", "{}", "\u202eabc", "日本"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -8,8 +8,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "results/records/digits/skip-level-32-2-seed0"
 
 
-def training(accuracy=90.0, *, digest="d" * 64, extended=None, images=360, status="finished", date="2026-11-22T00:00:00+00:00",
-             curve=None, **config):
+def training(accuracy=90.0, *, digest="d" * 64, extended=None, images=360, status="finished",
+             date="2026-11-22T00:00:00+00:00", curve=None, **config):
     record = json.loads((ROOT / f"{TEMPLATE}.train.json").read_text())
     record["config"] |= {"teacher": "", **config}
     record |= {"status": status, "date": date}
@@ -27,14 +27,16 @@ def training(accuracy=90.0, *, digest="d" * 64, extended=None, images=360, statu
     return record
 
 
-def evaluation(of, accuracy=None, *, accumulator=None, overflow="wrap", tile=1, boundary=None, requant="fp32", bits=None,
+def evaluation(of, accuracy=None, *,  # noqa: PLR0913 - one parameter per thing that tests change
+               accumulator=None, overflow="wrap", tile=1, boundary=None, requant="fp32", bits=None,
                dataset="digits", images=None, compared=1000, differing=0, model="runs/a/ckpt.pt",
                date="2026-11-22T01:00:00+00:00", **config):
     record = json.loads((ROOT / f"{TEMPLATE}.eval.json").read_text())
     record["training"] = {**copy.deepcopy(of["config"]), **config, "step": f"{of['config']['path'][-1]}bit"}
     record |= {"dataset": dataset, "model": model, "date": date}
     record["hardware_spec"] = {"accumulator": {"bits": accumulator, "overflow": overflow, "tile": tile},
-                               "boundary_accumulator": {"bits": boundary, "overflow": overflow, "tile": tile}, "requant": requant}
+                               "boundary_accumulator": {"bits": boundary, "overflow": overflow, "tile": tile},
+                               "requant": requant}
     if bits is not None:
         record["precision"] = {**record["precision"], "inner": bits}
     for layer in record["layers"]:

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from training import comparisons
-from training.schemes import SCHEMES, SchemeOptions
 from training.report.records import TableError
+from training.schemes import SCHEMES, SchemeOptions
 from training.tables import PLOTS, RESULTS, Report, make_tables
 
 TABLES = make_tables(RESULTS / "records")

@@ -19,8 +19,8 @@ def rows_of(markdown):
     """The rows of the first table in Markdown as dictionaries; what all rows share is with each."""
     lines = markdown.splitlines()
     table = [line for line in lines if line.startswith("|")]
-    common = next((line for line in lines if line.startswith("In all rows: ")), "")
-    shared = dict(part.split(" ", 1) for part in common.removeprefix("In all rows: ").rstrip(".").split("; ") if " " in part)
+    common = next((line for line in lines if line.startswith("In all rows: ")), "").removeprefix("In all rows: ")
+    shared = dict(part.split(" ", 1) for part in common.rstrip(".").split("; ") if " " in part)
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
     return [{**shared, **dict(zip(cells[0], row, strict=True))} for row in cells[2:]]
 
@@ -51,7 +51,8 @@ def test_five_runs_that_differ_in_all_but_their_seed_are_five_rows(tmp_path):
 
 CHANGES = {
     "lr": [0.05, 0.1], "batch": [64, 32], "skip_bits": [8, 4], "weight_decay": [5e-4, 0], "quantizer": ["dorefa", "lsq"],
-    "model": ["resnet20", "resnet8"], "init_from": ["", "runs/pretrained/ckpt.pt"], "layer_bits": ["", "stem=8"],
+    "model": ["resnet20", "resnet8"],
+    "init_from": ["", "runs/pretrained/ckpt.pt"], "layer_bits": ["", "stem=8"],
     "teacher": ["", "runs/t-seed0/ckpt.pt", "runs/u-seed0/ckpt.pt"], "data": ["", "other.npz"], "augment": ["crop", "none"],
     "a_key_of_the_future": ["", "x"], "dataset": ["digits", "npz"], "kl_reduction": ["batch", "classes"]}
 
@@ -143,11 +144,10 @@ def test_comparisons_of_any_data_with_the_references_there_are(tmp_path):
     common = {"dataset": "npz", "data": "mine.npz"}
     folder = tmp_path / "records"
     for seed in (0, 1, 2):
-        records.write_run(folder, f"a{seed}", records.training(90.0 + seed, seed=seed, scheme="takd", path=[32, 8, 2], **common),
-                          dataset="mine")
-        records.write_run(folder, f"b{seed}", records.training(80.0 + 3 * seed, seed=seed, scheme="single-level", path=[4, 2], **common), dataset="mine")
-        records.write_run(folder, f"c{seed}", records.training(70.0 + seed, seed=seed, scheme="single-level", path=[4, 2], u=0.9, **common),
-                          dataset="mine")
+        for name, accuracy, change in (("a", 90.0 + seed, {"scheme": "takd", "path": [32, 8, 2]}),
+                                       ("b", 80.0 + 3 * seed, {}), ("c", 70.0 + seed, {"u": 0.9})):
+            config = {"scheme": "single-level", "path": [4, 2], **common, **change}
+            records.write_run(folder, f"{name}{seed}", records.training(accuracy, seed=seed, **config), dataset="mine")
     tables = make_tables(folder)
     row, = csv_rows(tables["comparisons.csv"])
     assert (row["dataset"], row["scheme"], row["path"], row["against"], row["n"], row["difference"]) == (

@@ -30,10 +30,12 @@ def style_of(number: int) -> dict[str, str]:
 def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
     """Accuracy and overflowed outputs against the width of the register: a row of both per network, a line per kind."""
     plt = _pyplot()
-    networks = list(rows.groupby(["dataset", "network", "options", "bits", "images"], sort=True))
-    figure, axes = plt.subplots(len(networks), 2, squeeze=False, layout="constrained", figsize=(12, 3.8 * len(networks)))
-    for (accuracy, overflows), ((dataset, network, options, bits, images), group) in zip(axes, networks, strict=True):
-        series = _registers(group)
+    networks = list(rows.groupby(["dataset", "network", "options", "bits", "images"], sort=True, dropna=False))
+    kinds = [_registers(group) for _, group in networks]
+    heights = [max(3.8, 0.9 + 0.19 * sum(len(_folded(name).splitlines()) for name, _ in series)) for series in kinds]
+    figure, axes = plt.subplots(len(networks), 2, squeeze=False, layout="constrained", figsize=(12, sum(heights)),
+                                height_ratios=heights)
+    for (accuracy, overflows), (values, _), series in zip(axes, networks, kinds, strict=True):
         for number, (_, line) in enumerate(series):
             if (line["accumulator"] > 0).any():
                 accuracy.plot(line["accumulator"], line["bit-true"], label=str(number), markersize=5, **style_of(number))
@@ -41,13 +43,16 @@ def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
             else:
                 accuracy.axhline(line["bit-true"].iloc[0], label=str(number), color="gray",
                                  linestyle=DASHES[(number + 2) % len(DASHES)])
-        title = ", ".join(part for part in (dataset, network, options, f"W{bits}A{bits}", f"{images:,} images") if part)
+        dataset, network, options, bits, images = map(str, values)
+        title = ", ".join(part for part in (dataset, network, options, f"W{bits}A{bits}", f"{int(images):,} images") if part)
         accuracy.set_title(_folded(title, 75), fontsize=9, loc="left")
         accuracy.set(xlabel="accumulator bits", ylim=(-3, 103), ylabel="bit-true accuracy %")
         overflows.set(xlabel="accumulator bits", ylabel="overflowed outputs %")
         overflows.set_yscale("symlog", linthresh=0.01)
         overflows.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         overflows.set_ylim(bottom=-0.002)
+        for axis in (accuracy, overflows):
+            axis.xaxis.get_major_locator().set_params(integer=True)
         _legend(overflows, accuracy.get_legend_handles_labels()[0], [name for name, _ in series])
     _save(plt, figure, file)
 

@@ -106,7 +106,8 @@ def test_own_quantizer__that_has_changed_since_is_told(trained, tmp_path):
 def test_own_quantizer__is_not_replaced_by_another(trained, other):
     folder, _ = trained
     result = run(folder, "sim.eval", "--model", f"{OUT}/ckpt.pt", "--quantizer", other)
-    assert_one_line(result, "'my_quantizer.py:ABSMAX'" if other == "dorefa" else "derived from training.quantizers.Quantizer")
+    expected = "'my_quantizer.py:ABSMAX'" if other == "dorefa" else "derived from training.quantizers.Quantizer"
+    assert_one_line(result, expected)
 
 
 def test_built_in_quantizer__is_not_replaced_by_an_own_one(trained):

@@ -32,7 +32,7 @@ class HardwareSpec:
             if not isinstance(given := getattr(self, name), Accumulator):
                 raise HardwareError(f"{name}: an Accumulator is wanted, such as Accumulator(16), not {given!r}")
         if not isinstance(self.requant, str):
-            raise HardwareError(f"requant: the name of a requantizer is wanted, not {self.requant!r}")
+            raise HardwareError(f"requant: {self.requant!r} is no name, choose one of {', '.join(REQUANTIZERS)}")
         try:
             REQUANTIZERS.known(self.requant, "requant")
         except RegistryError as error:

@@ -17,7 +17,7 @@ from bench.ratios import SUMMARIES, Figures, add_ratios, geometric_mean, summari
 from bench.worker import Session, describe
 from sim.accumulator import Accumulator
 from sim.network import Conv
-from tests.test_commands import assert_one_line, run
+from tests.cli import assert_one_line, run
 from training import products
 from training.plots import _means
 from training.tables import write_performance

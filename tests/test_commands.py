@@ -13,31 +13,11 @@ import torch
 
 from sim.checkpoint import load_checkpoint
 from sim.command import new_app, run_app
+from tests.cli import assert_one_line, run
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
 SMALL = ["--model", "resnet8", "--width", "4", "--train-limit", "100", "--epochs", "1"]
-
-
-def run(module, *options, limit=None, **kwargs):
-    program = [sys.executable, "-m", module, *map(str, options)]
-    if limit is not None:
-        program = [sys.executable, "-c", f"""
-import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-sys.argv = {program[2:]!r}
-runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
-"""]
-    return subprocess.run(program, capture_output=True, text=True, check=False, **kwargs)
-
-
-def assert_one_line(result, *words, status=None):
-    assert result.returncode != 0 if status is None else result.returncode == status, result.stdout
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    for word in words:
-        assert word in lines[0]
 
 
 def test_eval__of_float_layers_of_which_nothing_was_learned_is_refused(tmp_path):

@@ -187,7 +187,8 @@ def test_content_digest__does_not_depend_on_the_order_of_keys(keys):
 
 @pytest.mark.parametrize(("a", "b"), [
     (torch.zeros(2), torch.zeros(2, 1)), (torch.zeros(2), torch.zeros(2, dtype=torch.int32)),
-    (torch.zeros(2), -torch.zeros(2)), (torch.zeros(()), torch.zeros(1)), (torch.zeros(2), "zeros"), (torch.zeros(0), torch.zeros(0, 2))])
+    (torch.zeros(2), -torch.zeros(2)), (torch.zeros(()), torch.zeros(1)), (torch.zeros(2), "zeros"),
+    (torch.zeros(0), torch.zeros(0, 2))])
 def test_content_digest__of_tensors_tells_types_shapes_and_bits_apart(a, b):
     assert content_digest(a) != content_digest(b)
 

@@ -22,7 +22,7 @@ WHOLE, NUMBER, TEXT = int, (int, float), str
 _EPOCH = {"epoch": WHOLE, "loss": NUMBER, "validation_accuracy": NUMBER, "validation_loss": NUMBER, "seconds": NUMBER}
 _PRECISION = {"inner": WHOLE, "boundary": WHOLE, "skip": WHOLE}
 _REGISTER = {"overflow": TEXT}
-_ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions": {"*": TEXT}, "hardware": {"cpu": TEXT}}
+_ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions?": {"*": TEXT}, "hardware": {"cpu": TEXT}}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "training": {
         **_ORIGIN, "status": TEXT, "data_digest?": TEXT,

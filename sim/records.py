@@ -22,7 +22,7 @@ WHOLE, NUMBER, TEXT, NOTHING = int, (int, float), str, type(None)
 _EPOCH = {"epoch": WHOLE, "loss": NUMBER, "validation_accuracy": NUMBER, "validation_loss": NUMBER, "seconds": NUMBER}
 _PRECISION = {"inner": WHOLE, "boundary": WHOLE, "skip": WHOLE}
 _REGISTER = {"bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": WHOLE}
-_ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions": {"*": TEXT},
+_ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions?": {"*": TEXT},
            "hardware": {"cpu": TEXT, "cores": WHOLE, "threads": WHOLE}}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "training": {

@@ -41,7 +41,8 @@ RESULTS = ("n", "seeds", "FQ %", "bit-true %", "codes that differ", "s per run",
 def test_five_runs_that_differ_in_all_but_their_seed_are_five_rows(tmp_path):
     """As filed: one row, n = 5, 49.56 ± 20.07, seeds 0, 0, 0, 0, 0."""
     changes = [{}, {"lr": 0.2}, {"width": 8}, {"train_limit": 300}, {"boundary_bits": 4}]
-    tables = tables_of([(records.training(50.0 + number, **change), True) for number, change in enumerate(changes)], tmp_path)
+    tables = tables_of([(records.training(50.0 + number, **change), True) for number,
+        change in enumerate(changes)], tmp_path)
     rows = rows_of(tables["schemes.md"])
     assert [(row["n"], row["seeds"]) for row in rows] == [("1", "0")] * 5
     assert {(row["width"], row["options"], row["FQ %"]) for row in rows} == {

@@ -287,9 +287,6 @@ def _check_conv(op: ConvOp, before: Mapping[str, Op]) -> None:
     width = op.weight_format.bits + op.operand.bits + int(op.weights[..., 0].size).bit_length()
     if width > MAX_SUM_BITS + 2 or op.safe_bits > MAX_SUM_BITS:
         raise ProgramError(f"its sums can pass {MAX_SUM_BITS} bits, beyond which float64 is not exact")
-    accumulator = op.accumulator
-    if not is_whole(accumulator.tile) or not (accumulator.bits is None or is_whole(accumulator.bits)):
-        raise ProgramError("the width and tile of its accumulator must be whole numbers")
     if not is_whole(op.weight_bits) or not 1 <= op.weight_bits <= 32 or not isinstance(op.unit, float) \
             or not 0.0 < op.unit < math.inf:
         raise ProgramError("its weight bits or the unit of its logits make no sense")

@@ -158,6 +158,7 @@ def test_apply_and_sums__refuse_codes_that_are_none(machine):
     (lambda: Accumulator(8.0), AccumulatorError, "8.0 bits"), (lambda: Accumulator(True), AccumulatorError, "True bits"),
     (lambda: Accumulator(8, "clip"), AccumulatorError, "'clip'"),
     (lambda: Accumulator(8, tile="end"), AccumulatorError, "tile: 'end'"),
+    (lambda: Accumulator(tile=True), AccumulatorError, "tile: True"),
     (lambda: HardwareSpec(8), HardwareError, "accumulator: an Accumulator"),
     (lambda: HardwareSpec(requant="none"), HardwareError, "fp32"), (lambda: HardwareSpec(requant=[]), HardwareError, "fp32"),
     (lambda: IntFormat(0, True), FormatError, "1 to 63"), (lambda: IntFormat(2.5, True), FormatError, "2.5"),
@@ -175,7 +176,8 @@ def test_wrong_arguments__are_named(make, error, message):
 
 
 def test_package__is_light_and_has_its_names():
-    code = ("import sys, sim; print({'numba', 'torch', 'numpy', 'llvmlite'} & {*sys.modules}, {*sim.__all__} - {*dir(sim)})\n"
+    code = ("import sys, sim; heavy = {'numba', 'torch', 'numpy', 'llvmlite'}\n"
+            "print(heavy & {*sys.modules}, {*sim.__all__} - {*dir(sim)})\n"
             "from sim import lower, Machine, Program, HardwareSpec, Accumulator; "
             "print(callable(lower), 'torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -13,8 +13,8 @@ import pytest
 def run(module, *options, limit=None, **kwargs):
     """What `python -m module` does with these options: its exit status and what it prints.
 
-    In a process of its own only if that has to differ from this one: in the size of files that it may write (`limit`, bytes),
-    or in what subprocess.run is told.
+    In a process of its own only if that has to differ from this one: in the size of files that it may write (`limit`, in
+    bytes), or in what subprocess.run is told.
     """
     if limit is None and not kwargs:
         return _run_here(module, *map(str, options))

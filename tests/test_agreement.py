@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sim import reference
@@ -16,6 +16,7 @@ from sim.machine import Machine
 from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision
 from sim.program import ConvOp, PoolOp, Program
 from tests.conftest import INTERPRETED
+from tests.examples import examples
 from tests.strategies import arrays_for, networks, pixels_for
 from training.data import load_dataset
 from training.network import QuantNetwork
@@ -55,7 +56,7 @@ def test_fp32__equals_the_model_in_every_code_of_random_networks(data):
 
 
 @given(st.data())
-@settings(max_examples=5 if INTERPRETED else 30)
+@examples(5 if INTERPRETED else 30)
 def test_fp32__equals_plain_integers_on_random_networks(data):
     spec = data.draw(networks())
     program = lowered(spec, "fp32")

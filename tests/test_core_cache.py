@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numba
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from sim.kernels import cache, isa
 from sim.kernels.isa import INTERPRETED
+from tests.examples import examples
 
 RUN = """
 import os, resource, sys
@@ -100,7 +101,7 @@ def flip(content: bytes, place: int) -> bytes:
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_kernel__is_compiled_again_and_replaced(tmp_path, monkeypatch, caplog, data):
     monkeypatch.setattr(cache, "_said", set())
     caplog.clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import sim
@@ -26,6 +26,7 @@ from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import NetworkSpec
 from sim.program import Program
+from tests.examples import examples
 from tests.strategies import programs
 
 CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
@@ -38,7 +39,7 @@ def machine():
 
 
 @given(st.data())
-@settings(max_examples=20)
+@examples(20)
 def test_program__compares_hashes_and_pickles_by_content(data):
     program = data.draw(programs())
     for twin in (pickle.loads(pickle.dumps(program)), copy.deepcopy(program), Program(tuple(program.ops))):

@@ -270,8 +270,9 @@ def test_checkpoint__of_an_unknown_quantizer_is_refused_with_its_name(tmp_path):
 
 
 def test_program__of_a_requantizer_that_nobody_named_is_refused(tmp_path):
-    from sim.hardware import HardwareSpec
     from sim.lower import lower
+
+    from sim.hardware import HardwareSpec
     program = lower(load_checkpoint(CHECKPOINT).spec, HardwareSpec())
     kind = type(program.convolutions[0].requant)
     before, kind.name = kind.name, "somebodys"

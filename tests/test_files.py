@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
@@ -25,6 +25,7 @@ from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Graph, NetworkError, Precision
 from sim.program import Program, ProgramError
+from tests.examples import examples
 from tests.strategies import graphs, programs
 from training.data import load_dataset
 
@@ -39,7 +40,7 @@ def scratch(tmp_path_factory):
 
 
 @given(data=st.data())
-@settings(max_examples=25)
+@examples(25)
 def test_program__save_and_load_keep_digest_and_results(scratch, data):
     program = data.draw(programs())
     program.save(scratch / "program.npz")
@@ -50,7 +51,7 @@ def test_program__save_and_load_keep_digest_and_results(scratch, data):
 
 
 @given(data=st.data())
-@settings(max_examples=25)
+@examples(25)
 def test_digest__changes_with_every_constant(data):
     program = data.draw(programs())
     index = data.draw(st.sampled_from([i for i, op in enumerate(program.ops) if op.kind == "conv"]))
@@ -131,7 +132,7 @@ def test_checkpoint__never_executes_a_plain_pickle(scratch):
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_checkpoint__truncated_or_damaged_is_refused_or_whole(scratch, data):
     content = bytearray(CHECKPOINT.read_bytes())
     if data.draw(st.booleans()):
@@ -223,7 +224,7 @@ def test_program__with_a_wrong_operation_is_refused(change, message):
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_program__damaged_is_refused(scratch, data):
     file = scratch / "damaged.npz"
     if not (scratch / "good.npz").exists():
@@ -279,7 +280,7 @@ def test_write_atomically__leaves_the_old_file_when_writing_fails(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=10)
+@examples(10)
 def test_machine__gives_the_same_for_any_batch_and_thread_count(data):
     program = data.draw(programs())
     spec_pixels = np.random.default_rng(0).integers(0, 256, (5, *program.ops[0].shape)).astype(np.uint8)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.checkpoint import Checkpoint, CheckpointError, content_digest, load_checkpoint, save_checkpoint, save_payload
 from sim.network import Input, Precision
 from sim.records import SHAPES, RecordError, read_record, write_record
+from tests.examples import examples
 from training.checkpoint import BEFORE, FORMAT, ResumeState
 from training.models import MODELS
 from training.network import QuantNetwork
@@ -91,7 +92,7 @@ def saved_checkpoint(scratch):
 
 
 @given(data=st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_checkpoint__damaged_is_refused_or_equal(scratch, saved_checkpoint, data):
     content, wanted = saved_checkpoint
     (scratch / "bad.pt").write_bytes(data.draw(damages(content)))
@@ -225,7 +226,7 @@ def saved_state(scratch):
 
 
 @given(data=st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_resume_state__damaged_is_refused_or_equal(scratch, saved_state, data):
     content, wanted = saved_state
     (scratch / "resume.pt").write_bytes(data.draw(damages(content)))
@@ -303,7 +304,7 @@ ANY = {"kind": "note", "numbers": [1, 2.5, -0.0, 1e308, 2**70], "text": "ü\n\x1
 
 
 @given(data=st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_record__damaged_is_refused_or_equal(scratch, data):
     write_record(scratch / "good.json", ANY)
     wanted = read_record(scratch / "good.json")

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sim.network import Activation, Conv, Input, Precision, Requantize, Shape
+from tests.examples import examples
 from tests.strategies import generators
 from training import kernels, products
 from training.fused import NormalizedRow
@@ -21,7 +22,7 @@ from training.quantizers.dorefa import DoReFa
 pytestmark = pytest.mark.skipif(not kernels.is_available(), reason="torch uses another OpenMP library here")
 NEAR = 2e-3
 """Steps so near to a limit or to a tie may land on the other side of it."""
-CALM = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+CALM = examples(60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def tensor(rng, low, high, shape):
@@ -168,7 +169,7 @@ def test_bfloat16_gradients__leave_every_code_and_statistic_as_it_is(case):
 
 
 @given(generators, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(1, 2), st.integers(1, 8))
-@settings(max_examples=40)
+@examples(40)
 def test_bfloat16_gradients__are_off_by_their_rounding_alone(rng, depth, channels, kernel, stride, bits):
     geometry = Geometry(stride, kernel // 2, 1)
     x = tensor(rng, 0, 2**bits - 1, (3, depth, 7, 7))
@@ -183,7 +184,7 @@ def test_bfloat16_gradients__are_off_by_their_rounding_alone(rng, depth, channel
 
 
 @given(generators, st.integers(1, 8), st.integers(1, 8), st.floats(0.01, 2.0), st.integers(1, 40), st.integers(1, 7))
-@settings(max_examples=40)
+@examples(40)
 def test_rescaled_codes__are_rounded_and_clipped(rng, from_bits, to_bits, scale, channels, side):
     row = Requantize("row", "x", Activation("inner", 1.0))
     layer = RescaleLayer(row, {"row": (side, side, channels)}, Precision.of(to_bits), DoReFa()).train()
@@ -201,7 +202,7 @@ def test_rescaled_codes__are_rounded_and_clipped(rng, from_bits, to_bits, scale,
 
 @given(generators, st.integers(1, 8), st.integers(1, 7), st.integers(1, 70), st.integers(1, 40), st.sampled_from([1, 3, 5]),
        st.integers(1, 2), st.sampled_from(["random", "extremes", "one sign"]))
-@settings(max_examples=60)
+@examples(60)
 def test_integer_sums__are_those_of_plain_integers(rng, bits, weight_bits, depth, channels, kernel, stride, pattern):
     largest, most = 2**bits - 1, 2**weight_bits - 1
     x, weight = tensor(rng, 0, largest, (2, depth, 6, 6)), tensor(rng, -most, most, (channels, depth, kernel, kernel))

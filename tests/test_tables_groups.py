@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import records
+from tests.examples import examples
 from training.tables import make_tables
 
 
@@ -166,7 +167,7 @@ OUTSIDE = st.fixed_dictionaries({
     "extended": st.sampled_from([None, [{"epochs": 20}]])})
 
 
-@settings(max_examples=40, deadline=None)  # every example writes files and draws tables of them
+@examples(40, deadline=None)  # every example writes files and draws tables of them
 @given(runs=st.lists(st.tuples(DRAWN, OUTSIDE, st.floats(0, 100), st.booleans()), min_size=1, max_size=12))
 def test_no_group_ever_mixes_configurations(runs):
     """Against grouping in plain Python; of one seed the last, which is the newest, counts."""

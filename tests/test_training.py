@@ -11,11 +11,12 @@ import time
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.checkpoint import load_checkpoint
 from sim.network import Graph, Input, Precision
+from tests.examples import examples
 from tests.strategies import BITS
 from training.data import DataError, crop_and_flip, load_dataset, shuffled_batches
 from training.layers import Codes, ConvLayer
@@ -200,7 +201,7 @@ def small_graph(bits_role: str = "inner") -> Graph:
 
 
 @given(BITS)
-@settings(max_examples=9)
+@examples(9)
 def test_training_forward__equals_the_folded_one_where_statistics_are_the_batch(bits):
     """Batch statistics and the folded affine are the same function, up to a rounding that lands on the other side."""
     torch.manual_seed(0)

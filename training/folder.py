@@ -3,9 +3,10 @@
 A record begins before anything else is written, so that a run can be killed at any moment and continued.  Its provenance is
 that of the first session; each session, the first and every --resume, stands in "sessions" with the epochs that it did.
 
-More epochs at --resume: an unfinished run goes on with the new number; steps that are done stay as they are, the rate of the
-rest is that of the new number.  A finished run goes on from its student's checkpoint, the best epoch and not the last, at the
-rate that the new number has there; its optimizer begins anew, without momentum, and the test set is looked at once more.
+More epochs at --resume: an unfinished run goes on with the new number; steps that are done stay as they are, the rate of
+the rest is that of the new number.  A finished run goes on from its student's checkpoint, the best epoch and not the last,
+at the rate that the new number has there; its optimizer begins anew, without momentum, and the test set is looked at once
+more.
 Either way the record says so in "extended": such a run is none of those that had their epochs from the start.
 """
 

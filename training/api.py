@@ -28,6 +28,7 @@ import torch
 
 from sim.checkpoint import load_checkpoint
 from sim.records import read_record
+from sim.registry import Registry
 from training.config import RunConfig, options_of, resolve
 from training.curves import draw_curves
 from training.data import DATASETS, Dataset, describe_augment, load_dataset
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MODULE = "training.run"
-TABLES = {"scheme": SCHEMES, "model": MODELS, "teacher_model": MODELS, "quantizer": QUANTIZERS}
+TABLES: Mapping[str, Registry[Any]] = {"scheme": SCHEMES, "model": MODELS, "teacher_model": MODELS, "quantizer": QUANTIZERS}
 """Options whose values are names in a table: built in, of an installed package, or of own code."""
 
 
@@ -99,7 +100,7 @@ def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None =
     own: list[str] = []
     for name, table in TABLES.items():
         if not isinstance(given.get(name), str | None):
-            given[name] = table.name_of(given[name])  # type: ignore[attr-defined]
+            given[name] = table.name_of(given[name])
             own.append(f"{name}={given[name]}")
     data = dataset if isinstance(dataset, Dataset) else None
     if data is None:
@@ -137,7 +138,8 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     options = _repeated(typed)
     for name, table in TABLES.items():
         if name in options:
-            table.find(options[name], OPTIONS[name].text)  # type: ignore[attr-defined]
+            look_up = table.find if name in typed else table.known  # no code is loaded because a record names it
+            look_up(options[name], OPTIONS[name].text)
     config, notes = resolve(options)
     if options.get("tensorboard"):
         require_tensorboard()

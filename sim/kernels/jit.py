@@ -27,7 +27,10 @@ class Kernel:
 
     def __call__(self, *arguments: Any) -> None:
         """Run it."""
-        threads.launch(self._parallel, self._without_threads, arguments)
+        if threads.is_free:
+            self._parallel(*arguments)
+        else:
+            threads.launch(self._parallel, self._without_threads, arguments)
 
     def _without_threads(self) -> Callable[..., None]:
         return self._serial

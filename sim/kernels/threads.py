@@ -32,13 +32,13 @@ class Mode(enum.Enum):
 
 _TURN = threading.RLock()
 _mode = Mode.UNKNOWN
+is_free = False
+"""Whether any thread may start parallel loops at any time, which is so nearly always: the quick question."""
 
 
 def launch(parallel: Callable[..., None], serial: Callable[[], Callable[..., None]], arguments: tuple[Any, ...]) -> None:
-    """Run a kernel in the way that is possible; `serial()` gives the version without threads."""
-    if _mode is Mode.PARALLEL:
-        parallel(*arguments)
-    elif _mode is Mode.SERIAL or (_mode is Mode.FORKED and _after_fork() is Mode.SERIAL):
+    """Run a kernel in the way that is possible where not all is free; `serial()` gives the version without threads."""
+    if _mode is Mode.SERIAL or (_mode is Mode.FORKED and _after_fork() is Mode.SERIAL):
         serial()(*arguments)
     else:
         with _TURN:
@@ -56,10 +56,11 @@ def _layer() -> str | None:
 
 def _look() -> None:
     """Which pool a parallel loop has found."""
-    global _mode  # noqa: PLW0603 - there is one pool in a process
+    global _mode, is_free  # noqa: PLW0603 - there is one pool in a process
     layer = _layer()
     if layer is not None:
         _mode = Mode.TURNS if layer == WORKQUEUE else Mode.PARALLEL
+        is_free = _mode is Mode.PARALLEL
 
 
 def _after_fork() -> Mode:
@@ -91,8 +92,8 @@ def _release() -> None:
 
 
 def _in_child() -> None:
-    global _mode  # noqa: PLW0603
-    _mode = Mode.FORKED
+    global _mode, is_free
+    _mode, is_free = Mode.FORKED, False
     _release()
 
 

@@ -1,8 +1,10 @@
-"""How many examples a property takes: all of them, or the share that `make test` gives to those who wait."""
+"""How many examples a property takes, and on how many kinds of kernels: all, or what `make test` gives to those who wait."""
 
 import os
 
 from hypothesis import settings
+
+from sim.kernels.isa import PLAIN, available, runnable
 
 SHARE = float(os.environ.get("BITTRUE_EXAMPLES", "1"))
 FEWEST = 5
@@ -16,3 +18,9 @@ def scaled(count: int) -> int:
 def examples(count: int, **others: object) -> settings:
     """`hypothesis.settings` of so many examples where nobody waits."""
     return settings(max_examples=scaled(count), **others)  # type: ignore[arg-type]
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those that kernels are compared on with the plain loops; where somebody waits, any processor's and the fastest here."""
+    found = runnable()[1:] or (PLAIN,)
+    return found if SHARE == 1 else tuple(dict.fromkeys((found[0], available()[-1])))

@@ -62,6 +62,7 @@ def test_config__is_what_the_manual_says(pixels):
     assert memory[56:] == [0] * 8
 
 
+@pytest.mark.exhaustive
 def test_proof__of_the_emulation_and_of_wrong_kernels(monkeypatch):
     assert "20 convolutions, 0 of" in proof.prove(isa.AMX_EMULATED, 20)
     right = amx.pack

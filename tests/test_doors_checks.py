@@ -23,21 +23,25 @@ ROOT = Path(__file__).resolve().parent.parent
 FEW = 5 if INTERPRETED else 20
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted(QUANTIZERS))
 def test_built_in_quantizers__pass(name):
     check_quantizer(name, examples=FEW)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted(REQUANTIZERS))
 def test_built_in_requantizers__pass(name):
     check_requantizer(name, examples=FEW)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", sorted(SCHEMES))
 def test_built_in_schemes__pass(name):
     check_scheme(name)
 
 
+@pytest.mark.exhaustive
 def test_built_in_model__passes():
     check_model("resnet8", examples=2)
 
@@ -109,6 +113,7 @@ def test_check_scheme__finds_a_student_of_another_width():
 
 
 @pytest.mark.skipif(INTERPRETED, reason="its programs are commands, which compile")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("script", ["check_mine.py", "python_face.py"])
 def test_example__runs(script, tmp_path):
     result = subprocess.run([sys.executable, ROOT / "examples" / script, *([tmp_path / "run"] if "face" in script else [])],

@@ -20,12 +20,12 @@ from sim.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from sim.files import write_atomically
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
-from sim.kernels.isa import runnable
+from sim.kernels.isa import PLAIN
 from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Graph, NetworkError, Precision
 from sim.program import Program, ProgramError
-from tests.examples import examples
+from tests.examples import examples, instruction_sets
 from tests.strategies import graphs, programs
 from training.data import load_dataset
 
@@ -302,7 +302,7 @@ def test_trained_network__has_one_digest_on_every_instruction_set_and_thread_cou
     program = lower(load_checkpoint(CHECKPOINT).spec, hardware)
     pixels = load_dataset("digits", None).test.pixels[:40].permute(0, 2, 3, 1).contiguous().numpy()
     digests = set()
-    for isa in runnable():
+    for isa in (PLAIN, *instruction_sets()):
         for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
             numba.set_num_threads(threads)
             machine = Machine(program, isa)

@@ -71,6 +71,7 @@ print(count)
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("options", "teacher_bits", "steps"), [
     ({"scheme": "ptq", "bits": 4}, 32, {"32bit", "4bit"}),
     ({"scheme": "takd", "path": (32, 2)}, 32, {"32bit", "2bit"}),

@@ -37,6 +37,7 @@ def test_next_command__works_for_every_scheme(tmp_path, monkeypatch, scheme):
     works(training.train(scheme, bits=4, out=tmp_path / "a [run]", **SMALL), monkeypatch, tmp_path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("bits", [3, 32])
 @pytest.mark.parametrize("quantizer", sorted(QUANTIZERS))
 def test_next_command__works_for_every_quantizer(tmp_path, monkeypatch, quantizer, bits):

@@ -209,6 +209,7 @@ def test_every_quantizer__trains_a_student_that_is_bit_true(tmp_path, quantizer)
     assert_bit_true(tmp_path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("has_loops", [True, False])
 @pytest.mark.parametrize("scheme", ["qkd", "speq", "apprentice-a"])
 def test_bfloat16_gradients__train_a_student_that_is_bit_true_with_and_without_fused_loops(
@@ -256,7 +257,7 @@ def test_qkd__without_cs_and_tu_is_individual_from_the_same_float_start(tmp_path
     assert all(np.array_equal(mine[key], theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize("batches", [16, 23, 30])
+@pytest.mark.parametrize("batches", [16, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (23, 30))])
 def test_qkd__resumes_inside_any_phase_to_the_same_bits(tmp_path, batches):
     """200 images are 7 batches an epoch: 14 of the float network, then 7 of each phase."""
     config = config_of("qkd")

@@ -13,15 +13,16 @@ from sim import reference
 from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, prefix_bounds
 from sim.buffers import Padded
 from sim.formats import IntFormat
-from sim.kernels.isa import PLAIN, runnable
+from sim.kernels.isa import PLAIN
 from sim.kernels.layout import divide
 from sim.kernels.stages import divide_stages
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program, output_side
 from sim.requantizers.fp32 import Fp32
+from tests.examples import instruction_sets
 from tests.strategies import accumulators, codes, conv_ops, generators, programs, requantizers
 
-ISAS = runnable()[1:] or (PLAIN,)
+ISAS = instruction_sets()
 ONE = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
 
 

@@ -246,7 +246,8 @@ def _text_of(value: Any) -> str:
     attribute = getattr(value, "__qualname__", "")
     module = sys.modules.get(value.__module__) if attribute else None
     if not attribute:  # no function and no class: by the name that some module gives it
-        for module in list(sys.modules.values()):
+        # a script may have imported it: its own module comes first
+        for module in sorted(list(sys.modules.values()), key=lambda module: getattr(module, "__name__", "") == "__main__"):
             held = getattr(module, "__dict__", {})
             if attribute := next((key for key in list(held) if held[key] is value), ""):
                 break

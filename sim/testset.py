@@ -91,7 +91,7 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None) ->
         loaded = load_dataset(name, noted or data, size=size)
     except DataError as error:
         if noted:
-            raise DataError(f"{error}; so the checkpoint names its data: say where they are with --data") from None
+            raise DataError(f"{error} (the checkpoint's own note of its data): say where they are now with --data") from None
         raise
     is_named = data is not None or (dataset is not None and not noted)
     return _checked(subject, loaded, is_named)

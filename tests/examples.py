@@ -1,4 +1,4 @@
-"""How many examples a property takes, and on how many kinds of kernels: all, or what `make test` gives to those who wait."""
+"""How many examples a property takes, and on which kernels: all, or what `make test` gives to those who wait."""
 
 import os
 
@@ -21,6 +21,6 @@ def examples(count: int, **others: object) -> settings:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that kernels are compared on with the plain loops; where somebody waits, any processor's and the fastest here."""
+    """Those that are compared with the plain loops; where somebody waits, any processor's and the fastest here."""
     found = runnable()[1:] or (PLAIN,)
     return found if SHARE == 1 else tuple(dict.fromkeys((found[0], available()[-1])))

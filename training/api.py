@@ -211,7 +211,7 @@ def _command(typed: Mapping[str, Any], own: list[str]) -> str:
 
 def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any]) -> list[str]:
     height, width = images.train.pixels.shape[2:]
-    whose = "" if "augment" in typed else f" (the default of {images.label}, --augment changes it)"
+    whose = "" if "augment" in typed else f" (the default of --dataset {images.name}, --augment changes it)"
     notes = [*images.notes, f"augmentation {describe_augment(config.augment, height, width)}{whose}"]
     if config.train_limit is not None and config.train_limit > len(images.train):
         notes.append(f"train-limit: {config.train_limit} limits nothing, there are {len(images.train)} training images")

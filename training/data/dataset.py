@@ -15,7 +15,7 @@ class DataError(ValueError):
     """Data that are missing or not what they should be, and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Images:
     """`pixels` uint8 [N, C, H, W] and `labels` int64 [N]."""
 
@@ -24,6 +24,10 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        channels, height, width = self.pixels.shape[1:]
+        return f"<{len(self)} images {height}x{width}x{channels}>"
 
     def to(self, device: torch.device) -> "Images":
         """A copy on a device."""
@@ -34,7 +38,7 @@ class Images:
         return self if count is None else Images(self.pixels[:count], self.labels[:count])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Three splits, the number of classes, and the training split's channel statistics in units of 255."""
 
@@ -60,6 +64,12 @@ class Dataset:
     """"HEIGHTxWIDTH" that images were resized to, "" if they came as they are."""
     test_files: tuple[str, ...] = ()
     """Files of the test images below `path`, in their order; empty where images have no files of their own."""
+
+    def __repr__(self) -> str:
+        counts = "/".join(str(len(split)) for split in (self.train, self.validation, self.test))
+        channels, height, width = self.test.pixels.shape[1:]
+        return (f"<Dataset {self.label}: {counts} images {height}x{width}x{channels} to train/validate/test, "
+                f"{self.classes} classes>")
 
     def digest(self) -> str:
         """SHA-256 in hexadecimal of every pixel and label, so that a run can tell that its data changed.

@@ -19,12 +19,11 @@ from sim.network import NetworkError
 from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, is_stdout
 from sim.program import ConvOp, ProgramError
-from sim.records import write_record
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, EvalError
 from training.data import DATASETS, DataError
-from training.record import command_line, provenance
+from training.record import command_line
 
 CODES_DIFFER = 1
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
@@ -84,9 +83,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     if predictions is not None:
         result.save_predictions(predictions)
     if json_file is not None:
-        record = {"kind": "evaluation", "model": str(model), **provenance(command_line("sim.eval", options)),
-                  **result.to_json()}
-        write_record(json_file, record)
+        result.save(json_file, command_line("sim.eval", options))
     if result.verification is not None and not result.verification.agrees:
         raise typer.Exit(CODES_DIFFER)
 

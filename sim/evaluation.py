@@ -33,6 +33,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
+    json: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Run a trained network in integers and count what it gets right, as python -m sim.eval does.
 
@@ -44,7 +45,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     default 1).  `requant`: default "fp32", which equals the torch model.  `quantizer`: where the checkpoint's is, if it is
     code of your own, "file.py:NAME".  `limit`: the first so many images only.  `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
-    set are wanted.
+    set are wanted.  `json`: a file for the record, which training.tables reads.
 
     >>> import sim
     >>> result = sim.evaluate("tests/data/takd-digits-2bit.pt", accumulator=7, overflow="saturate", limit=100)
@@ -63,12 +64,28 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     ProgramError for a damaged file, LowerError for hardware that the network does not fit, DataError for missing data,
     AccumulatorOverflowError under overflow "error".  Warns (UserWarning) about data other than those of training.
     """
+    options = dict(locals())
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer)
     source = Source(pixels, labels, dataset, None if data is None else Path(data), limit)
     job = prepare(model, wanted, source, batch, verify)
     for note in job.warnings:
         warnings.warn(note, UserWarning, stacklevel=2)
-    return job.run(progress)
+    result = job.run(progress)
+    if json is not None:
+        result.save(Path(json), _command(options))
+    return result
+
+
+def _command(options: dict[str, Any]) -> str:
+    """The command that a shell runs again; of what only Python has, a word on it."""
+    from training.record import command_line  # noqa: TID251 - how commands are written
+
+    shown = {key: value for key, value in options.items() if key != "progress"}
+    if isinstance(shown["model"], str | os.PathLike) and shown["pixels"] is None:
+        return command_line("sim.eval", shown)
+    given = ", ".join(f"{key}={value!r}" for key, value in shown.items()
+                      if key not in ("model", "pixels", "labels", "json") and value is not None and value is not False)
+    return f"sim.evaluate({given})  # from Python, with a model or images of its own"
 
 
 @dataclass(frozen=True)

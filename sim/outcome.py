@@ -14,6 +14,7 @@ import numpy as np
 from sim.files import write_text_atomically
 from sim.network import Conv
 from sim.program import ConvOp, Program
+from sim.records import write_record
 from sim.subject import Subject
 from sim.testset import Examples
 
@@ -141,6 +142,13 @@ class Evaluation:
             names += self.examples.files[index : index + 1]
             table.writerow([index, label, prediction, *names, *map(str, self.logits[index])])
         write_text_atomically(Path(path), text.getvalue())
+
+    def save(self, path: Path | str, command: str) -> None:
+        """A record of it with its provenance, which training.tables reads; `command` is what makes it again."""
+        from training.record import provenance  # noqa: TID251 - which program ran, and where
+
+        model = "" if self.subject.path is None else str(self.subject.path)
+        write_record(path, {"kind": "evaluation", "model": model, **provenance(command), **self.to_json()})
 
     def to_json(self) -> dict[str, Any]:
         """What a record holds of it: plain values that json writes."""

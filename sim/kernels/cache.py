@@ -24,7 +24,8 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 _DIGEST_BYTES = 32
-_SOURCES = str(Path(__file__).resolve().parent.parent)
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_SOURCES = tuple(str(_ROOT / package) + os.sep for package in ("sim", "training"))
 
 
 def source_digest() -> str:
@@ -145,8 +146,8 @@ def keep(compiled: Any) -> Any:
 
 
 def _is_ours(path: str) -> bool:
-    """Whether the digest covers that file: nothing tells what a kernel of a user's own file depends on."""
-    return os.path.realpath(path).startswith(_SOURCES + os.sep) and Path(path).is_file()
+    """Whether it is a file of this project: nothing tells what a kernel of a user's own file depends on."""
+    return os.path.realpath(path).startswith(_SOURCES) and Path(path).is_file()
 
 
 @contextlib.contextmanager

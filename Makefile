@@ -20,7 +20,7 @@ test: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test test-python test-interpreted test-bounds
 
 test-python: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # The kernels as plain Python, where numpy reports every overflow and coverage sees every line
 test-interpreted: $(VENV)/.installed-test

@@ -8,10 +8,21 @@
 Names are imported when they are first used, so that `import bittrue` needs neither torch nor numba.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
+from sim.lazy import lazy
 from sim.version import __version__
+
+if TYPE_CHECKING:
+    from sim import Accumulator, HardwareSpec, Machine, Program, evaluate, load_checkpoint, lower
+    from sim.network import Activation, AvgPool, Conv, Graph, Input, NetworkSpec, Precision
+    from sim.requantizers import REQUANTIZERS
+    from sim.testing import check_requantizer
+    from training import from_arrays, load, load_dataset, train
+    from training.models import MODELS
+    from training.quantizers import QUANTIZERS
+    from training.schemes import SCHEMES
+    from training.testing import check_model, check_quantizer, check_scheme
 
 _PLACES = {
     "train": "training", "load": "training", "load_dataset": "training", "from_arrays": "training",
@@ -26,16 +37,35 @@ _PLACES = {
 }
 """name -> the package that it comes from"""
 
-__all__ = ["__version__", *_PLACES]  # noqa: PLE0604 - names, all of them
+__all__ = [
+    "MODELS",
+    "QUANTIZERS",
+    "REQUANTIZERS",
+    "SCHEMES",
+    "Accumulator",
+    "Activation",
+    "AvgPool",
+    "Conv",
+    "Graph",
+    "HardwareSpec",
+    "Input",
+    "Machine",
+    "NetworkSpec",
+    "Precision",
+    "Program",
+    "__version__",
+    "check_model",
+    "check_quantizer",
+    "check_requantizer",
+    "check_scheme",
+    "evaluate",
+    "from_arrays",
+    "load",
+    "load_checkpoint",
+    "load_dataset",
+    "lower",
+    "train",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'bittrue' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PLACES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _PLACES)

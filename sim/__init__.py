@@ -5,9 +5,9 @@ What most people need is here by name: `sim.lower` makes a `sim.Program` of a tr
 `import sim` costs nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sim.lazy import lazy
 from sim.version import __version__
 
 if TYPE_CHECKING:
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Accumulator", "HardwareSpec", "Machine", "Program", "__version__", "evaluate", "load_checkpoint", "lower"]
 
-_HOMES = {"Accumulator": "accumulator", "HardwareSpec": "hardware", "Machine": "machine", "Program": "program",
-          "evaluate": "evaluation", "load_checkpoint": "checkpoint", "lower": "lowering"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, {
+    "Accumulator": "sim.accumulator", "HardwareSpec": "sim.hardware", "Machine": "sim.machine", "Program": "sim.program",
+    "evaluate": "sim.evaluation", "load_checkpoint": "sim.checkpoint", "lower": "sim.lowering"})

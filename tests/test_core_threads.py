@@ -217,3 +217,21 @@ assert torch.equal(logits, again)
 sys.exit(forked(lambda: torch.equal(model(images), logits)))
 """)
     assert done.returncode == 0, done.stderr
+
+
+def test_fork__while_another_thread_imports_does_not_hang():
+    """The module that the other thread is at would never be finished in the child."""
+    done = subprocess.run([sys.executable, "-c", """
+import os, signal, threading, time, sim
+seconds = time.monotonic()
+other = threading.Thread(target=lambda: sim.Machine)
+other.start()
+time.sleep(0.05)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(0 if sim.Machine.__name__ == "Machine" and sim.lower else 1)
+other.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "0\n"

@@ -17,6 +17,8 @@ from typing import Any
 import numba
 from numba.core.compiler_lock import global_compiler_lock
 
+from sim.lazy import IMPORTING
+
 WORKQUEUE = "workqueue"
 
 
@@ -81,7 +83,8 @@ def _has_openmp() -> bool:
 
 
 def _before() -> None:
-    """Nobody else compiles or takes a turn while a process forks: its child would wait for them."""
+    """Nobody else imports, compiles or takes a turn while a process forks: its child would wait for them."""
+    IMPORTING.acquire()  # first, as who imports may compile
     _TURN.acquire()
     global_compiler_lock.acquire()
 
@@ -89,6 +92,7 @@ def _before() -> None:
 def _release() -> None:
     global_compiler_lock.release()
     _TURN.release()
+    IMPORTING.release()
 
 
 def _in_child() -> None:

@@ -16,7 +16,7 @@ from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkSpec, Pr
 from sim.program import Program
 from sim.quantizers import learns
 from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
-from sim.registry import is_own
+from sim.registry import RegistryError, is_own
 from sim.requantizers import REQUANTIZERS
 from sim.text import printable
 
@@ -75,7 +75,12 @@ def subject_of(model: Any, wanted: Arithmetic) -> Subject:
         if not isinstance(value := getattr(wanted, name), str | None):
             raise EvalError(f"{name}: {value!r} is not allowed, give a name")
     if wanted.requant is not None:
-        REQUANTIZERS.find(wanted.requant)  # before a program is read, which may name it
+        try:
+            REQUANTIZERS.find(wanted.requant)  # before a program is read, which may name it
+        except RegistryError as error:
+            if is_own(wanted.requant):
+                raise
+            raise EvalError(str(error)) from None
     if isinstance(model, Program):
         return _program(model, wanted)
     if isinstance(model, str | os.PathLike):

@@ -168,6 +168,8 @@ def test_own_kernels__are_those_of_the_file_as_it_is_now(trained, tmp_path):
     ("--model", "mine.py:number", ["expected a function (image, classes, width) -> sim.network.Graph"]),
     ("--model", "mine.py:build", ["'mine.py:build' returns NoneType, expected a function"]),
     ("--model", "mine.py:raises", ["'mine.py:raises', line 7: ZeroDivisionError: division by zero"]),
+    ("--model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
+    ("--teacher-model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
     ("--model", "bad.py:build", ["bad.py', line 2: NameError: name 'nothing' is not defined"]),
     ("--teacher-model", "mine.py:biuld", ["teacher-model: 'mine.py' has no 'biuld'"]),
     ("--scheme", "mine.py:number", ["expected a training.schemes.Scheme"]),
@@ -179,7 +181,8 @@ def test_own_kernels__are_those_of_the_file_as_it_is_now(trained, tmp_path):
 def test_own_parts__that_are_not_what_is_wanted_are_refused_in_one_line(tmp_path, option, value, words):
     (tmp_path / "mine.py").write_text(
         "from training.quantizers import Quantizer\nnumber = 3\ntwinless = Quantizer()\ndef build(image, classes, width):\n"
-        "    pass\ndef raises(image, classes, width):\n    return 1 / 0\n")
+        "    pass\ndef raises(image, classes, width):\n    return 1 / 0\n"
+        "def ends(image, classes, width):\n    raise SystemExit(0)\n")
     (tmp_path / "bad.py").write_text("a = 1\nb = nothing\n")
     options = {"--scheme": "kd", "--bits": "2", option: value}
     assert_one_line(run(tmp_path, "training.run", *(part for pair in options.items() for part in pair), *SMALL), *words)

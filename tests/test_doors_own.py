@@ -189,6 +189,17 @@ def test_own_parts__that_are_not_what_is_wanted_are_refused_in_one_line(tmp_path
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("code", [0, 3, "'done'", ""])
+def test_own_code__that_exits_is_an_error_wherever_it_is_called(tmp_path, code):
+    """Also where it is used, not loaded."""
+    (tmp_path / "mine.py").write_text(
+        "from sim.requantizers.fp32 import Fp32\nclass Exits(Fp32):\n    name = 'exits'\n"
+        f"    @classmethod\n    def build(cls, affine, target):\n        raise SystemExit({code})\n")
+    result = run(tmp_path, "sim.eval", "--model", CHECKPOINT, "--requant", "mine.py:Exits", "--limit", "1")
+    assert_one_line(result, "something called exit before the work was done, line 6 of mine.py: SystemExit")
+    assert result.returncode == 2
+
+
 def test_own_requantizer__that_is_none_is_refused_in_one_line(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from sim.requantizers import Requantizer\nnumber = 3\nclass Nameless(Requantizer): pass\n"

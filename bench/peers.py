@@ -4,7 +4,6 @@ Every implementation takes its turn in each round, so that a slow moment of the 
 median of its turns and the lower and upper quartile.  All use all cores of the machine.
 """
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import numpy as np
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -24,10 +22,13 @@ from bench.cases import CASES, MEASURES, Case
 from bench.impls import Peer, peers
 from bench.pool import Pool
 from bench.ratios import Row, add_ratios, summarize
-from sim.command import new_app, run_app
+from sim.command import new_app, new_console, printable, run_app, show_table
 from sim.kernels.isa import choose
+from sim.outputs import check_outputs, is_stdout
+from sim.recognize import PERFORMANCE
+from sim.subject import EvalError
 from training.record import command_line, provenance, write_json
-from training.tables import write_performance
+from training.tables import performance_files, write_performance
 
 ROUNDS, QUICK_ROUNDS = 9, 2
 PAUSE = 0.02
@@ -35,7 +36,6 @@ PAUSE = 0.02
 PACKAGES = ("brevitas", "onnx", "onnxruntime", "qonnx")
 
 app = new_app()
-console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 class PeersError(ValueError):
@@ -47,28 +47,41 @@ def main(
     json_file: Annotated[Path, typer.Option("--json", help="file of all rows; tables and a plot are written with it")],
     quick: Annotated[bool, typer.Option("--quick", help="few cases and two rounds, about a minute")] = False,
     only: Annotated[str, typer.Option(help=f"measures to take, of {','.join(CASES)}  [default: all]")] = "",
-    rounds: Annotated[int, typer.Option(
-        help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]", show_default=False)] = 0,
+    rounds: Annotated[int | None, typer.Option(help=f"turns of each  [default: {ROUNDS}, quick {QUICK_ROUNDS}]")] = None,
 ) -> None:
     """Measure this project and its peers side by side."""
     command = command_line(
-        "bench.peers", {"json": json_file, "quick": quick, "only": only or None, "rounds": rounds or None})
+        "bench.peers", {"json": json_file, "quick": quick, "only": only or None, "rounds": rounds})
     measures = only.split(",") if only else list(CASES)
     for what in measures:
         if what not in CASES:
             raise PeersError(f"only: {what!r} is unknown, choose some of {','.join(CASES)}")
-    if rounds < 0:
+    if rounds is not None and rounds < 1:
         raise PeersError(f"rounds: {rounds} is not allowed, choose 1 or more")
+    _check_file(json_file)
     record = provenance(command)
     record["versions"] |= _versions()
     contests = select(measures, peers(), quick)
     rows = measure(contests, rounds or (QUICK_ROUNDS if quick else ROUNDS))
     add_ratios(rows)
     ratios = summarize(rows, choose())
-    show(rows, ratios)
+    show(new_console(), rows, ratios)
     write_json(json_file, {"rows": rows, "ratios": ratios, "quick": quick, **record})
     for path in write_performance(json_file):
-        print(path)
+        print(printable(path))
+
+
+def _check_file(record: Path) -> None:
+    """Raise EvalError or PeersError unless the record, and the tables and the plot beside it, can be written.
+
+    They replace those of an earlier call, and nothing else.
+    """
+    tables = performance_files(record)
+    if record.suffix in {table.suffix for table in tables}:
+        raise PeersError(f"json: {record} has the name of a table that is written with it, choose another ending (.json)")
+    if is_stdout(record) or (record.exists() and not record.is_file() and not record.is_dir()):
+        raise PeersError(f"json: {record} is no file: tables are made of it and written beside it, name one")
+    check_outputs({"json": record} | {table.suffix: table for table in tables}, {}, {"json": PERFORMANCE})
 
 
 @dataclass(frozen=True)
@@ -152,19 +165,19 @@ def _progress() -> Progress:
                     console=screen, disable=not screen.is_terminal, transient=True, auto_refresh=False)
 
 
-def show(rows: Sequence[Row], ratios: Sequence[Row]) -> None:
+def show(console: Console, rows: Sequence[Row], ratios: Sequence[Row]) -> None:
     """Rows by measure, then the summary."""
     for what in dict.fromkeys(row["what"] for row in rows):
         table = _table(what, "case", "implementation", "isa", MEASURES[what].unit, "quartiles", f"of {MEASURES[what].base}")
         for row in rows:
             if row["what"] == what:
                 table.add_row(row["case"], row["impl"], row["isa"], *_cells(row))
-        console.print(table)
+        show_table(console, table)
     table = _table("summary", "measure", "target", "reached", "cases")
     for ratio in ratios:
         reached = "not measured" if ratio["value"] is None else f"{ratio['value']:.2f}"
         table.add_row(ratio["measure"], ratio["target"], reached, str(ratio["cases"]))
-    console.print(table)
+    show_table(console, table)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -176,11 +189,11 @@ def _table(title: str, *columns: str) -> Table:
 
 def _cells(row: Row) -> list[str]:
     if row["value"] is None:
-        return ["missing", escape(row["missing"]), ""]
+        return ["missing", row["missing"], ""]
     low, high = row["spread"]
     ratio = f"{row['ratio']:.2f} x" if "ratio" in row else ""
     return [f"{row['value']:.4g}", f"{low:.4g} to {high:.4g}", ratio]
 
 
 if __name__ == "__main__":
-    run_app(app, PeersError)
+    run_app(app, PeersError, EvalError)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.exceptions import Exit, TyperException
 
+from sim.registry import where
 from sim.text import printable, shell_word
 from sim.version import __version__
 
@@ -61,7 +62,9 @@ def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
     except SystemExit as error:  # typer's own way to end when an output is closed
         if isinstance(error.__context__, BrokenPipeError):
             raise error.__context__ from None
-        raise
+        if isinstance(error, _FailedError):
+            raise
+        fail(f"something called exit before the work was done{where(error)}")  # code of the user's own: no success
     except Exception as error:
         if not isinstance(error, (*expected, OSError, MemoryError)):
             traceback.print_exc()
@@ -80,7 +83,11 @@ def fail(message: str, status: int = REFUSED) -> NoReturn:
     """Print the message as one line on stderr and exit."""
     with contextlib.suppress(OSError):  # nobody reads it
         print("error: " + printable(message), file=sys.stderr, flush=True)
-    sys.exit(status)
+    raise _FailedError(status)
+
+
+class _FailedError(SystemExit):
+    """The end of a command that has said why."""
 
 
 def new_console(stderr: bool = False) -> Console:

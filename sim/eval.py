@@ -1,5 +1,6 @@
 """python -m sim.eval: the accuracy of a checkpoint on integer hardware, to the last bit."""
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, get_args
@@ -17,7 +18,7 @@ from sim.evaluation import BATCH, Source, prepare
 from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outcome import Evaluation, Verification
-from sim.outputs import check_outputs, is_stdout
+from sim.outputs import check_outputs, code_file, is_stdout
 from sim.program import ConvOp, ProgramError
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
@@ -29,6 +30,13 @@ CODES_DIFFER = 1
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
 
 app = new_app()
+
+
+def output_file(text: str) -> Path:
+    """The path of an output as the command line gives it; refuses a folder's, which a Path does not tell by its end."""
+    if not text or text.endswith(("/", os.sep)):
+        raise typer.BadParameter(f"{text!r} names a folder, name a file to write")
+    return Path(text)
 
 
 @app.command()
@@ -58,9 +66,12 @@ def main(  # noqa: PLR0913 - one parameter per option
     verify: Annotated[bool, typer.Option("--verify", help="compare every code with the torch model")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="show the accuracy of each class")] = False,
     predictions: Annotated[Path | None, typer.Option(
-        help="write label, prediction and logits of each image to a file (.csv)")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="write the results to a file")] = None,
-    save_program: Annotated[Path | None, typer.Option(help="write the integer program to a file (.npz)")] = None,
+        help="write label, prediction and logits of each image to a file (.csv)", parser=output_file, metavar="FILE")
+        ] = None,
+    json_file: Annotated[Path | None, typer.Option(
+        "--json", help="write the results to a file", parser=output_file, metavar="FILE")] = None,
+    save_program: Annotated[Path | None, typer.Option(
+        help="write the integer program to a file (.npz)", parser=output_file, metavar="FILE")] = None,
 ) -> None:
     """Run a trained network in integers on its test set.
 
@@ -69,7 +80,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     options = dict(locals())
     options["json"] = options.pop("json_file")
     outputs = {"save-program": save_program, "predictions": predictions, "json": json_file}
-    check_outputs(outputs, {"model": model, "data": data})
+    check_outputs(outputs, {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify)

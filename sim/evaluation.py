@@ -1,6 +1,7 @@
 """A network on images, in integers: accuracy, predictions and overflows, as a value to go on with."""
 
 import contextlib
+import dataclasses
 import os
 import time
 import warnings
@@ -15,7 +16,8 @@ from sim.accumulator import AccumulatorOverflowError
 from sim.kernels.isa import choose
 from sim.machine import Machine
 from sim.outcome import Evaluation, Verification
-from sim.subject import Arithmetic, EvalError, Subject, subject_of
+from sim.outputs import check_outputs, code_file
+from sim.subject import Arithmetic, EvalError, Subject, plain, subject_of
 from sim.testset import Examples, given_examples, stored_examples
 
 if TYPE_CHECKING:
@@ -64,16 +66,26 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     ProgramError for a damaged file, LowerError for hardware that the network does not fit, DataError for missing data,
     AccumulatorOverflowError under overflow "error".  Warns (UserWarning) about data other than those of training.
     """
-    options = dict(locals())
+    options = {name: plain(value) for name, value in locals().items()}
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer)
-    source = Source(pixels, labels, dataset, None if data is None else Path(data), limit)
+    source = Source(pixels, labels, dataset, _path("data", data), limit)
+    if (record := _path("json", json)) is not None:
+        file = Path(model) if isinstance(model, str | os.PathLike) else None
+        check_outputs({"json": record}, {"model": file, "data": source.data, "requant": code_file(requant),
+                                         "quantizer": code_file(quantizer)})
     job = prepare(model, wanted, source, batch, verify)
     for note in job.warnings:
         warnings.warn(note, UserWarning, stacklevel=2)
     result = job.run(progress)
-    if json is not None:
-        result.save(Path(json), _command(options))
+    if record is not None:
+        result.save(record, _command(options))
     return result
+
+
+def _path(name: str, value: Any) -> Path | None:
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise EvalError(f"{name}: {value!r} is not allowed, give a path")
+    return None if value is None else Path(value)
 
 
 def _command(options: dict[str, Any]) -> str:
@@ -154,9 +166,12 @@ class Job:
 
 def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False) -> Job:
     """Check everything, read model and images; raises what `evaluate` does, before any image is run."""
+    source, batch = dataclasses.replace(source, limit=plain(source.limit)), plain(batch)
     for name, value in (("limit", source.limit), ("batch", batch)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise EvalError(f"{name}: {value} is not allowed, choose 1 or more images")
+            raise EvalError(f"{name}: {value!r} is not allowed, choose 1 or more images")
+    if not isinstance(source.dataset, str | None):
+        raise EvalError(f"dataset: {source.dataset!r} is not allowed, give a name")
     subject = subject_of(model, wanted)
     if verify and subject.spec is None:
         raise EvalError("verify: a program has no torch model to compare it with, give the checkpoint that it was made of")

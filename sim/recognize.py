@@ -27,6 +27,8 @@ PROGRAM = Kind("an integer program of --save-program")
 RESUME_STATE = Kind("the state of an unfinished run",
                     "finish it with python -m training.run ... --resume, then give its ckpt.pt")
 RUN_RECORD = Kind("the record of a training run", "its checkpoint is the file ckpt.pt beside it")
+EVALUATION = Kind("the record of an evaluation", "it names the checkpoint under \"model\"")
+PERFORMANCE = Kind("a record of bench.peers")
 DATA_SET = Kind("a data set", "name it with --dataset npz --data, and the network with --model")
 EMPTY = Kind("an empty file")
 BROKEN_ZIP = Kind("the beginning of a zip file without its end, or a damaged one", "copy or download it again")
@@ -36,8 +38,11 @@ STATE_DICT = Kind("a torch file of weights (a state_dict), which does not say wh
 EXPORTED = Kind("a program of torch.export", _TRAIN)
 TORCHSCRIPT = Kind("a TorchScript module", _TRAIN)
 ONNX = Kind("an ONNX model", _TRAIN)
+SOURCE = Kind("a Python file")
+TEXT = Kind("a text file")
+IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
-VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, DATA_SET)
+VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, DATA_SET, SOURCE)
 """Hours of work: no output replaces one of these by another kind of file."""
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -49,6 +54,14 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x1f\x8b", Kind("a gzip file", "unpack it first")),
     (0, b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", "unpack it first")),
     (0, b"\xfd7zXZ\x00", Kind("an xz file", "unpack it first")),
+    (0, b"BZh", Kind("a bzip2 file", "unpack it first")),
+    (0, b"\x28\xb5\x2f\xfd", Kind("a zstd file", "unpack it first")),
+    (0, b"\x89PNG\r\n\x1a\n", IMAGE), (0, b"\xff\xd8\xff", IMAGE), (0, b"GIF8", IMAGE), (0, b"II*\0", IMAGE),
+    (0, b"MM\0*", IMAGE), (8, b"WEBP", IMAGE),
+    (0, b"%PDF-", Kind("a PDF document")),
+    (0, b"\x7fELF", Kind("a program or library of this machine (ELF)")),
+    (0, b"SQLite format 3\0", Kind("an SQLite database")),
+    (0, b"PAR1", Kind("a Parquet table")),
     (257, b"ustar", Kind("a tar archive", "unpack it first")),
 )
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -176,7 +189,9 @@ def _json(path: Path) -> Kind | None:
     if kind == "training":
         return RUN_RECORD
     if kind == "evaluation":
-        return Kind("the record of an evaluation", "it names the checkpoint under \"model\"")
+        return EVALUATION
+    if kind == "performance" or (isinstance(value, dict) and {"rows", "ratios"} <= value.keys()):
+        return PERFORMANCE
     return Kind("a JSON file")
 
 
@@ -197,7 +212,11 @@ def _text(path: Path) -> Kind | None:
         if error.start < len(head) - 4:  # else a character cut by the end of what was read
             return None
     is_plain = not any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
-    return Kind("a text file") if is_plain else None
+    if not is_plain:
+        return None
+    if head.lstrip()[:5] in (b"<?xml", b"<svg "):
+        return Kind("an XML file, such as a drawing (.svg)")
+    return SOURCE if path.suffix == ".py" else TEXT
 
 
 def _is_onnx(head: bytes) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sim.accumulator import END, Accumulator, Overflow
 from sim.hardware import HardwareSpec
 from sim.lowering import lower
@@ -14,7 +16,7 @@ from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkSpec, Pr
 from sim.program import Program
 from sim.quantizers import learns
 from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
-from sim.registry import is_own
+from sim.registry import RegistryError, is_own
 from sim.requantizers import REQUANTIZERS
 from sim.text import printable
 
@@ -68,8 +70,17 @@ def subject_of(model: Any, wanted: Arithmetic) -> Subject:
     Raises EvalError for anything else, by what it is, and for options that have no effect; CheckpointError, ProgramError,
     LowerError, OSError, RegistryError for code of one's own.
     """
+    wanted = Arithmetic(**{name: plain(value) for name, value in vars(wanted).items()})
+    for name in ("overflow", "requant", "quantizer"):
+        if not isinstance(value := getattr(wanted, name), str | None):
+            raise EvalError(f"{name}: {value!r} is not allowed, give a name")
     if wanted.requant is not None:
-        REQUANTIZERS.find(wanted.requant)  # before a program is read, which may name it
+        try:
+            REQUANTIZERS.find(wanted.requant)  # before a program is read, which may name it
+        except RegistryError as error:
+            if is_own(wanted.requant):
+                raise
+            raise EvalError(str(error)) from None
     if isinstance(model, Program):
         return _program(model, wanted)
     if isinstance(model, str | os.PathLike):
@@ -176,6 +187,11 @@ def _tile(tile: int | str) -> int:
     return END if tile == "end" else int(tile)
 
 
+def plain(value: Any) -> Any:
+    """A whole number of numpy as Python's own; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -183,11 +199,13 @@ def _is_whole(value: object) -> bool:
 def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Precision:
     """The widths to run at: as trained, except where told otherwise."""
     inner = trained.inner if bits is None else bits
-    if inner not in QUANTIZED_BITS:
-        given = "this network is float" if bits is None else f"{bits} is not allowed"
+    if not _is_whole(inner) or inner not in QUANTIZED_BITS:
+        given = "this network is float" if bits is None else f"{bits!r} is not allowed"
         raise EvalError(f"bits: {given}, choose --bits 1 to 8 or 16")
     if boundary is None:
         boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
+    if not _is_whole(boundary):
+        raise EvalError(f"boundary-bits: {boundary!r} is not allowed, choose a whole number of bits")
     if boundary == FLOAT_BITS:
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
     layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for

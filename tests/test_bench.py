@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,11 @@ from bench.impls import CONVOLUTIONS, Peer, peers
 from bench.impls import bittrue as ours
 from bench.impls.fresh_process import _peak_bytes
 from bench.impls.numpy_matmul import BUILD as NUMPY
-from bench.peers import Contest, measure, select
+from bench.peers import Contest, measure, select, show
 from bench.ratios import SUMMARIES, Figures, add_ratios, geometric_mean, summarize
 from bench.worker import Session, describe
 from sim.accumulator import Accumulator
+from sim.command import new_console
 from sim.network import Conv
 from tests.cli import assert_one_line, run
 from training import products
@@ -249,10 +252,45 @@ def test_tables__of_a_run_in_which_nothing_was_measured(tmp_path):
 @pytest.mark.parametrize(("options", "words"), [
     (["--json", "x.json", "--only", "conf"], ["'conf'", "depthwise"]),
     (["--json", "x.json", "--rounds", "-1"], ["rounds: -1"]),
+    (["--json", "x.json", "--rounds", "0"], ["rounds: 0"]),
     ([], ["--json"]),
 ])
 def test_command__wrong_option_is_one_line(tmp_path, options, words):
     assert_one_line(run("bench.peers", *options), *words)
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("x.md", "has the name of a table"), ("x.csv", "has the name of a table"), ("x.svg", "has the name of a table"),
+    ("ckpt.pt", "a checkpoint"), ("e.json", "the record of an evaluation"), ("folder", "is a folder"), ("-", "is no file"),
+    ("/dev/null", "is no file"), ("locked.json", "write-protected"), ("ckpt.pt/x.json", "a folder of it is a file"),
+    ("taken.json", ".csv: taken.csv is a folder"), ("n" * 256, "File name too long"), ("n" * 255, "File name too long")])
+def test_command__a_record_that_cannot_be_written_or_would_be_lost_is_refused_before_the_work(tmp_path, monkeypatch, name,
+                                                                                              words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.pool.Pool", None)
+    shutil.copy(Path(__file__).parent / "data" / "takd-digits-2bit.pt", "ckpt.pt")
+    Path("e.json").write_text('{"kind": "evaluation"}')
+    Path("locked.json").write_text("{}")
+    Path("locked.json").chmod(0o444)
+    for folder in ("folder", "taken.csv"):
+        Path(folder).mkdir()
+    before = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
+    assert_one_line(run("bench.peers", "--only", "peak", "--rounds", 1, "--json", name), words, status=2)
+    assert before == {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_show__cuts_nothing_in_a_narrow_terminal(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = "a case with a name of many words, 64 x 64 x 3 x 3"
+    rows = [row("conv", long, "an implementation with a long name", 123.4) | {"spread": [1.0, 2.0]},
+            {**row("conv", long, "another [bold]one", None), "spread": None, "missing": "some-package is not installed"}]
+    ratio = {"measure": "a measure of many words", "target": "1.25 of the other one", "value": None, "cases": 0}
+    show(new_console(), rows, [ratio])
+    shown = capsys.readouterr().out
+    for text in (long, "an implementation with a long name", "another [bold]one", "some-package is not installed",
+                 "a measure of many words", "1.25 of the other one"):
+        assert text in shown
 
 
 def test_peak_bytes__are_those_of_the_child_alone():

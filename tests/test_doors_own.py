@@ -168,6 +168,8 @@ def test_own_kernels__are_those_of_the_file_as_it_is_now(trained, tmp_path):
     ("--model", "mine.py:number", ["expected a function (image, classes, width) -> sim.network.Graph"]),
     ("--model", "mine.py:build", ["'mine.py:build' returns NoneType, expected a function"]),
     ("--model", "mine.py:raises", ["'mine.py:raises', line 7: ZeroDivisionError: division by zero"]),
+    ("--model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
+    ("--teacher-model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
     ("--model", "bad.py:build", ["bad.py', line 2: NameError: name 'nothing' is not defined"]),
     ("--teacher-model", "mine.py:biuld", ["teacher-model: 'mine.py' has no 'biuld'"]),
     ("--scheme", "mine.py:number", ["expected a training.schemes.Scheme"]),
@@ -179,11 +181,23 @@ def test_own_kernels__are_those_of_the_file_as_it_is_now(trained, tmp_path):
 def test_own_parts__that_are_not_what_is_wanted_are_refused_in_one_line(tmp_path, option, value, words):
     (tmp_path / "mine.py").write_text(
         "from training.quantizers import Quantizer\nnumber = 3\ntwinless = Quantizer()\ndef build(image, classes, width):\n"
-        "    pass\ndef raises(image, classes, width):\n    return 1 / 0\n")
+        "    pass\ndef raises(image, classes, width):\n    return 1 / 0\n"
+        "def ends(image, classes, width):\n    raise SystemExit(0)\n")
     (tmp_path / "bad.py").write_text("a = 1\nb = nothing\n")
     options = {"--scheme": "kd", "--bits": "2", option: value}
     assert_one_line(run(tmp_path, "training.run", *(part for pair in options.items() for part in pair), *SMALL), *words)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("code", [0, 3, "'done'", ""])
+def test_own_code__that_exits_is_an_error_wherever_it_is_called(tmp_path, code):
+    """Also where it is used, not loaded."""
+    (tmp_path / "mine.py").write_text(
+        "from sim.requantizers.fp32 import Fp32\nclass Exits(Fp32):\n    name = 'exits'\n"
+        f"    @classmethod\n    def build(cls, affine, target):\n        raise SystemExit({code})\n")
+    result = run(tmp_path, "sim.eval", "--model", CHECKPOINT, "--requant", "mine.py:Exits", "--limit", "1")
+    assert_one_line(result, "something called exit before the work was done, line 6 of mine.py: SystemExit")
+    assert result.returncode == 2
 
 
 def test_own_requantizer__that_is_none_is_refused_in_one_line(tmp_path):

@@ -254,6 +254,12 @@ FOREIGN = {
     "empty.pt": (lambda: b"", ["an empty file"]),
     "text.pt": ("naïve notes\n".encode, ["a text file"]),
     "broken.pt": (lambda: CHECKPOINT.read_bytes()[:5000], ["the beginning of a zip file"]),
+    "photo.png": (lambda: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", ["an image"]),
+    "photo.jpg": (lambda: b"\xff\xd8\xff\xe0\0\x10JFIF", ["an image"]),
+    "paper.pdf": (lambda: b"%PDF-1.7\n\xff\xff", ["a PDF document"]),
+    "net.py": (lambda: b"import torch\n", ["a Python file"]),
+    "curves.svg": (lambda: b"<?xml version='1.0'?><svg/>", ["an XML file"]),
+    "performance.json": (lambda: b'{"rows": [], "ratios": []}', ["a record of bench.peers"]),
     "model.pt.gz": (lambda: b"\x1f\x8b\x08\x00", ["a gzip file", "unpack"]),
 }
 
@@ -295,6 +301,43 @@ def test_eval__an_output_never_destroys_what_is_read_or_other_work(evaluate, run
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     assert_refused(evaluate("--model", "run/ckpt.pt", "--data", "data/set.npz", option, target), option[2:])
     assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("option", ["--save-program", "--json", "--predictions"])
+@pytest.mark.parametrize(("named", "target"), [
+    (["--requant", "rq.py:X"], "rq.py"), (["--requant", "rq:X"], "rq.py"), (["--quantizer", "./rq.py:X"], "link"),
+    ([], "helper.py"), ([], "bench.json")])
+def test_eval__an_output_never_destroys_code_or_a_record_of_another_kind(evaluate, run_folder, option, named, target):
+    for name in ("rq.py", "helper.py"):
+        Path(name).write_text("X = 3\n")
+    Path("link").symlink_to("rq.py")
+    Path("bench.json").write_text('{"rows": [], "ratios": []}')
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    result = evaluate("--model", "run/ckpt.pt", *named, option, target)
+    assert_refused(result, f"{option[2:]}: {target} is ", "which it would destroy")
+    assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_eval__a_record_is_renewed_by_a_record_only(evaluate, run_folder):
+    assert evaluate("--model", "run/ckpt.pt", "--json", "e.json")[0] == 0
+    before = Path("e.json").read_bytes()
+    for option in ("--predictions", "--save-program"):
+        assert_refused(evaluate("--model", "run/ckpt.pt", option, "e.json"), "the record of an evaluation")
+    assert Path("e.json").read_bytes() == before
+    assert evaluate("--model", "run/ckpt.pt", "--json", "e.json", "--limit", 3)[0] == 0
+    assert read_record("e.json")["result"]["images"] == 3
+
+
+@pytest.mark.parametrize("option", ["--save-program", "--json", "--predictions"])
+@pytest.mark.parametrize(("target", "words"), [
+    ("locked", ["locked: the file is write-protected"]), ("locked/x", ["locked/x: a folder of it is a file"]),
+    ("new/", ["'new/' names a folder"]), ("", ["names a folder"]), ("n" * 300, ["File name too long"])])
+def test_eval__what_cannot_be_written_is_refused_before_the_work(evaluate, run_folder, monkeypatch, option, target, words):
+    Path("locked").write_text("mine")
+    Path("locked").chmod(0o444)
+    monkeypatch.setattr("sim.evaluation.prepare", None)
+    assert_refused(evaluate("--model", "run/ckpt.pt", option, target), option[2:], *words)
+    assert not Path("new").exists()
 
 
 def test_eval__a_program_is_not_saved_over_its_source_or_another_output(evaluate, program, tmp_path):

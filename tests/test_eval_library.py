@@ -22,6 +22,7 @@ from sim.lowering import lower
 from sim.machine import Machine
 from sim.outcome import Evaluation
 from sim.program import Program
+from sim.records import read_record
 from sim.subject import Arithmetic, EvalError
 from sim.testset import Examples
 from training.data import load_dataset
@@ -109,7 +110,19 @@ def test_evaluate__wrong_arrays_are_refused_by_name(checkpoint, pixels, labels, 
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"bits": 9}, ["bits: 9"]),
-    ({"bits": "3"}, ["bits: 3 is not allowed"]),
+    ({"bits": "3"}, ["bits: '3' is not allowed"]),
+    ({"bits": 2.0}, ["bits: 2.0 is not allowed"]),
+    ({"boundary_bits": "8"}, ["boundary-bits: '8' is not allowed"]),
+    ({"boundary_bits": 8.0}, ["boundary-bits: 8.0 is not allowed"]),
+    ({"limit": "5"}, ["limit: '5' is not allowed"]),
+    ({"requant": 3}, ["requant: 3 is not allowed, give a name"]),
+    ({"requant": []}, ["requant: [] is not allowed, give a name"]),
+    ({"quantizer": 3}, ["quantizer: 3 is not allowed, give a name"]),
+    ({"accumulator": 8, "overflow": 3}, ["overflow: 3 is not allowed, give a name"]),
+    ({"dataset": 3}, ["dataset: 3 is not allowed, give a name"]),
+    ({"data": 3}, ["data: 3 is not allowed, give a path"]),
+    ({"json": 3}, ["json: 3 is not allowed, give a path"]),
+    ({"bits": np.bool_(True)}, ["bits: "]),
     ({"overflow": "saturate"}, ["add --accumulator"]),
     ({"accumulator": 8, "overflow": "explode"}, ["'explode'"]),
     ({"accumulator": 8, "tile": 0}, ["tile: 0"]),
@@ -125,6 +138,28 @@ def test_evaluate__wrong_options_are_refused_by_name(checkpoint, options, words)
         evaluate(checkpoint, **options)
     for word in words:
         assert word in str(error.value)
+
+
+def test_evaluate__takes_whole_numbers_of_numpy(checkpoint, tmp_path):
+    numbers = {"bits": 2, "boundary_bits": 8, "accumulator": 8, "boundary_accumulator": 20, "limit": 30, "batch": 10,
+               "tile": 4}
+    options = {"overflow": "saturate", "requant": "fp32"}
+    expected = evaluate(checkpoint, **numbers, **options)
+    file = tmp_path / "e.json"
+    found = evaluate(checkpoint, **{name: np.int64(number) for name, number in numbers.items()}, **options, json=file)
+    np.testing.assert_array_equal(found.logits, expected.logits)
+    assert [op.accumulator for op in found.program.convolutions] == [op.accumulator for op in expected.program.convolutions]
+    assert read_record(file)["result"]["images"] == 30
+
+
+def test_evaluate__its_record_replaces_nothing_that_it_reads(checkpoint, tmp_path):
+    copy = tmp_path / "c.pt"
+    copy.write_bytes(CHECKPOINT.read_bytes())
+    (tmp_path / "rq.py").write_text("X = 3\n")
+    for file, options in ((copy, {}), (tmp_path / "rq.py", {"requant": f"{tmp_path}/rq.py:X"}), (tmp_path, {})):
+        with pytest.raises(EvalError, match="json: "):
+            evaluate(copy, json=file, limit=1, **options)
+    assert copy.read_bytes() == CHECKPOINT.read_bytes()
 
 
 def test_evaluate__what_has_no_effect_beside_pixels_or_on_a_program_is_refused(checkpoint, digits):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.records import read_record
@@ -25,7 +25,8 @@ SMALL = {"model": "resnet8", "width": 4, "train_limit": 50, "epochs": 1}
     ({"teacher": None, "fixed_teacher": False, "kd-weight": 0.5, "seed": 0}, "--kd-weight 0.5 --seed 0"),
     ({"out": "-x", "lr": -1.0}, "--out=-x --lr=-1.0"), ({"data": ""}, "--data ''"),
     ({"plugin": ["a", "b"], "empty": ()}, "--plugin a --plugin b"),
-    ({"out": "$HOME;`id`'\n"}, "--out '$HOME;`id`'\"'\"'\n'")])
+    ({"out": "$HOME;`id`'"}, "--out '$HOME;`id`'\"'\"''"),
+    ({"out": "$HOME;`id`'\n"}, r"--out $'$HOME;`id`\'\x0a'")])
 def test_command_line__is_what_a_user_types(options, line):
     assert command_line("training.run", options) == f"python -m training.run {line}"
 
@@ -35,9 +36,12 @@ def test_command_line__puts_arguments_last():
     assert command_line("training.sweep", {}, ["-x"]) == "python -m training.sweep -- -x"
 
 
+VISIBLE = st.characters(exclude_categories=["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"]) | st.just(" ")
+
+
 @given(st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,6}", fullmatch=True),
-                       st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))), st.lists(st.text(
-                           st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
+                       st.text(VISIBLE)), st.lists(st.text(
+                           VISIBLE)))
 def test_command_line__is_split_by_a_shell_into_the_same(options, arguments):
     words = shlex.split(command_line("m", options, arguments))[3:]
     found = []
@@ -46,6 +50,26 @@ def test_command_line__is_split_by_a_shell_into_the_same(options, arguments):
         found.append(tuple(word[2:].split("=", 1)) if "=" in word else (word[2:], words.pop(0)))
     assert found == [(key.replace("_", "-"), value) for key, value in options.items()]
     assert [word for word in words if word != "--"] == [word for word in arguments if word != "--"]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=4))
+def test_command_line__with_line_breaks_and_the_like_is_one_line_that_bash_splits(arguments):
+    line = command_line("m", {"out": "two\nlines"}, ["a\r\x1b[1m\u2028", *arguments])
+    assert line.isprintable()
+    printed = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout.decode()
+    words = printed.split("\0")[:-1]
+    assert words[:5] == ["python", "-m", "m", "--out", "two\nlines"]
+    assert [word for word in words[5:] if word != "--"] == ["a\r\x1b[1m\u2028", *(w for w in arguments if w != "--")]
+
+
+def test_command_line__of_the_command_bittrue_is_one_of_it(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["bittrue train", "--scheme", "kd"])
+    assert command_line("training.run", {"bits": 2}) == "bittrue train --bits 2"
+    assert command_line("sim.eval", {"model": "a b"}) == "bittrue eval --model 'a b'"
+    assert command_line("bench.peers", {}) == "python -m bench.peers"
+    monkeypatch.setattr("sys.argv", ["training/run.py"])
+    assert command_line("training.run", {"bits": 2}) == "python -m training.run --bits 2"
 
 
 FROM_PYTHON = """

@@ -6,6 +6,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import training
+from sim.checkpoint import load_checkpoint, save_checkpoint
 from sim.network import NetworkError
 from sim.registry import RegistryError
 from training import api, curves
@@ -20,6 +22,7 @@ from training.config import ConfigError
 from training.models import MODELS
 from training.schemes import SCHEMES
 
+CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
 SMALL = {"model": "resnet8", "width": 4, "train_limit": 64, "batch": 32, "epochs": 1}
 
 
@@ -101,6 +104,49 @@ def test_log__gets_a_line_of_every_epoch_and_goes_on_at_resume(tmp_path):
     training.train("individual", **{**options, "epochs": 2}, resume=True)
     lines = log.read_text().splitlines()
     assert [line.split("  ")[0] for line in lines] == ["2bit epoch 1/1", "2bit epoch 2/2"]
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A folder of what a run might read or have written before, to be found unchanged."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("ckpt.pt", load_checkpoint(CHECKPOINT))
+    np.savez("set.npz", x_train=np.zeros(1))
+    for name, text in {"net.py": "def build(image, classes, width): pass\n", "helper.py": "x = 1\n", "t.csv": "a,b\n1,2\n",
+                       "run.json": '{"kind": "training"}', "other.json": "{}", "curves.svg": "<?xml version='1.0'?><svg/>",
+                       "notes.md": "# notes\n"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    (tmp_path / "link.txt").symlink_to("ckpt.pt")
+    (tmp_path / "later.txt").symlink_to("o/ckpt.pt")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("log", "options", "words"), [
+    ("ckpt.pt", {"teacher": "ckpt.pt"}, "the file of --teacher"), ("link.txt", {"init_from": "ckpt.pt"}, "of --init-from"),
+    ("link.txt", {}, "a checkpoint"), ("set.npz", {"dataset": "npz", "data": "set.npz"}, "of --data"),
+    ("net.py", {"model": "net.py:build"}, "of --model"), ("net.py", {"model": "net:build"}, "of --model"),
+    ("helper.py", {}, "a Python file"), ("run.json", {}, "the record of a training run"), ("other.json", {}, "no log"),
+    ("curves.svg", {}, "no log"), ("t.csv", {}, "no log"), ("notes.md", {}, "no log"), ("photo.png", {}, "an image"),
+    *((f"o/{name}", {}, "of the run itself") for name in ("run.json", "ckpt.pt", "resume.pt", "2bit.pt", "curves.svg")),
+    ("later.txt", {}, "a file of the run itself"), ("o", {}, "the folder of the run"), (".", {}, "is a folder"),
+    ("o/", {}, "names a folder"), ("t.csv/log", {}, "a folder of it is a file"), ("n" * 300, {}, "File name too long"),
+])
+def test_log__that_would_spoil_a_file_is_refused_before_any_work(places, monkeypatch, log, options, words):
+    monkeypatch.setattr(api, "load_dataset", None)
+    before = {path: path.read_bytes() for path in places.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"^log: ") as error:
+        training.train("takd", out="o", log=log, **{**SMALL, **options})
+    assert words in str(error.value)
+    assert before == {path: path.read_bytes() for path in places.rglob("*") if path.is_file()}
+    assert not (places / "o").exists()
+
+
+def test_log__of_a_full_disk_ends_no_training_and_says_so_once(tmp_path, capsys):
+    result = training.train("individual", out=tmp_path / "o", log="/dev/full", **{**SMALL, "epochs": 2})
+    assert result.record["status"] == "finished"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["warning: log: cannot write /dev/full: No space left on device; the training goes on"]
 
 
 def test_quiet__prints_nothing(tmp_path, capsys):

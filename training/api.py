@@ -42,7 +42,7 @@ from training.quantizers import QUANTIZERS
 from training.record import command_line, provenance
 from training.runner import Runner
 from training.schemes import SCHEMES, Scheme
-from training.watch import Display, Silent, require_tensorboard, watched
+from training.watch import Display, Silent, check_log, require_tensorboard, watched
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,10 +143,11 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     config, notes = resolve(options)
     if options.get("tensorboard"):
         require_tensorboard()
+    folder = Path(options.get("out") or config.default_out)
+    check_log(options, folder)
     device = _device(options.get("device", "cpu"))
     images = data or load_dataset(config.dataset, Path(config.data) if config.data else None, size=config.size)
     config = dataclasses.replace(config, augment=config.augment or images.augment, size=images.size)
-    folder = Path(options.get("out") or config.default_out)
     runner = Runner(config, images, folder, device, display)
     refuse_unread([name for name in typed if name != "config"], runner.plan)
     now = _now(config, runner, typed, own or [], str(device))

@@ -4,8 +4,8 @@ import hashlib
 import os
 import platform
 import re
-import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sim.records import write_record
+from sim.text import shell_word
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("sim", "training")
@@ -46,8 +47,9 @@ def command_line(module: str, options: Mapping[str, object], arguments: Sequence
     """The command that a shell runs again: python -m training.run --scheme takd --out 'a b' --resume.
 
     Options are named with _ or -; None and False are left out, True is a flag, a list is an option given several times.
+    It is one line, whatever names hold.  Where the command `bittrue` runs, its words stand for python -m: `bittrue train`.
     """
-    words = ["python", "-m", module]
+    words = _program(module)
     for key, value in options.items():
         name = "--" + key.lstrip("-").replace("_", "-")
         for each in value if isinstance(value, (list, tuple)) else [value]:
@@ -58,7 +60,17 @@ def command_line(module: str, options: Mapping[str, object], arguments: Sequence
                 words += [f"{name}={text}"] if text.startswith("-") else [name, text]
     if any(argument.startswith("-") for argument in arguments):
         words.append("--")
-    return shlex.join([*words, *arguments])
+    return " ".join(map(shell_word, [*words, *arguments]))
+
+
+def _program(module: str) -> list[str]:
+    """The words that run a module: as this process was started, because python -m finds a sim.py of the current folder."""
+    if sys.argv[0].startswith("bittrue "):
+        from bittrue.command import COMMANDS
+
+        if names := [name for name, (runs, _) in COMMANDS.items() if runs == module]:
+            return ["bittrue", names[0]]
+    return ["python", "-m", module]
 
 
 def commit() -> str:

@@ -163,12 +163,17 @@ class Table:
         return {".csv": csv(rows), ".md": text, ".tex": latex(self.title, sections)}
 
 
+def performance_files(record: Path) -> list[Path]:
+    """Where `write_performance` puts tables and plot of a record."""
+    folder = record.parent.parent if record.parent.name == "records" else record.parent
+    return [folder / name for name in (f"{record.stem}.csv", f"{record.stem}.md", f"{record.stem}.svg")]
+
+
 def write_performance(record: Path) -> list[Path]:
     """Tables and plot of a run of bench.peers, beside its record or, from results/records, in results; the files."""
     run = Record(record, read_record(record))
     rows = pd.DataFrame(list(performance_rows(run.content, hardware_of(run))))
-    folder = record.parent.parent if record.parent.name == "records" else record.parent
-    files = [folder / name for name in (f"{record.stem}.csv", f"{record.stem}.md", f"{record.stem}.svg")]
+    files = performance_files(record)
     texts = TABLES["performance"].texts(rows)
     for file in files[:2]:
         write_text_atomically(file, texts[file.suffix])

@@ -3,11 +3,22 @@
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from sim.files import STANDARD_OUTPUT
+from sim.outputs import check_outputs, code_file, is_stdout
+from sim.recognize import EMPTY, TEXT, recognize
+from sim.subject import EvalError
+from sim.text import printable
+from training.folder import CURVES_FILE, RECORD_FILE
 from training.options import ConfigError
+
+READ_FILES, READ_CODE = ("config", "data", "init_from", "teacher", "individual"), (
+    "scheme", "model", "teacher_model", "quantizer")
+"""Options that name a file to read, and those that may name one's own code."""
+_LOG_ENDINGS = ("", ".log", ".txt", ".out")
 
 
 class Display(Protocol):
@@ -59,22 +70,39 @@ class Several:
 
 
 class LogFile(Silent):
-    """A line of every epoch, appended to a file that may be followed while it grows."""
+    """A line of every epoch, appended to a file that may be followed while it grows; its disk's errors end no training."""
 
-    def __init__(self, file: TextIO) -> None:
-        self.file, self.step, self.epochs = file, "", 0
+    def __init__(self, file: TextIO, path: str = "") -> None:
+        self.file, self.path, self.step, self.epochs, self.is_whole = file, path, "", 0, True
 
     def begin(self, step: str, epochs: int, images: int, done: int) -> None:
         """Remember whose epochs come."""
         self.step, self.epochs = step, epochs
 
     def epoch(self, entry: dict[str, Any]) -> None:
-        """One line; a disk that is full ends no training."""
+        """One line."""
         line = (f"{self.step} epoch {entry['epoch']}/{self.epochs}  {entry['images_per_second']:.0f} images/s  "
                 f"loss {entry['loss']:.4f}  val {entry['validation_accuracy']:.2f} %  "
                 f"val loss {entry['validation_loss']:.4f}")
-        with contextlib.suppress(OSError):
+        try:
             print(line, file=self.file, flush=True)
+        except OSError as error:
+            self._warn(error)
+
+    def close(self) -> None:
+        """What a full disk did not take is given up."""
+        try:
+            self.file.close()
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        """Once: a line that names the file."""
+        if self.is_whole:
+            self.is_whole = False
+            with contextlib.suppress(OSError):
+                print(f"warning: log: cannot write {printable(self.path or STANDARD_OUTPUT)}: {error.strerror or error}; "
+                      "the training goes on", file=sys.stderr, flush=True)
 
 
 class TensorBoard(Silent):
@@ -107,10 +135,13 @@ def require_tensorboard() -> None:
 def watched(display: Display, log: str, tensorboard: Path | None) -> Iterator[Display]:
     """`display` together with a log file ("" for none) and TensorBoard in a folder (None for none)."""
     with contextlib.ExitStack() as stack:
-        displays = [display]
+        displays: list[Display] = [display]
         if log:
-            file = sys.stdout if log == "-" else stack.enter_context(open_log(log))
-            displays.append(LogFile(file))
+            if log == STANDARD_OUTPUT:
+                displays.append(LogFile(sys.stdout))
+            else:
+                displays.append(file := LogFile(open_log(log), log))
+                stack.callback(file.close)
         if tensorboard is not None:
             board = TensorBoard(tensorboard)
             stack.callback(board.writer.close)
@@ -122,3 +153,39 @@ def open_log(path: str) -> TextIO:
     """The file to append to; its folder is made.  Raises OSError."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return open(path, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def check_log(options: Mapping[str, Any], folder: Path) -> None:
+    """Raise ConfigError if the option `log` names what the run reads or writes, or a file that is no log.
+
+    `folder` is that of the run, which need not be there.
+    """
+    log = options.get("log", "")
+    path = Path(log)
+    if not log or is_stdout(path):
+        return
+    if log.endswith("/"):
+        raise ConfigError(f"log: {log!r} names a folder, name a file")
+    read = {name.replace("_", "-"): Path(options[name]) for name in READ_FILES if options.get(name)}
+    code = {name.replace("_", "-"): code_file(options.get(name)) for name in READ_CODE}
+    try:
+        check_outputs({"log": path}, {**read, **code})
+    except EvalError as error:
+        raise ConfigError(str(error)) from None
+    real, home = path.resolve(), folder.resolve()
+    if real in (home, *home.parents):
+        raise ConfigError(f"log: {log} is the folder of the run, or one above it; name a file")
+    if real.parent == home and (real.suffix == ".pt" or real.name in (RECORD_FILE, CURVES_FILE)):
+        raise ConfigError(f"log: {log} is a file of the run itself, choose another one")
+    if path.is_file() and not _is_log(path):
+        raise ConfigError(f"log: {log} is {recognize(path).what} and no log, to which lines could be appended; "
+                          "choose another file")
+
+
+def _is_log(path: Path) -> bool:
+    """Text, and by its name or its first lines nothing else: a line appended to a table or a program would break it."""
+    kind = recognize(path)
+    if kind is EMPTY:
+        return True
+    with path.open("rb") as file:
+        return kind is TEXT and (path.suffix.lower() in _LOG_ENDINGS or b" epoch " in file.read(4096))

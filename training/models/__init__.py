@@ -33,7 +33,7 @@ def _check(name: str, value: Any) -> Model:
             graph = value(image, classes, width)
         except NetworkError as error:
             raise NetworkError(f"{name}: {error}") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             code = getattr(inspect.unwrap(value), "__code__", None)
             raise RegistryError(f"{name!r}{where(error, Path(code.co_filename) if code else None)}") from error
         return _checked(name, graph, image, classes)

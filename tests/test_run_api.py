@@ -6,6 +6,8 @@ import json
 import pkgutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 import training
+from sim.checkpoint import load_checkpoint
 from sim.network import NetworkError
 from sim.registry import RegistryError
 from training import api, curves
@@ -151,3 +154,29 @@ def test_curves__that_cannot_be_drawn_end_no_run(tmp_path, monkeypatch):
     monkeypatch.undo()
     training.train("individual", out=tmp_path / "o", resume=True, **SMALL)
     assert (tmp_path / "o" / "curves.svg").exists()
+
+
+def test_train__in_several_threads_gives_the_weights_of_each_run_alone(tmp_path):
+    def codes(folder, seed):
+        result = training.train("apprentice-a", bits=4, seed=seed, out=folder / str(seed), **SMALL)
+        return {key: array.tobytes() for key, array in load_checkpoint(result.checkpoint).spec.arrays.items()}
+
+    alone = {seed: codes(tmp_path / "alone", seed) for seed in range(3)}
+    torch.manual_seed(1)
+    before, done = torch.get_rng_state(), threading.Event()
+
+    def draw():  # whatever else a program does
+        while not done.is_set():
+            torch.rand(3)
+
+    other = threading.Thread(target=draw)
+    other.start()
+    with ThreadPoolExecutor(3) as pool:
+        together = dict(zip(range(3), pool.map(lambda seed: codes(tmp_path / "together", seed), range(3)), strict=True))
+    done.set()
+    other.join()
+    assert together == alone
+    torch.set_rng_state(before)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: codes(tmp_path / "again", seed), range(2)))
+    assert torch.equal(torch.get_rng_state(), before)

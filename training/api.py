@@ -17,9 +17,11 @@
     training.options.ConfigError: there is no option 'epoch', did you mean epochs?
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,11 +113,36 @@ def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None =
                 raise ConfigError(f"{name}: the dataset is given as an object, which has its own")
         own += [f"dataset={data.label}"] if data.name not in DATASETS else []
         given |= {"dataset": data.name, "data": data.path or None, "size": data.size or None}
-    with torch.random.fork_rng(devices=[]):  # a caller's random numbers are the caller's
+    with _random_numbers_kept():
         if not progress:
             return execute(given, Silent(), data=data, own=own)
         with RunDisplay() as display:
             return execute(given, display, data=data, own=own, say=print)
+
+
+_KEPT: list[torch.Tensor] = []
+_RUNS: list[object] = []
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+    """A caller's random numbers are the caller's: torch's generator after the last of several runs is as before the first.
+
+    Runs in several threads share it, so that no run's results depend on it; only objectives of one's own may draw from it.
+    """
+    run = object()
+    with _LOCK:
+        if not _RUNS:
+            _KEPT[:] = [torch.get_rng_state()]
+        _RUNS.append(run)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _RUNS.remove(run)
+            if not _RUNS:
+                torch.set_rng_state(_KEPT.pop())
 
 
 def load(path: str | os.PathLike[str]) -> QuantNetwork:

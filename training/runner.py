@@ -17,6 +17,7 @@ from training.config import ConfigError, RunConfig
 from training.data import Dataset, shuffled_batches
 from training.effects import Run
 from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
+from training.layers import weights_from
 from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
 from training.network import QuantNetwork
@@ -124,10 +125,18 @@ class Runner:
                               "or was trained on other data")
         return adopted.name, given
 
-    def _new(self, step: Step, index: int) -> QuantNetwork:
-        """The network of a step before its first epoch."""
+    def _both(self, step: Step, index: int) -> tuple[QuantNetwork, QuantNetwork | None]:
+        """The network of a step before its first epoch, and its partner if it has one.
+
+        Their weights come from a generator of their own: other threads draw from torch's.
+        """
+        seed = _seed(self.config.seed, index, 0)
+        torch.manual_seed(seed)  # for objectives of one's own that draw from it
+        with weights_from(torch.Generator().manual_seed(seed)):
+            return self._new(step), None if step.partner is None else self._network("teacher", FLOAT_BITS)
+
+    def _new(self, step: Step) -> QuantNetwork:
         config = self.config
-        torch.manual_seed(_seed(config.seed, index, 0))
         model = self._network(step.network, step.bits)
         if step.start:
             before = self._load(step.start)
@@ -163,7 +172,7 @@ class Runner:
         """A step without training."""
         started = time.perf_counter()
         self.display.begin(step.name, 1, len(self.train), 0)
-        model = self._new(step, index)
+        model, _ = self._both(step, index)
         gather_statistics(model, self.train, self.config.batch)
         accuracy, loss = evaluate(model, self.validation)
         seconds = time.perf_counter() - started
@@ -179,12 +188,9 @@ class Runner:
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config
         epochs = config.epochs_of(step)
-        model = self._new(step, index)
-        partner = None
-        if step.partner is not None:
-            partner = self._network("teacher", FLOAT_BITS)
-            if step.partner:
-                partner.start_from(self._load(step.partner))
+        model, partner = self._both(step, index)
+        if partner is not None and step.partner:
+            partner.start_from(self._load(step.partner))
         optimizer = optimizer_of([model, *([partner] if partner is not None else [])], config)
         lesson = Lesson(config, model, self._load(step.teacher) if step.teacher else None, partner,
                         self.individual if config.is_student(step) else None, torch.Generator())

@@ -1,5 +1,6 @@
 """Records of runs are true: commands run again, sessions, two runs in one folder, moved data, more epochs, damage."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ from training import record as record_module
 from training.config import ConfigError
 from training.folder import held
 from training.runner import Runner
+from training.schemes import SCHEMES
 
 SMALL = {"model": "resnet8", "width": 4, "train_limit": 64, "batch": 32}
 
@@ -258,3 +260,19 @@ def test_record__tells_of_the_data(tmp_path):
     saved = load_checkpoint(result.checkpoint).dataset
     assert saved["digest"] == data["digest"] == result.record["data_digest"]
     assert os.path.samefile(saved["path"], file)
+
+
+@pytest.mark.parametrize("change", ["none", "replaced", "name"])
+def test_command__of_a_changed_data_set_is_no_command(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(Runner, "run", lambda self: self._write_record("running"))
+    monkeypatch.setattr("training.api.draw_curves", lambda *_: None)
+    data = training.load_dataset("digits")
+    if change == "replaced":
+        data = dataclasses.replace(data, train=data.train.first(90))
+    elif change == "name":
+        file = np.load(data_file(tmp_path / "set.npz"))
+        data = training.from_arrays(**file, name="a:b")
+    training.train(SCHEMES["individual"], dataset=data, epochs=1, out=tmp_path / "o", **SMALL)
+    command = record_of(tmp_path / "o")["command"]
+    assert command.startswith("python -m training.run" if change == "none" else "training.train(")
+    assert ("# from Python" in command) is (change != "none")

@@ -103,7 +103,8 @@ def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None =
     for name, table in TABLES.items():
         if not isinstance(given.get(name), str | None):
             given[name] = table.name_of(given[name])
-            own.append(f"{name}={given[name]}")
+            if given[name] not in list(table) and ("__main__" in given[name] or ":" not in given[name]):
+                own.append(f"{name}={given[name]}")
     data = dataset if isinstance(dataset, Dataset) else None
     if data is None:
         given["dataset"] = dataset
@@ -111,7 +112,10 @@ def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None =
         for name in ("data", "size"):
             if given.get(name) is not None:
                 raise ConfigError(f"{name}: the dataset is given as an object, which has its own")
-        own += [f"dataset={data.label}"] if data.name not in DATASETS else []
+        if data.name not in DATASETS:
+            own.append(f"dataset={data.label}")
+        elif not data.is_as_loaded:
+            own.append(f"dataset={data.label}, changed since it was loaded")
         given |= {"dataset": data.name, "data": data.path or None, "size": data.size or None}
     with _random_numbers_kept():
         if not progress:
@@ -158,8 +162,8 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
             say: Callable[[str], object] = lambda line: None) -> TrainResult:
     """The one path from options to results, of the command and of `train`.
 
-    `given` are options as `read_options` takes them, `data` a data set that is loaded already, `own` what of it only Python
-    has; `say` gets a line for whatever was decided for the user.
+    `given` are options as `read_options` takes them, `data` a data set that is loaded already, `own` what of it no
+    command can name; `say` gets a line for whatever was decided for the user.
     """
     typed = read_options(given)
     options = _repeated(typed)
@@ -228,9 +232,9 @@ def _now(config: RunConfig, runner: Runner, typed: Mapping[str, Any], own: list[
 
 
 def _command(typed: Mapping[str, Any], own: list[str]) -> str:
-    """The command that a shell runs again; of what only Python has, the call and a word on it."""
+    """The command that a shell runs again; of what no shell can name, the call and a word on it."""
     shown = shown_options(typed)
-    if any("__main__" in name or ":" not in name for name in own):
+    if own:
         call = ", ".join(f"{name}={value!r}" for name, value in shown.items())
         return f"training.train({call})  # from Python, with objects of its own: {', '.join(own)}"
     return command_line(MODULE, shown)

@@ -166,7 +166,7 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     command can name; `say` gets a line for whatever was decided for the user.
     """
     typed = read_options(given)
-    options = _repeated(typed)
+    options, repeats = _repeated(typed)
     for name, table in TABLES.items():
         if name in options:
             look_up = table.find if name in typed else table.known  # no code is loaded because a record names it
@@ -185,8 +185,12 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
         runner.record = open_record(folder, now, bool(options.get("resume")))
         if runner.record["status"] == "finished":
             (folder / RESUME_FILE).unlink(missing_ok=True)
+            runner.restore_final()
+            for name in ("log", "tensorboard"):
+                if name in typed:
+                    say(f"{name}: the run in {folder} is finished, nothing is trained and nothing is written there")
         else:
-            for note in (*notes, *_notes(config, images, typed)):
+            for note in (*notes, *repeats, *_notes(config, images, typed)):
                 say(note)
             with watched(display, options.get("log", ""), folder if options.get("tensorboard") else None) as runner.display:
                 runner.run()
@@ -195,10 +199,10 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     return TrainResult(folder, read_record(folder / RECORD_FILE, KIND))
 
 
-def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the record that `config` names, where no others are given."""
+def _repeated(typed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The options of the record that `config` names, where no others are given, and notes on what they do not repeat."""
     if "config" not in typed:
-        return dict(typed)
+        return dict(typed), []
     record = read_record(typed["config"], KIND)
     try:
         options = options_of(record["config"])
@@ -208,7 +212,12 @@ def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:
         del options["path"]
     if "augment" not in typed and {"dataset", "data"} & typed.keys():
         options.pop("augment", None)  # another data set has its own
-    return options | dict(typed)
+    notes = []
+    if steps := record.get("extended"):
+        epochs = ", ".join(f"from {step.get('from')} to {step.get('to')}" for step in steps if isinstance(step, dict))
+        notes.append(f"config: the run of {typed['config']} was extended {epochs} epochs; this one has all of its "
+                     "epochs from the start, its rates and weights are others")
+    return options | dict(typed), notes
 
 
 def _device(name: str) -> torch.device:

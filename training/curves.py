@@ -19,8 +19,8 @@ def draw_curves(record: Mapping[str, Any], file: Path) -> None:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {"svg.hashsalt": "bittrue", "svg.fonttype": "path", "text.usetex": False, "text.parse_math": False}
-    with _LOCK, mpl.rc_context(settings):
+    with _LOCK, mpl.rc_context({
+            "svg.hashsalt": "bittrue", "svg.fonttype": "path", "text.usetex": False, "text.parse_math": False}):
         figure = Figure(figsize=(8.0, 3.4), layout="constrained")
         FigureCanvasSVG(figure)
         losses, accuracies = figure.subplots(1, 2)

@@ -12,6 +12,7 @@ import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
+from sim.registry import is_own
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
 from training.data import Dataset, shuffled_batches
@@ -61,6 +62,10 @@ class Runner:
         self.wanted = [step for step in self.steps if step.name in needed]
         if config.init_from and not any(not step.start and step.network == "student" for step in self.wanted):
             raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
+        if config.init_from:  # before there is a record: it may not fit
+            with weights_from(torch.Generator()):
+                self._transfer(self._network("student", config.bits))
+            del self.record["transferred"]
 
     @property
     def plan(self) -> Run:
@@ -78,6 +83,7 @@ class Runner:
         The record is written before each file that it speaks of, so that a run that is killed anywhere can be continued.
         """
         self.record.setdefault("steps", {})
+        self._check_files()
         if self.given is not None:
             self.record["steps"].setdefault(self.adopted, {
                 "bits": self.given.spec.precision.inner, "from": self.config.teacher,
@@ -90,11 +96,47 @@ class Runner:
                 (self._train_step if step.trains else self._calibrate_step)(index, step)
         student = self._load(self.steps[-1].name)
         test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
-        save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(self.steps[-1].name)))
+        save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(self.steps[-1].name), self._own_quantizer))
         self.record["test"] = {"accuracy": test_accuracy, "loss": test_loss, "images": len(self.dataset.test)}
         self._write_record("finished")
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
+
+    def restore_final(self) -> None:
+        """Make a finished run's `ckpt.pt` anew from its last step's file if it is gone; ConfigError if both are."""
+        final, last = self.out / FINAL_FILE, self._file(self.steps[-1].name)
+        if not final.exists():
+            if not last.exists():
+                raise ConfigError(f"{self.out}: its run is finished, but {FINAL_FILE} and {last.name} are gone: restore "
+                                  "one of them or choose another --out")
+            save_checkpoint(final, load_checkpoint(last, self._own_quantizer))
+
+    def _check_files(self) -> None:
+        """Raise ConfigError, before the record is changed, unless the files of the steps fit the networks of now."""
+        last = self._file(self.steps[-1].name)
+        if any(entry.get("of") == "finished" for entry in self.record.get("extended", [])) and not last.exists():
+            if not (self.out / FINAL_FILE).exists():
+                raise ConfigError(f"{self.out}: {last.name}, which more epochs would go on from, is gone: restore it or "
+                                  "choose another --out")
+            save_checkpoint(last, load_checkpoint(self.out / FINAL_FILE, self._own_quantizer))
+        networks = {step.name: step.network for step in self.steps}
+        networks |= {step.partner_name: "teacher" for step in self.steps if step.partner is not None}
+        for name, which in networks.items():
+            file = self._file(name)
+            if not file.exists() or name == self.adopted:
+                continue
+            try:
+                fits = self._load(name).graph == self.graphs[which]
+            except RuntimeError:  # weights of other shapes than the quantizer has now
+                fits = False
+            if not fits:
+                raise ConfigError(f"{file}: its network is another one than {self.config.model} with quantizer "
+                                  f"{self.config.quantizer} is now: restore your code or choose another --out")
+
+    @property
+    def _own_quantizer(self) -> str:
+        """The quantizer's name where it is own code, which may have been named from another folder."""
+        return self.config.quantizer if is_own(self.config.quantizer) else ""
 
     def _is_done(self, step: Step) -> bool:
         """Whether there is a checkpoint of all the epochs that are planned; those of an extended run may be more."""
@@ -312,7 +354,8 @@ class Runner:
         return self.out / f"{step}.pt"
 
     def _load(self, step: str) -> QuantNetwork:
-        return QuantNetwork.from_spec(load_checkpoint(self._file(step)).spec).to(self.device)
+        quantizer = "" if step == self.adopted else self._own_quantizer
+        return QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device)
 
 
 def _needed(steps: list[Step], adopted: str) -> set[str]:

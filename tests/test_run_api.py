@@ -1,5 +1,6 @@
 """The Python face of training, and who watches a run: doctests, objects of one's own, logs, curves, TensorBoard."""
 
+import dataclasses
 import doctest
 import importlib
 import json
@@ -7,6 +8,7 @@ import pkgutil
 import subprocess
 import sys
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,6 +23,7 @@ from sim.registry import RegistryError
 from training import api, curves
 from training.config import ConfigError
 from training.models import MODELS
+from training.quantizers import QUANTIZERS
 from training.schemes import SCHEMES
 
 SMALL = {"model": "resnet8", "width": 4, "train_limit": 64, "batch": 32, "epochs": 1}
@@ -180,3 +183,28 @@ def test_train__in_several_threads_gives_the_weights_of_each_run_alone(tmp_path)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda seed: codes(tmp_path / "again", seed), range(2)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_train__takes_a_network_and_a_quantizer_that_are_defined_again(tmp_path, monkeypatch):
+    module = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    text = ("from training.models import MODELS\nfrom training.quantizers.dorefa import DoReFa\n"
+            "from sim.quantizers.dorefa import DoReFa as Twin\n"
+            "class Mine(DoReFa):\n    twin = Twin()\nmine = Mine()\n"
+            "def build(image, classes, width):\n    return MODELS['resnet8'](image, classes, width + {})\n")
+    for more in (1, 2):
+        exec(text.format(more), vars(module))
+        result = training.train("individual", out=tmp_path / str(more),
+                                **{**SMALL, "model": module.build, "quantizer": module.mine})
+        assert max(map(len, training.load(result.checkpoint).spec().arrays.values())) == 4 * (4 + more)
+        assert QUANTIZERS["__main__:mine"] is module.mine
+        assert "from Python" in result.record["command"]
+
+
+def test_record__of_an_own_scheme_has_its_defaults(tmp_path, monkeypatch):
+    mine = dataclasses.replace(SCHEMES["individual"], name="mine", defaults={"quantizer": "pact", "milestones": ()})
+    monkeypatch.setattr(sys.modules[__name__], "MINE", mine, raising=False)
+    result = training.train(mine, out=tmp_path / "o", **SMALL)
+    wanted = {"quantizer": "pact", "milestones": []}
+    assert result.record["own_code"]["scheme"]["defaults"] == wanted
+    assert load_checkpoint(result.checkpoint).training["own_code"]["scheme"]["defaults"] == wanted

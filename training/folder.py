@@ -155,15 +155,15 @@ def _check_same(folder: Path, record: Mapping[str, Any], now: Now) -> dict[str, 
 def _check_code(folder: Path, record: Mapping[str, Any], now: Now) -> None:
     """Raise ConfigError if own code that this run goes on with is no longer what it began with."""
     for key, code in now.code.items():
-        before = _digest_of_code(record, key)
-        if before and code.get("sha256") and before != code["sha256"]:
+        is_same = any(code.get(part) and code[part] == _digest_of_code(record, key, part) for part in ("sha256", "source"))
+        if not is_same and any(code.get(part) and _digest_of_code(record, key, part) for part in ("sha256", "source")):
             raise ConfigError(f"{key.replace('_', '-')}: the file of {code['name']} has changed since the run in {folder} "
                               "began: restore it or choose another --out")
 
 
-def _digest_of_code(record: Mapping[str, Any], key: str) -> str:
+def _digest_of_code(record: Mapping[str, Any], key: str, part: str = "sha256") -> str:
     code = record.get("own_code", {}).get(key)
-    return str(code.get("sha256") or "") if isinstance(code, dict) else ""
+    return str(code.get(part) or "") if isinstance(code, dict) else ""
 
 
 def _moved_code(record: Mapping[str, Any], there: Mapping[str, Any], now: Now) -> dict[str, Any]:

@@ -171,6 +171,8 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
         if name in options:
             look_up = table.find if name in typed else table.known  # no code is loaded because a record names it
             look_up(options[name], OPTIONS[name].text)
+    for name in typed.get("load", ()):
+        QUANTIZERS.find(name, "load")
     config, notes = resolve(options)
     if options.get("tensorboard"):
         require_tensorboard()
@@ -190,7 +192,7 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
                 if name in typed:
                     say(f"{name}: the run in {folder} is finished, nothing is trained and nothing is written there")
         else:
-            for note in (*notes, *repeats, *_notes(config, images, typed)):
+            for note in (*notes, *repeats, *_notes(config, images, typed, runner)):
                 say(note)
             with watched(display, options.get("log", ""), folder if options.get("tensorboard") else None) as runner.display:
                 runner.run()
@@ -249,10 +251,12 @@ def _command(typed: Mapping[str, Any], own: list[str]) -> str:
     return command_line(MODULE, shown)
 
 
-def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any]) -> list[str]:
+def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any], runner: Runner) -> list[str]:
     height, width = images.train.pixels.shape[2:]
     whose = "" if "augment" in typed else f" (the default of --dataset {images.name}, --augment changes it)"
     notes = [*images.notes, f"augmentation {describe_augment(config.augment, height, width)}{whose}"]
+    if "seed" in typed and not runner.plan.trained and all(step.start for step in runner.wanted):
+        notes.append("seed: this run trains nothing and draws nothing, every seed gives the same network")
     if config.train_limit is not None and config.train_limit > len(images.train):
         notes.append(f"train-limit: {config.train_limit} limits nothing, there are {len(images.train)} training images")
     return notes

@@ -23,7 +23,7 @@ GRADIENTS = ("float32", "bfloat16")
 DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "width": 16, "skip_bits": 8, "seed": 0,
                                "quantizer": "dorefa"}
 """What no preset says."""
-OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config")
+OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config", "load")
 """Options that are no fields of a configuration, or not under their own value."""
 
 

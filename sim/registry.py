@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,8 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 MOST_NAMED = 12
 """Names that an error lists."""
+_PLAIN = (bool, int, float, complex, bytes, bytearray, tuple, list, dict, set, frozenset)
+"""No kind of thing that a table holds; some module has a name for many a small number."""
 
 
 class RegistryError(ValueError):
@@ -39,7 +42,8 @@ class Registry(Mapping[str, T], Generic[T]):
         self._built_in, self._check = MappingProxyType(dict(built_in)), check
         self._found: dict[str, T] = {}
         self._objects: dict[str, object] = {}
-        self._digests: dict[str, str] = {}
+        self._origins: dict[str, dict[str, str]] = {}
+        self._given: set[str] = set()
 
     def __getitem__(self, name: str) -> T:
         return self._built_in[name] if name in self._built_in else self._found[name]
@@ -77,40 +81,55 @@ class Registry(Mapping[str, T], Generic[T]):
                                 f"add --{option} {name!r}, or in Python find it first")
         raise RegistryError(f"{option}: {self._unknown(name)}")
 
-    def add(self, name: str, value: Any) -> T:
-        """Hold `value` under a name that is not taken.  Raises RegistryError."""
+    def add(self, name: str, value: Any, *, replace: bool = False) -> T:
+        """Hold `value` under a name that is not taken, with `replace` under any not built in.  Raises RegistryError."""
         try:
-            self._hold(name, value, _file_of(value))
+            self._hold(name, value, _file_of(value), replace)
         except RegistryError as error:
             raise RegistryError(f"{self.kind}: {error}") from error.__cause__
         return self[name]
 
     def name_of(self, value: Any) -> str:
-        """The name of an object, added as "module:NAME" if need be; a name is found and given back, or RegistryError."""
+        """The name of an object, added as "module:NAME" if need be; a name is found and given back, or RegistryError.
+
+        An object takes the place of one that was given before it and has its name, as a function does that a notebook
+        defines again; what was found by its name keeps it.
+        """
         if isinstance(value, str):
             self.find(value)
             return value
+        if value is None or isinstance(value, _PLAIN):
+            raise RegistryError(f"{self.kind}: a value of type {type(value).__name__} is not allowed, give a name or an "
+                                "object of your own")
         name = next((name for name, held in (*self._built_in.items(), *self._objects.items()) if held is value), "")
         if not name:
             try:
-                name = _text_of(value)
+                name, module = _text_of(value)
+                self._hold(name, value, getattr(module, "__file__", None), name in self._given)
             except RegistryError as error:
-                raise RegistryError(f"{self.kind}: {error}") from None
-            self.add(name, value)
+                raise RegistryError(f"{self.kind}: {error}") from error.__cause__
+            self._given.add(name)
+            if module.__name__ == "__main__" and (source := _source(value)):
+                self._origins[name]["source"] = source
         return name
 
     def origin(self, name: str) -> dict[str, str]:
-        """Where own code came from: its name and the SHA-256 of its file as it was read; empty for what is built in."""
-        return {"name": name, "sha256": self._digests[name]} if name in self._digests else {}
+        """Where own code came from: its name and the SHA-256 of its file as it was read; empty for what is built in.
 
-    def _hold(self, name: str, value: Any, file: str | None) -> None:
+        Of a function or class of the running script or notebook, "source" is that of its own text.
+        """
+        return dict(self._origins.get(name, {}))
+
+    def _hold(self, name: str, value: Any, file: str | None, replace: bool = False) -> None:
         if self._objects.get(name) is value:
             return
         checked = self._check(name, value)
-        if self.get(name, checked) is not checked:
+        may_replace = replace and name not in self._built_in
+        if not may_replace and self.get(name, checked) is not checked:
             raise RegistryError(f"the name {name!r} is taken")
-        if name not in self:
-            self._found[name], self._objects[name], self._digests[name] = checked, value, _digest(file)
+        if may_replace or name not in self:
+            self._found[name], self._objects[name] = checked, value
+            self._origins[name] = {"name": name, "sha256": _digest(file)}
 
     def _load(self, name: str) -> tuple[Any, str | None]:
         if is_own(name):
@@ -241,21 +260,36 @@ def _also_import_from(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _text_of(value: Any) -> str:
-    """The name that finds an object again: "module:NAME", or "file.py:NAME" where the module is a file's."""
+def _text_of(value: Any) -> tuple[str, ModuleType]:
+    """The name that finds an object again, "module:NAME" or "file.py:NAME" where the module is a file's, and the module."""
     attribute = getattr(value, "__qualname__", "")
-    module = sys.modules.get(value.__module__) if attribute else None
-    if not attribute:  # no function and no class: by the name that some module gives it
+    module = sys.modules.get(value.__module__ or "") if attribute else None
+    if not attribute or "<" in attribute:  # not the name of a function or class: the one that some module gives it
         # a script may have imported it: its own module comes first
         for module in sorted(list(sys.modules.values()), key=lambda module: getattr(module, "__name__", "") == "__main__"):
             held = getattr(module, "__dict__", {})
-            if attribute := next((key for key in list(held) if held[key] is value), ""):
+            if attribute := next((key for key in list(held) if held[key] is value and not _is_passing(key)), ""):
                 break
-    if module is None or not attribute or "<" in attribute:
+    if module is None or not attribute:
         raise RegistryError(f"{value!r} has no name that would find it again: give it one in a module, or `add` it")
     file = getattr(module, "__file__", None)
     is_named = module.__name__ != "__main__" and not module.__name__.startswith("own_")
-    return f"{module.__name__ if is_named or not file else file}:{attribute}"
+    return f"{module.__name__ if is_named or not file else file}:{attribute}", module
+
+
+def _is_passing(name: str) -> bool:
+    """Whether a notebook gives this name to whatever came last: _, __, _12."""
+    return name.strip("_").isdecimal() or not name.strip("_")
+
+
+def _source(value: Any) -> str:
+    """The SHA-256 of the text of a function or class, or of the class of an object; empty where it is not to be had."""
+    owner = value if inspect.isfunction(value) or inspect.isclass(value) else type(value)
+    try:
+        text = inspect.getsource(owner) if owner.__module__ == "__main__" else ""
+    except (OSError, TypeError):
+        text = ""
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
 def _file_of(value: Any) -> str | None:

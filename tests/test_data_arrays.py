@@ -1,5 +1,6 @@
 """A user's arrays: what is taken by which rule, what is refused, and files that are damaged in every way."""
 
+import dataclasses
 import io
 import os
 import zipfile
@@ -205,7 +206,7 @@ def test_labels__that_are_truth_values_are_two_classes(tmp_path):
     (np.arange(30) % 3 * 1.0, r"y.astype\(int\)"), (np.array(["cat", "dog", "owl"] * 10), "number them"),
     (np.eye(3, dtype=int)[np.arange(30) % 3], r"y.argmax\(1\)"), (np.arange(30) - 1, "label -1"),
     (np.arange(30, dtype=np.uint64) + 2**63, "label 9223372036854775837, allowed are 0 to 65535"),
-    (np.zeros(30, int), "every training image has label 0"), (np.int64(3), "30 whole numbers"),
+    (np.zeros(30, int), "every training image has the same label, 0"), (np.int64(3), "30 whole numbers"),
     (np.zeros((30, 0), int), "30 whole numbers"), (np.zeros(0, int), "30 whole numbers"),
     (np.zeros(30, "m8[s]"), "30 whole numbers"), (np.zeros(30, [("a", "i4")]), "30 whole numbers"),
 ])
@@ -378,3 +379,28 @@ def test_zip_bomb__larger_than_the_memory_is_refused_before_it_is_unpacked(tmp_p
 def test_file__that_is_no_npz_is_refused(tmp_path, content):
     (tmp_path / "set.npz").write_bytes(content)
     assert "not a readable .npz" in refusal(lambda: load_dataset("npz", tmp_path / "set.npz"))
+
+
+@pytest.mark.parametrize("shape", [(20, 3, 32, 48), (20, 1, 6, 5), (20, 4, 5, 6), (20, 3, 3, 5), (20, 3, 8, 8)])
+def test_channels_first__are_refused_whatever_the_other_sides(shape):
+    x = np.zeros(shape, np.uint8)
+    assert "has its channels first" in refusal(lambda: from_arrays(x, np.arange(20) % 2, x, np.arange(20) % 2))
+
+
+@pytest.mark.parametrize(("shape", "said"), [
+    ((20, 3, 4, 4), "x_train: (20, 3, 4, 4) taken as images 3x4 of 4 channels, which are last"),
+    ((20, 8, 9, 6), "x_train: (20, 8, 9, 6) taken as images 8x9 of 6 channels, which are last"),
+    ((20, 4, 6, 1), "x_train: (20, 4, 6, 1) taken as images 4x6 of 1 channel, which are last"), ((20, 8, 9, 3), "")])
+def test_channels__that_a_shape_leaves_open_are_named_in_a_note(shape, said):
+    x = np.zeros(shape, np.uint8)
+    notes = from_arrays(x, np.arange(20) % 2, x, np.arange(20) % 2).notes
+    assert [note for note in notes if note.startswith("x_train: ")] == ([said] if said else [])
+
+
+def test_as_loaded__is_what_load_dataset_gave_and_nobody_changed():
+    data = load_dataset("digits")
+    assert data.is_as_loaded
+    assert not dataclasses.replace(data, train=data.train.first(90)).is_as_loaded
+    assert not from_arrays(**GOOD).is_as_loaded
+    data.train.pixels[0] = 0
+    assert not data.is_as_loaded

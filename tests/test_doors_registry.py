@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -198,3 +199,38 @@ def test_registry__needs_neither_torch_nor_numba():
     program = ("import sys; sys.modules['torch'] = sys.modules['numba'] = None; import sim.registry; "
                "assert 'numpy' not in sys.modules")
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A module that is run, without a file."""
+    module = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    return lambda text: exec(text, vars(module)) or module
+
+
+def test_name_of__takes_what_a_notebook_defines_again(notebook):
+    calls = Registry("call", {"len": len}, "bittrue.calls", lambda name, value: value)
+    for text in ("def f():\n    return 1\n", "def f():\n    return 2\n"):
+        module = notebook(text)
+        assert calls.name_of(module.f) == "__main__:f"
+        assert calls["__main__:f"] is module.f
+    module = notebook("f = lambda: 3\n_ = f\n_1 = f\n")
+    assert calls.name_of(module.f) == "__main__:f"
+    assert calls["__main__:f"]() == 3
+
+
+def test_name_of__of_an_object_with_a_found_name_is_refused(folder):
+    calls = Registry("call", {"len": len}, "bittrue.calls", lambda name, value: value)
+    (folder / "mine.py").write_text("def f():\n    pass\n")
+    calls.find(f"{folder / 'mine.py'}:f")
+    module = load_file(folder / "mine.py")
+    module.f = lambda: None
+    with pytest.raises(RegistryError, match="is taken"):
+        calls.name_of(module.f)
+
+
+@pytest.mark.parametrize("value", [5, True, None, 0.5, b"x", (), [1], {}])
+def test_name_of__refuses_plain_values_by_their_type(table, value):
+    with pytest.raises(RegistryError, match=f"word: a value of type {type(value).__name__} is not allowed"):
+        table.name_of(value)

@@ -1,11 +1,15 @@
 """The Python face of training, and who watches a run: doctests, objects of one's own, logs, curves, TensorBoard."""
 
+import dataclasses
 import doctest
 import importlib
 import json
 import pkgutil
 import subprocess
 import sys
+import threading
+import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,7 @@ from sim.registry import RegistryError
 from training import api, curves
 from training.config import ConfigError
 from training.models import MODELS
+from training.quantizers import QUANTIZERS
 from training.schemes import SCHEMES
 
 CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
@@ -197,3 +202,54 @@ def test_curves__that_cannot_be_drawn_end_no_run(tmp_path, monkeypatch):
     monkeypatch.undo()
     training.train("individual", out=tmp_path / "o", resume=True, **SMALL)
     assert (tmp_path / "o" / "curves.svg").exists()
+
+
+def test_train__in_several_threads_gives_the_weights_of_each_run_alone(tmp_path):
+    def codes(folder, seed):
+        result = training.train("apprentice-a", bits=4, seed=seed, out=folder / str(seed), **SMALL)
+        return {key: array.tobytes() for key, array in load_checkpoint(result.checkpoint).spec.arrays.items()}
+
+    alone = {seed: codes(tmp_path / "alone", seed) for seed in range(3)}
+    torch.manual_seed(1)
+    before, done = torch.get_rng_state(), threading.Event()
+
+    def draw():  # whatever else a program does
+        while not done.is_set():
+            torch.rand(3)
+
+    other = threading.Thread(target=draw)
+    other.start()
+    with ThreadPoolExecutor(3) as pool:
+        together = dict(zip(range(3), pool.map(lambda seed: codes(tmp_path / "together", seed), range(3)), strict=True))
+    done.set()
+    other.join()
+    assert together == alone
+    torch.set_rng_state(before)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: codes(tmp_path / "again", seed), range(2)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_train__takes_a_network_and_a_quantizer_that_are_defined_again(tmp_path, monkeypatch):
+    module = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    text = ("from training.models import MODELS\nfrom training.quantizers.dorefa import DoReFa\n"
+            "from sim.quantizers.dorefa import DoReFa as Twin\n"
+            "class Mine(DoReFa):\n    twin = Twin()\nmine = Mine()\n"
+            "def build(image, classes, width):\n    return MODELS['resnet8'](image, classes, width + {})\n")
+    for more in (1, 2):
+        exec(text.format(more), vars(module))
+        result = training.train("individual", out=tmp_path / str(more),
+                                **{**SMALL, "model": module.build, "quantizer": module.mine})
+        assert max(map(len, training.load(result.checkpoint).spec().arrays.values())) == 4 * (4 + more)
+        assert QUANTIZERS["__main__:mine"] is module.mine
+        assert "from Python" in result.record["command"]
+
+
+def test_record__of_an_own_scheme_has_its_defaults(tmp_path, monkeypatch):
+    mine = dataclasses.replace(SCHEMES["individual"], name="mine", defaults={"quantizer": "pact", "milestones": ()})
+    monkeypatch.setattr(sys.modules[__name__], "MINE", mine, raising=False)
+    result = training.train(mine, out=tmp_path / "o", **SMALL)
+    wanted = {"quantizer": "pact", "milestones": []}
+    assert result.record["own_code"]["scheme"]["defaults"] == wanted
+    assert load_checkpoint(result.checkpoint).training["own_code"]["scheme"]["defaults"] == wanted

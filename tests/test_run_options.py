@@ -7,13 +7,17 @@ import pytest
 import torch
 
 import training
+from sim.quantizers import QUANTIZERS as TWINS
 from tests.test_schemes import Fixed, config_of, lesson
 from tests.test_training import small_graph
+from training.api import execute
 from training.config import ConfigError, options_of, resolve
 from training.network import QuantNetwork
 from training.options import OPTIONS, read_options, shown_options
+from training.quantizers import QUANTIZERS
 from training.schemes import SCHEMES, SchemeError
 from training.schemes.objectives import LOSS_OPTIONS, options_read
+from training.watch import Silent
 
 SMALL = {"model": "resnet8", "width": 4, "train_limit": 100, "epochs": 1}
 MULTISTEP = {"schedule": "multistep", "epochs": 20}
@@ -53,6 +57,11 @@ def refused(tmp_path, message, scheme, **options):
     ("kd", {"drop_kd_after": 0.0, "kd_weight": 0.3}, "kd-weight: no loss"),
     ("speq", {"bits": 8, "u": 0.3}, "u: no loss"),
     ("speq", {"candidates": "uniform", "high_bits": 8}, "high-bits: no loss"),
+    ("speq", {"u": 0.0, "high_bits": 7}, "high-bits: no loss"),
+    ("kd", {"kd_weight": 0.0, "teacher_width": 8}, "teacher-width: no loss of this run asks a teacher"),
+    ("apprentice-a", {"drop_kd_after": 0.0, "teacher_width": 8}, "teacher-width: no loss of this run asks a teacher"),
+    ("takd", {"lr": 0.0, "weight_decay": 0.1}, "weight-decay: at a learning rate of 0"),
+    ("takd", {"lr": 0.0, "milestones": "5", **MULTISTEP}, "at a learning rate of 0"),
     ("takd", {"u": 0.5}, "u: scheme takd has no such option"),
     ("individual", {"teacher": __file__}, "teacher: scheme individual trains nothing before its student"),
     ("apprentice-a", {"teacher": __file__}, "teacher: scheme apprentice-a trains nothing before its student"),
@@ -194,3 +203,33 @@ def test_shown_options__are_read_back():
 
 def test_loss_options__are_options():
     assert set(OPTIONS) >= LOSS_OPTIONS
+
+
+@pytest.mark.parametrize("option", [{"kd_weight": 0.0}, {"drop_kd_after": 0.0}])
+def test_teacher__that_no_loss_asks_is_refused(tmp_path, teacher, option):
+    refused(tmp_path, "teacher: no loss of this run asks a teacher", "kd", teacher=teacher, **option, **SMALL)
+
+
+def test_seed__of_a_run_that_draws_nothing_is_named_in_a_note(tmp_path, teacher):
+    said = []
+    small = {key: value for key, value in SMALL.items() if key != "epochs"}
+    given = {"scheme": "ptq", "teacher": str(teacher), "seed": 1, "out": str(tmp_path / "o"), **small}
+    execute(given, Silent(), say=said.append)
+    assert "seed: this run trains nothing and draws nothing, every seed gives the same network" in said
+
+
+def test_load__finds_the_quantizer_of_a_checkpoint_that_is_not_the_students(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "their_q.py").write_text("from sim.quantizers.dorefa import DoReFa as Twin\n"
+                                         "from training.quantizers.dorefa import DoReFa\n\n\n"
+                                         "class Mine(DoReFa):\n    twin = Twin()\n\n\nMINE = Mine()\n")
+    name = "their_q.py:MINE"
+    teacher = training.train("individual", bits=4, quantizer=name, out=tmp_path / "t", **SMALL).checkpoint
+    for table in (QUANTIZERS, TWINS):
+        for known in (table._found, table._objects, table._origins):  # unknown to a new process
+            known.pop(name, None)
+    options = {"scheme": "takd", "path": "4,2", "teacher": teacher, "out": tmp_path / "o", **SMALL}
+    with pytest.raises(ValueError, match=r"their_q.py:MINE"):
+        training.train(**options)
+    result = training.train(**options, load=name)
+    assert "--load their_q.py:MINE" in result.record["command"]

@@ -1,5 +1,6 @@
 """Records of runs are true: commands run again, sessions, two runs in one folder, moved data, more epochs, damage."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -18,7 +19,9 @@ from tests.test_run_killed import content, plain
 from training import record as record_module
 from training.config import ConfigError
 from training.folder import held
+from training.models import MODELS
 from training.runner import Runner
+from training.schemes import SCHEMES
 
 SMALL = {"model": "resnet8", "width": 4, "train_limit": 64, "batch": 32}
 
@@ -258,3 +261,109 @@ def test_record__tells_of_the_data(tmp_path):
     saved = load_checkpoint(result.checkpoint).dataset
     assert saved["digest"] == data["digest"] == result.record["data_digest"]
     assert os.path.samefile(saved["path"], file)
+
+
+@pytest.mark.parametrize("change", ["none", "replaced", "name"])
+def test_command__of_a_changed_data_set_is_no_command(tmp_path, monkeypatch, change):
+    monkeypatch.setattr(Runner, "run", lambda self: self._write_record("running"))
+    monkeypatch.setattr("training.api.draw_curves", lambda *_: None)
+    data = training.load_dataset("digits")
+    if change == "replaced":
+        data = dataclasses.replace(data, train=data.train.first(90))
+    elif change == "name":
+        file = np.load(data_file(tmp_path / "set.npz"))
+        data = training.from_arrays(**file, name="a:b")
+    training.train(SCHEMES["individual"], dataset=data, epochs=1, out=tmp_path / "o", **SMALL)
+    command = record_of(tmp_path / "o")["command"]
+    assert command.startswith("python -m training.run" if change == "none" else "training.train(")
+    assert ("# from Python" in command) is (change != "none")
+
+
+NET = ("from training.models import MODELS\n\n\n"
+       "def build(image, classes, width):\n    return MODELS['resnet8'](image, classes, {})\n")
+
+
+def forget(name):
+    """What another process would not know."""
+    for known in (MODELS._found, MODELS._objects):
+        known.pop(name, None)
+    for key in [key for key in sys.modules if key.startswith("own_")]:
+        del sys.modules[key]
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET.format("width"))
+    yield {**SMALL, "model": "net.py:build", "epochs": 1, "out": tmp_path / "o"}
+    forget("net.py:build")
+
+
+@pytest.mark.parametrize("width", ["width + 0", "width + 1"])
+def test_resume__with_own_code_that_changed_is_refused_and_loses_nothing(tmp_path, own, width):
+    training.train("individual", **own)
+    before = content(tmp_path / "o")
+    forget("net.py:build")
+    (tmp_path / "net.py").write_text(NET.format(width))
+    with pytest.raises(ConfigError, match=r"model: the file of net.py:build has changed since"):
+        training.train("individual", **{**own, "epochs": 2}, resume=True)
+    assert content(tmp_path / "o") == before
+    assert training.train("individual", **own, resume=True).record["status"] == "finished"  # nothing is left to train
+
+
+def test_resume__with_a_network_that_no_file_fits_is_one_line_and_loses_nothing(tmp_path, own):
+    training.train("individual", **own)
+    before = content(tmp_path / "o")
+    forget("net.py:build")
+    (tmp_path / "net.py").write_text(NET.format("width + 1"))
+    record = record_of(tmp_path / "o")
+    del record["own_code"]  # as in records of before
+    write_record(tmp_path / "o" / "run.json", record)
+    with pytest.raises(ConfigError, match=r"2bit.pt: its network is another one than net.py:build"):
+        training.train("individual", **{**own, "epochs": 2}, resume=True)
+    assert record_of(tmp_path / "o")["status"] == "finished"
+    assert {k: v for k, v in content(tmp_path / "o").items() if k != "run.json"} == {
+        k: v for k, v in before.items() if k != "run.json"}
+
+
+def test_resume__takes_the_same_code_from_another_folder(tmp_path, own):
+    training.train("individual", **own)
+    name = f"{tmp_path / 'net.py'}:build"
+    result = training.train("individual", **{**own, "epochs": 2, "model": name}, resume=True)
+    assert result.record["sessions"][-1]["moved"]["model"] == {"from": "net.py:build", "to": name}
+    forget(name)
+
+
+def test_init_from__that_does_not_fit_leaves_no_record(tmp_path):
+    other = training.train("individual", epochs=1, out=tmp_path / "other", **{**SMALL, "width": 3}).checkpoint
+    with pytest.raises(ConfigError, match="no layer of it fits"):
+        training.train("individual", epochs=1, init_from=other, out=tmp_path / "o", **SMALL)
+    assert not (tmp_path / "o" / "run.json").exists()
+
+
+def test_resume__of_a_finished_run_without_its_checkpoint_makes_it_anew(copy):
+    before = content(copy)
+    (copy / "ckpt.pt").unlink()
+    training.train("individual", epochs=2, out=copy, resume=True, **SMALL)
+    assert content(copy) == before
+    (copy / "ckpt.pt").unlink()
+    (copy / "2bit.pt").unlink()
+    for epochs, message in ((2, "ckpt.pt and 2bit.pt are gone"), (3, "2bit.pt, which more epochs would go on from, is ")):
+        with pytest.raises(ConfigError, match=message):
+            training.train("individual", epochs=epochs, out=copy, resume=True, **SMALL)
+    assert record_of(copy)["status"] == "finished"
+
+
+def test_config__of_an_extended_run_says_that_it_is_another_run(copy, tmp_path):
+    from training.api import execute
+    from training.watch import Silent
+
+    training.train("individual", epochs=3, out=copy, resume=True, **SMALL)
+    said = []
+    execute({"config": str(copy / "run.json"), "out": str(tmp_path / "again")}, Silent(), say=said.append)
+    assert any("was extended from 2 to 3 epochs; this one has all of its epochs from the start" in line for line in said)
+    said.clear()
+    execute({"config": str(copy / "run.json"), "out": str(tmp_path / "again"), "resume": True, "log": str(tmp_path / "l")},
+            Silent(), say=said.append)
+    assert any(line.startswith("log: the run in ") and "nothing is written" in line for line in said)
+    assert not (tmp_path / "l").exists()

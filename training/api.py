@@ -17,9 +17,11 @@
     training.options.ConfigError: there is no option 'epoch', did you mean epochs?
 """
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +103,8 @@ def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None =
     for name, table in TABLES.items():
         if not isinstance(given.get(name), str | None):
             given[name] = table.name_of(given[name])
-            own.append(f"{name}={given[name]}")
+            if given[name] not in list(table) and ("__main__" in given[name] or ":" not in given[name]):
+                own.append(f"{name}={given[name]}")
     data = dataset if isinstance(dataset, Dataset) else None
     if data is None:
         given["dataset"] = dataset
@@ -109,13 +112,41 @@ def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None =
         for name in ("data", "size"):
             if given.get(name) is not None:
                 raise ConfigError(f"{name}: the dataset is given as an object, which has its own")
-        own += [f"dataset={data.label}"] if data.name not in DATASETS else []
+        if data.name not in DATASETS:
+            own.append(f"dataset={data.label}")
+        elif not data.is_as_loaded:
+            own.append(f"dataset={data.label}, changed since it was loaded")
         given |= {"dataset": data.name, "data": data.path or None, "size": data.size or None}
-    with torch.random.fork_rng(devices=[]):  # a caller's random numbers are the caller's
+    with _random_numbers_kept():
         if not progress:
             return execute(given, Silent(), data=data, own=own)
         with RunDisplay() as display:
             return execute(given, display, data=data, own=own, say=print)
+
+
+_KEPT: list[torch.Tensor] = []
+_RUNS: list[object] = []
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+    """A caller's random numbers are the caller's: torch's generator after the last of several runs is as before the first.
+
+    Runs in several threads share it, so that no run's results depend on it; only objectives of one's own may draw from it.
+    """
+    run = object()
+    with _LOCK:
+        if not _RUNS:
+            _KEPT[:] = [torch.get_rng_state()]
+        _RUNS.append(run)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _RUNS.remove(run)
+            if not _RUNS:
+                torch.set_rng_state(_KEPT.pop())
 
 
 def load(path: str | os.PathLike[str]) -> QuantNetwork:
@@ -131,15 +162,17 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
             say: Callable[[str], object] = lambda line: None) -> TrainResult:
     """The one path from options to results, of the command and of `train`.
 
-    `given` are options as `read_options` takes them, `data` a data set that is loaded already, `own` what of it only Python
-    has; `say` gets a line for whatever was decided for the user.
+    `given` are options as `read_options` takes them, `data` a data set that is loaded already, `own` what of it no
+    command can name; `say` gets a line for whatever was decided for the user.
     """
     typed = read_options(given)
-    options = _repeated(typed)
+    options, repeats = _repeated(typed)
     for name, table in TABLES.items():
         if name in options:
             look_up = table.find if name in typed else table.known  # no code is loaded because a record names it
             look_up(options[name], OPTIONS[name].text)
+    for name in typed.get("load", ()):
+        QUANTIZERS.find(name, "load")
     config, notes = resolve(options)
     if options.get("tensorboard"):
         require_tensorboard()
@@ -155,8 +188,12 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
         runner.record = open_record(folder, now, bool(options.get("resume")))
         if runner.record["status"] == "finished":
             (folder / RESUME_FILE).unlink(missing_ok=True)
+            runner.restore_final()
+            for name in ("log", "tensorboard"):
+                if name in typed:
+                    say(f"{name}: the run in {folder} is finished, nothing is trained and nothing is written there")
         else:
-            for note in (*notes, *_notes(config, images, typed)):
+            for note in (*notes, *repeats, *_notes(config, images, typed, runner)):
                 say(note)
             with watched(display, options.get("log", ""), folder if options.get("tensorboard") else None) as runner.display:
                 runner.run()
@@ -165,10 +202,10 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     return TrainResult(folder, read_record(folder / RECORD_FILE, KIND))
 
 
-def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the record that `config` names, where no others are given."""
+def _repeated(typed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The options of the record that `config` names, where no others are given, and notes on what they do not repeat."""
     if "config" not in typed:
-        return dict(typed)
+        return dict(typed), []
     record = read_record(typed["config"], KIND)
     try:
         options = options_of(record["config"])
@@ -178,7 +215,12 @@ def _repeated(typed: Mapping[str, Any]) -> dict[str, Any]:
         del options["path"]
     if "augment" not in typed and {"dataset", "data"} & typed.keys():
         options.pop("augment", None)  # another data set has its own
-    return options | dict(typed)
+    notes = []
+    if steps := record.get("extended"):
+        epochs = ", ".join(f"from {step.get('from')} to {step.get('to')}" for step in steps if isinstance(step, dict))
+        notes.append(f"config: the run of {typed['config']} was extended {epochs} epochs; this one has all of its "
+                     "epochs from the start, its rates and weights are others")
+    return options | dict(typed), notes
 
 
 def _device(name: str) -> torch.device:
@@ -202,18 +244,20 @@ def _now(config: RunConfig, runner: Runner, typed: Mapping[str, Any], own: list[
 
 
 def _command(typed: Mapping[str, Any], own: list[str]) -> str:
-    """The command that a shell runs again; of what only Python has, the call and a word on it."""
+    """The command that a shell runs again; of what no shell can name, the call and a word on it."""
     shown = shown_options(typed)
-    if any("__main__" in name or ":" not in name for name in own):
+    if own:
         call = ", ".join(f"{name}={value!r}" for name, value in shown.items())
         return f"training.train({call})  # from Python, with objects of its own: {', '.join(own)}"
     return command_line(MODULE, shown)
 
 
-def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any]) -> list[str]:
+def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any], runner: Runner) -> list[str]:
     height, width = images.train.pixels.shape[2:]
     whose = "" if "augment" in typed else f" (the default of --dataset {images.name}, --augment changes it)"
     notes = [*images.notes, f"augmentation {describe_augment(config.augment, height, width)}{whose}"]
+    if "seed" in typed and not runner.plan.trained and all(step.start for step in runner.wanted):
+        notes.append("seed: this run trains nothing and draws nothing, every seed gives the same network")
     if config.train_limit is not None and config.train_limit > len(images.train):
         notes.append(f"train-limit: {config.train_limit} limits nothing, there are {len(images.train)} training images")
     return notes

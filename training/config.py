@@ -23,7 +23,7 @@ GRADIENTS = ("float32", "bfloat16")
 DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "width": 16, "skip_bits": 8, "seed": 0,
                                "quantizer": "dorefa"}
 """What no preset says."""
-OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config")
+OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config", "load")
 """Options that are no fields of a configuration, or not under their own value."""
 
 
@@ -161,10 +161,14 @@ class RunConfig(Recipe, SchemeOptions):
         words = (short_name(self.scheme), name, short_name(self.model), f"{self.bits}bit", f"seed{self.seed}")
         return Path("runs") / "-".join(words)
 
-    def origins(self) -> dict[str, dict[str, str]]:
-        """Where code that is not built in came from, by option."""
-        named = {"model": MODELS.origin(self.model), "teacher_model": MODELS.origin(self.teacher_model),
-                 "scheme": SCHEMES.origin(self.scheme), "quantizer": QUANTIZERS.origin(self.quantizer)}
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """Where code that is not built in came from, by option; of a scheme its defaults, too: {option: value}."""
+        named: dict[str, dict[str, Any]] = {
+            "model": MODELS.origin(self.model), "teacher_model": MODELS.origin(self.teacher_model),
+            "scheme": SCHEMES.origin(self.scheme), "quantizer": QUANTIZERS.origin(self.quantizer)}
+        if named["scheme"]:
+            named["scheme"]["defaults"] = {option: list(value) if isinstance(value, tuple) else value
+                                           for option, value in find_scheme(self.scheme).defaults.items()}
         return {option: origin for option, origin in named.items() if origin}
 
     def to_json(self) -> dict[str, Any]:

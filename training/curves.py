@@ -1,12 +1,16 @@
 """Learning curves of a run as a picture: loss and validation accuracy over the epochs of every step."""
 
 import io
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sim.files import write_atomically
 from sim.text import printable
+
+_LOCK = threading.Lock()
+"""The settings of matplotlib belong to the whole process: one run at a time changes them and puts them back."""
 
 
 def draw_curves(record: Mapping[str, Any], file: Path) -> None:
@@ -15,7 +19,8 @@ def draw_curves(record: Mapping[str, Any], file: Path) -> None:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.hashsalt": "bittrue", "svg.fonttype": "path", "text.usetex": False, "text.parse_math": False}):
+    with _LOCK, mpl.rc_context({
+            "svg.hashsalt": "bittrue", "svg.fonttype": "path", "text.usetex": False, "text.parse_math": False}):
         figure = Figure(figsize=(8.0, 3.4), layout="constrained")
         FigureCanvasSVG(figure)
         losses, accuracies = figure.subplots(1, 2)

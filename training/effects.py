@@ -13,7 +13,10 @@ from training.config import MULTISTEP, RunConfig
 from training.options import OPTIONS, ConfigError
 from training.quantizers import QUANTIZERS
 from training.schemes import SchemeOptions, Step, find_scheme
-from training.schemes.objectives import LOSS_OPTIONS, options_read
+from training.schemes.objectives import LOSS_OPTIONS, co_studied, hinton, joint, options_read, tutored
+
+WEIGHTED = (hinton, tutored, co_studied, joint)
+"""Objectives that ask a teacher only where its soft labels have a weight, or its mistakes."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,24 @@ class Run:
         """Whether this run makes a network that is not float."""
         return any(step.bits != FLOAT_BITS for step in self.wanted)
 
+    def asks(self, step: Step) -> bool:
+        """Whether the loss of a step depends on what its teacher or partner says."""
+        read = options_read(step.objective, self.config, self.config.is_student(step))
+        by_example = bool(self.config.hard_example_weight) and "hard_example_weight" in read
+        return step.objective not in WEIGHTED or "temperature" in read or by_example
+
+    @property
+    def used(self) -> set[str]:
+        """The steps that others begin with or learn from."""
+        starts = {step.start for step in self.wanted if step.start}
+        return starts | {name for step in self.wanted if self.asks(step) for name in (step.teacher, step.partner) if name}
+
     def reads_loss_option(self, name: str) -> bool:
         """Whether the loss of a step depends on this option."""
         return any(name in options_read(step.objective, self.config, self.config.is_student(step)) for step in self.trained)
+
+
+_UNASKED = "no loss of this run asks a teacher, as kd-weight or drop-kd-after is 0"
 
 
 def _untrained(run: Run) -> str:
@@ -48,9 +66,21 @@ def _milestones(run: Run) -> str:
     return "" if run.config.schedule == MULTISTEP else "a cosine schedule has none, add --schedule multistep"
 
 
+def _still(run: Run) -> str:
+    return _untrained(run) or ("" if run.config.lr else "at a learning rate of 0 nothing moves")
+
+
+def _teacher(run: Run) -> str:
+    taken_over = {step.name for step in run.plan} - {step.name for step in run.wanted}
+    return "" if taken_over & run.used else _UNASKED
+
+
 def _teacher_network(run: Run) -> str:
-    used = any(step.network == "teacher" or step.partner is not None for step in run.plan)
-    return "" if used else "no step of this run has a teacher of its own architecture"
+    if not any(step.network == "teacher" or step.partner is not None for step in run.plan):
+        return "no step of this run has a teacher of its own architecture"
+    is_used = any(step.network == "teacher" and step.name in run.used for step in run.plan) or any(
+        step.partner is not None and run.asks(step) for step in run.wanted)
+    return "" if is_used else _UNASKED
 
 
 def _calibration(run: Run) -> str:
@@ -72,8 +102,9 @@ def _skip_bits(run: Run) -> str:
 
 
 RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
-    **dict.fromkeys(("epochs", "lr", "schedule", "weight_decay", "momentum", "augment", "gradients"), _untrained),
-    "milestones": lambda run: _untrained(run) or _milestones(run),
+    **dict.fromkeys(("epochs", "lr", "augment", "gradients"), _untrained),
+    **dict.fromkeys(("schedule", "weight_decay", "momentum"), _still),
+    "milestones": lambda run: _still(run) or _milestones(run), "teacher": _teacher,
     "teacher_model": _teacher_network, "teacher_width": _teacher_network,
     "calibration": _calibration, "boundary_bits": _boundary_bits, "skip_bits": _skip_bits,
 })

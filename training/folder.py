@@ -20,6 +20,7 @@ from typing import Any
 
 from sim.files import remove_stale
 from sim.records import RecordError, read_record
+from sim.registry import is_own, short_name
 from training.config import COSINE, differences
 from training.options import ConfigError
 
@@ -100,6 +101,7 @@ def open_record(folder: Path, now: Now, resume: bool) -> dict[str, Any]:
     _check_shape(file, record)
     moved = _check_same(folder, record, now)
     if _extension(folder, record, now) or record["status"] != "finished":
+        _check_code(folder, record, now)
         record["config"] = dict(now.config)
         _begin_session(record, now, moved)
     return record
@@ -139,7 +141,7 @@ def _check_same(folder: Path, record: Mapping[str, Any], now: Now) -> dict[str, 
             raise ConfigError(f"{folder} holds a run with another --{key.replace('_', '-')} than {mine[key]} is now: "
                               "choose another --out")
     moved = {key: {"from": there[key], "to": mine[key]} for key in before
-             if there.get(key) != mine.get(key) and before[key] == present.get(key)}
+             if there.get(key) != mine.get(key) and before[key] == present.get(key)} | _moved_code(record, there, now)
     free = {*moved, "epochs"} | ({"milestones"} if mine["epochs"] > there.get("epochs", 0) else set())
     if changed := differences({k: v for k, v in mine.items() if k not in free},
                               {k: v for k, v in there.items() if k not in free}):
@@ -148,6 +150,28 @@ def _check_same(folder: Path, record: Mapping[str, Any], now: Now) -> dict[str, 
         raise ConfigError(f"{folder} holds a run of {there['epochs']} epochs, fewer are not possible: epochs "
                           f"{there['epochs']} or more, or choose another --out")
     return moved
+
+
+def _check_code(folder: Path, record: Mapping[str, Any], now: Now) -> None:
+    """Raise ConfigError if own code that this run goes on with is no longer what it began with."""
+    for key, code in now.code.items():
+        is_same = any(code.get(part) and code[part] == _digest_of_code(record, key, part) for part in ("sha256", "source"))
+        if not is_same and any(code.get(part) and _digest_of_code(record, key, part) for part in ("sha256", "source")):
+            raise ConfigError(f"{key.replace('_', '-')}: the file of {code['name']} has changed since the run in {folder} "
+                              "began: restore it or choose another --out")
+
+
+def _digest_of_code(record: Mapping[str, Any], key: str, part: str = "sha256") -> str:
+    code = record.get("own_code", {}).get(key)
+    return str(code.get(part) or "") if isinstance(code, dict) else ""
+
+
+def _moved_code(record: Mapping[str, Any], there: Mapping[str, Any], now: Now) -> dict[str, Any]:
+    """Own code that is named from another folder now, and is the same by its short name and its file's digest."""
+    return {key: {"from": before, "to": code["name"]} for key, code in now.code.items()
+            if is_own(before := str(there.get(key))) and before != code["name"]
+            and short_name(before) == short_name(code["name"])
+            and code["sha256"] and code["sha256"] == _digest_of_code(record, key)}
 
 
 def _extension(folder: Path, record: dict[str, Any], now: Now) -> bool:
@@ -172,7 +196,7 @@ def _check_shape(file: Path, record: Mapping[str, Any]) -> None:
     """Raise RecordError unless what a run reads is there beside what every reader needs; old records have no digest."""
     sessions, steps = record.get("sessions", []), record["steps"]
     kinds = [(record["config"].get("epochs"), int), (sessions, list), (record.get("extended", []), list),
-             (record.get("digests", {}), dict), (record.get("data", {}), dict)]
+             (record.get("digests", {}), dict), (record.get("data", {}), dict), (record.get("own_code", {}), dict)]
     good = all(isinstance(value, kind) for value, kind in kinds) and all(isinstance(session, dict) for session in sessions)
     good = good and all(("best" in step and step["epochs"]) or "from" in step for step in steps.values())
     if not good or (record["status"] == "finished" and not ("test" in record and steps)):

@@ -10,7 +10,9 @@ say the same and serve everywhere.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -28,6 +30,18 @@ EXACT_FLOAT32 = 2**24
 BYTE = 2**8 - 1
 BATCH_NORM_EPS = 1e-5
 BATCH_NORM_MOMENTUM = 0.1
+_WEIGHTS: ContextVar[torch.Generator | None] = ContextVar("weights", default=None)
+"""What first weights are drawn from in this thread; None is torch's generator, which all threads share."""
+
+
+@contextmanager
+def weights_from(generator: torch.Generator) -> Iterator[None]:
+    """Within, networks built by this thread draw their first weights from `generator`, whatever other threads draw."""
+    token = _WEIGHTS.set(generator)
+    try:
+        yield
+    finally:
+        _WEIGHTS.reset(token)
 
 
 class Codes(NamedTuple):
@@ -169,7 +183,7 @@ class ConvLayer(nn.Module):
         self.bits = precision.bits(row.role, row.name)
         arrays = row.array_shapes(shapes[row.source][2])
         self.weight = nn.Parameter(torch.empty(arrays["weight"]))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu", generator=_WEIGHTS.get())
         self.bias = nn.Parameter(torch.zeros(row.channels)) if row.bias else None
         self.norm = Norm(row.channels) if row.norm else None
         self.activate = _activate(row, shapes, precision, quantizer)

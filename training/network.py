@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sim.network import FLOAT_BITS, Conv, Graph, NetworkError, NetworkSpec, Precision
 from sim.registry import RegistryError
-from training.layers import Activate, Codes, ConvLayer, Norm, RescaleLayer, build_layer
+from training.layers import Activate, Codes, ConvLayer, Norm, RescaleLayer, build_layer, weights_from
 from training.quantizers import QUANTIZERS
 
 PREFIX = "rows.row:"
@@ -153,7 +153,8 @@ class QuantNetwork(nn.Module):
     @classmethod
     def from_spec(cls, spec: NetworkSpec) -> "QuantNetwork":
         """The inverse of `spec`, in eval mode."""
-        model = cls(spec.graph, spec.precision, spec.quantizer)
+        with weights_from(torch.Generator()):  # they are overwritten, and a caller's random numbers are the caller's
+            model = cls(spec.graph, spec.precision, spec.quantizer)
         model.load_state_dict({PREFIX + name: torch.tensor(array) for name, array in spec.arrays.items()})
         return model.channels_last().eval()
 

@@ -146,6 +146,8 @@ def _table() -> list[Option]:
         Option("width", int, NETWORK, "channels of the first stage", "16"),
         Option("quantizer", str, NETWORK, f"{', '.join(QUANTIZERS)}; or your own, file.py:NAME",
                _by_scheme("quantizer", "dorefa")),
+        Option("load", str, NETWORK, "own quantizers to find first, file.py:NAME,..., for a --teacher, --individual or "
+               "--init-from that has another than the student", "none", _words, _joined),
         Option("calibration", str, NETWORK, "first values of learned intervals: minmax, or mse (least squared error)",
                _by_scheme("calibration", "minmax")),
         Option("boundary_bits", str, NETWORK, "bits of the first and last layer, or float", _by_preset("boundary_bits"),

@@ -12,11 +12,13 @@ import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
+from sim.registry import is_own
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
 from training.data import Dataset, shuffled_batches
 from training.effects import Run
 from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
+from training.layers import weights_from
 from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
 from training.network import QuantNetwork
@@ -60,6 +62,10 @@ class Runner:
         self.wanted = [step for step in self.steps if step.name in needed]
         if config.init_from and not any(not step.start and step.network == "student" for step in self.wanted):
             raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
+        if config.init_from:  # before there is a record: it may not fit
+            with weights_from(torch.Generator()):
+                self._transfer(self._network("student", config.bits))
+            del self.record["transferred"]
 
     @property
     def plan(self) -> Run:
@@ -77,6 +83,7 @@ class Runner:
         The record is written before each file that it speaks of, so that a run that is killed anywhere can be continued.
         """
         self.record.setdefault("steps", {})
+        self._check_files()
         if self.given is not None:
             self.record["steps"].setdefault(self.adopted, {
                 "bits": self.given.spec.precision.inner, "from": self.config.teacher,
@@ -89,11 +96,47 @@ class Runner:
                 (self._train_step if step.trains else self._calibrate_step)(index, step)
         student = self._load(self.steps[-1].name)
         test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
-        save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(self.steps[-1].name)))
+        save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(self.steps[-1].name), self._own_quantizer))
         self.record["test"] = {"accuracy": test_accuracy, "loss": test_loss, "images": len(self.dataset.test)}
         self._write_record("finished")
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
+
+    def restore_final(self) -> None:
+        """Make a finished run's `ckpt.pt` anew from its last step's file if it is gone; ConfigError if both are."""
+        final, last = self.out / FINAL_FILE, self._file(self.steps[-1].name)
+        if not final.exists():
+            if not last.exists():
+                raise ConfigError(f"{self.out}: its run is finished, but {FINAL_FILE} and {last.name} are gone: restore "
+                                  "one of them or choose another --out")
+            save_checkpoint(final, load_checkpoint(last, self._own_quantizer))
+
+    def _check_files(self) -> None:
+        """Raise ConfigError, before the record is changed, unless the files of the steps fit the networks of now."""
+        last = self._file(self.steps[-1].name)
+        if any(entry.get("of") == "finished" for entry in self.record.get("extended", [])) and not last.exists():
+            if not (self.out / FINAL_FILE).exists():
+                raise ConfigError(f"{self.out}: {last.name}, which more epochs would go on from, is gone: restore it or "
+                                  "choose another --out")
+            save_checkpoint(last, load_checkpoint(self.out / FINAL_FILE, self._own_quantizer))
+        networks = {step.name: step.network for step in self.steps}
+        networks |= {step.partner_name: "teacher" for step in self.steps if step.partner is not None}
+        for name, which in networks.items():
+            file = self._file(name)
+            if not file.exists() or name == self.adopted:
+                continue
+            try:
+                fits = self._load(name).graph == self.graphs[which]
+            except RuntimeError:  # weights of other shapes than the quantizer has now
+                fits = False
+            if not fits:
+                raise ConfigError(f"{file}: its network is another one than {self.config.model} with quantizer "
+                                  f"{self.config.quantizer} is now: restore your code or choose another --out")
+
+    @property
+    def _own_quantizer(self) -> str:
+        """The quantizer's name where it is own code, which may have been named from another folder."""
+        return self.config.quantizer if is_own(self.config.quantizer) else ""
 
     def _is_done(self, step: Step) -> bool:
         """Whether there is a checkpoint of all the epochs that are planned; those of an extended run may be more."""
@@ -124,10 +167,18 @@ class Runner:
                               "or was trained on other data")
         return adopted.name, given
 
-    def _new(self, step: Step, index: int) -> QuantNetwork:
-        """The network of a step before its first epoch."""
+    def _both(self, step: Step, index: int) -> tuple[QuantNetwork, QuantNetwork | None]:
+        """The network of a step before its first epoch, and its partner if it has one.
+
+        Their weights come from a generator of their own: other threads draw from torch's.
+        """
+        seed = _seed(self.config.seed, index, 0)
+        torch.manual_seed(seed)  # for objectives of one's own that draw from it
+        with weights_from(torch.Generator().manual_seed(seed)):
+            return self._new(step), None if step.partner is None else self._network("teacher", FLOAT_BITS)
+
+    def _new(self, step: Step) -> QuantNetwork:
         config = self.config
-        torch.manual_seed(_seed(config.seed, index, 0))
         model = self._network(step.network, step.bits)
         if step.start:
             before = self._load(step.start)
@@ -163,7 +214,7 @@ class Runner:
         """A step without training."""
         started = time.perf_counter()
         self.display.begin(step.name, 1, len(self.train), 0)
-        model = self._new(step, index)
+        model, _ = self._both(step, index)
         gather_statistics(model, self.train, self.config.batch)
         accuracy, loss = evaluate(model, self.validation)
         seconds = time.perf_counter() - started
@@ -179,12 +230,9 @@ class Runner:
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config
         epochs = config.epochs_of(step)
-        model = self._new(step, index)
-        partner = None
-        if step.partner is not None:
-            partner = self._network("teacher", FLOAT_BITS)
-            if step.partner:
-                partner.start_from(self._load(step.partner))
+        model, partner = self._both(step, index)
+        if partner is not None and step.partner:
+            partner.start_from(self._load(step.partner))
         optimizer = optimizer_of([model, *([partner] if partner is not None else [])], config)
         lesson = Lesson(config, model, self._load(step.teacher) if step.teacher else None, partner,
                         self.individual if config.is_student(step) else None, torch.Generator())
@@ -306,7 +354,8 @@ class Runner:
         return self.out / f"{step}.pt"
 
     def _load(self, step: str) -> QuantNetwork:
-        return QuantNetwork.from_spec(load_checkpoint(self._file(step)).spec).to(self.device)
+        quantizer = "" if step == self.adopted else self._own_quantizer
+        return QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device)
 
 
 def _needed(steps: list[Step], adopted: str) -> set[str]:

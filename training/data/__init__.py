@@ -59,7 +59,8 @@ def load_dataset(name: str, path: str | PathLike[str] | None = None, *, size: st
     if source.needs and place is not None:
         file = place.resolve() if place.name in ("", "..") else place
         label = printable(KNOWN_FILES.get(file.stem, file.stem) if source.reads == "file" else file.name or str(file))
-    return _built(name, str(place or ""), label, source.augment, content, "{}x{}".format(*wanted) if wanted else "")
+    size_text = "{}x{}".format(*wanted) if wanted else ""
+    return _built(name, str(place or ""), label, source.augment, content, size_text).mark_loaded()
 
 
 def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, x_val: Any = None, y_val: Any = None,

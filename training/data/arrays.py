@@ -19,6 +19,8 @@ from sim.text import printable
 from training.data.dataset import DataError
 
 MAX_LABEL = 65535
+CHANNELS = (1, 3, 4)
+"""How many channels pictures have: gray, RGB, RGB with something beside."""
 _AT_ONCE = 1 << 22  # values converted at a time: floats take eight times the memory of the pixels they become
 _HINTS = {"f": "write them as integers: y.astype(int)", "c": "write them as integers: y.real.astype(int)",
           "U": "number them, and name the classes in an array classes",
@@ -41,13 +43,12 @@ def splits_of(where: str, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, S
     names = [name.removeprefix("x_") for name in arrays if name.startswith("x_")]
     images = {f"x_{name}": _channels_last(where, f"x_{name}", arrays[f"x_{name}"]) for name in names}
     pixels, notes = _converted(where, images)
-    notes += [f"{name}: images without channels, [N, height, width], taken as one gray channel"
-              for name in images if arrays[name].ndim == 3]
+    notes += [line for name in images if (line := _taken_as(name, arrays[name]))]
     splits = {}
     for name in names:
-        labels, note = _labels(where, f"y_{name}", arrays[f"y_{name}"], f"x_{name}", len(pixels[f"x_{name}"]))
+        labels, more = _labels(where, f"y_{name}", arrays[f"y_{name}"], f"x_{name}", len(pixels[f"x_{name}"]))
         splits[name] = Split(pixels[f"x_{name}"], labels)
-        notes += note
+        notes += more
     check_splits(where, splits)
     return splits, tuple(notes)
 
@@ -74,9 +75,20 @@ def _channels_last(where: str, name: str, x: np.ndarray) -> np.ndarray:
     if x.ndim not in (3, 4) or x.size == 0 or x.dtype.kind not in "uif":
         raise DataError(f"{where}: {name} must be uint8 [N, height, width, channels] or [N, height, width], not "
                         f"{printable(x.dtype)} {x.shape}")
-    if x.ndim == 4 and x.shape[1] in (1, 3, 4) and x.shape[2] == x.shape[3] > 4:
+    if x.ndim == 4 and x.shape[1] in CHANNELS and x.shape[3] > max(CHANNELS):
         raise DataError(f"{where}: {name} {x.shape} has its channels first: x.transpose(0, 2, 3, 1) puts them last")
     return x if x.ndim == 4 else x[..., None]
+
+
+def _taken_as(name: str, x: np.ndarray) -> str:
+    """A line where the shape alone does not tell what its axes are; empty where it does."""
+    if x.ndim == 3:
+        return f"{name}: images without channels, [N, height, width], taken as one gray channel"
+    height, width, channels = x.shape[1:]
+    if channels > max(CHANNELS) or height in CHANNELS:
+        what = f"{channels} channel" + "s" * (channels > 1)
+        return f"{name}: {x.shape} taken as images {height}x{width} of {what}, which are last"
+    return ""
 
 
 def _converted(where: str, images: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:

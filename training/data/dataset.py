@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -64,6 +64,8 @@ class Dataset:
     """"HEIGHTxWIDTH" that images were resized to, "" if they came as they are."""
     test_files: tuple[str, ...] = ()
     """Files of the test images below `path`, in their order; empty where images have no files of their own."""
+    _loaded: tuple[int, ...] = field(default=(), init=False, compare=False)
+    """Versions of its tensors when its source gave it; a copy with other parts (`dataclasses.replace`) has none."""
 
     def __repr__(self) -> str:
         counts = "/".join(str(len(split)) for split in (self.train, self.validation, self.test))
@@ -77,6 +79,20 @@ class Dataset:
         The same wherever the data lie; names, notes and classes without images do not count.
         """
         return self._digest
+
+    def mark_loaded(self) -> "Dataset":
+        """Itself, remembered as what its name and path stand for."""
+        object.__setattr__(self, "_loaded", self._versions())
+        return self
+
+    @property
+    def is_as_loaded(self) -> bool:
+        """Whether loading its name and path again gives the same: it was loaded so, and no operation has changed it."""
+        return self._loaded == self._versions()
+
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(part._version for split in (self.train, self.validation, self.test)
+                     for part in (split.pixels, split.labels))
 
     @cached_property
     def _digest(self) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sim.quantizers import QUANTIZERS as TWINS
-from sim.registry import Registry, RegistryError
+from sim.registry import Registry, RegistryError, is_own
 from training.quantizers.dorefa import DoReFa
 from training.quantizers.interval import Interval
 from training.quantizers.lsq import Lsq
@@ -21,7 +21,7 @@ def _check(name: str, value: Any) -> Quantizer:
     if value.twin is None:
         raise RegistryError(f"{name!r} has no `twin`, the object of a class derived from sim.quantizers.Quantizer that "
                             "finds the same codes in numpy")
-    TWINS.add(name, value.twin)
+    TWINS.add(name, value.twin, replace=is_own(name))  # as this table says whether a name is free
     return value
 
 

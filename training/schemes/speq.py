@@ -60,7 +60,8 @@ def _options_read(config: "RunConfig") -> frozenset[str]:
         read |= {"self_distillation"}
     if config.self_distillation != "kl":
         read -= {"kl_reduction"}
-    return read - {"high_bits"} if config.candidates == "uniform" else read
+    is_never_high = config.u == 0.0 or config.candidates == "uniform"
+    return read - {"high_bits"} if is_never_high else read
 
 
 @reads(_options_read)

@@ -13,9 +13,10 @@ import pytest
 
 from tests import records
 from training.plots import COLORS, MOST_SERIES, plot_accumulators, plot_curves, style_of
+from training.report.evaluations import accumulator_rows
 from training.report.markup import csv, latex_text, markdown_text
 from training.report.records import Record, TableError
-from training.report.rows import accumulator_rows, curve_rows
+from training.report.rows import curve_rows
 from training.tables import PLOTS, Report, main, make_tables
 
 
@@ -172,7 +173,7 @@ LABELS = {"tile": "tile {}", "requant": "{}", "overflow": "{}"}
 
 
 @pytest.mark.parametrize(("key", "values"), [
-    ("tile", [1, 16]), ("tile", [4, "end"]), ("requant", ["fp32", "tflite_single"]), ("boundary", [None, 12]),
+    ("tile", [1, 16]), ("tile", [4, 0]), ("requant", ["fp32", "tflite_single"]), ("boundary", [None, 12]),
     ("overflow", ["wrap", "saturate"]), ("model", ["runs/a/ckpt.pt", "runs/b/ckpt.pt"]), ("dataset", ["digits", "mine"]),
     ("images", [360, 100])])
 def test_accumulators__that_differ_in_anything_are_lines_of_their_own(key, values, tmp_path, monkeypatch):

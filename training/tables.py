@@ -25,10 +25,11 @@ from training.comparisons import (
 )
 from training.performance import NOTE, TITLE, performance_rows, performance_table
 from training.plots import plot_accumulators, plot_curves, plot_performance
+from training.report.evaluations import accumulator_rows, agreement_rows, left_out, other_rows
 from training.report.identity import Group, group_runs
 from training.report.markup import Section, csv, latex, markdown, markdown_text
 from training.report.records import Record, Records, TableError, find_records
-from training.report.rows import accumulator_rows, agreement_rows, curve_rows, hardware_of, other_rows, scheme_rows
+from training.report.rows import curve_rows, hardware_of, scheme_rows
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
@@ -62,7 +63,7 @@ class Report:
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
                              "name the folder of your runs, such as runs")
         groups, notes = group_runs(records.runs)
-        return cls(records, groups, (*records.notes, *notes))
+        return cls(records, groups, (*records.notes, *left_out(records), *notes))
 
 
 @app.command()
@@ -153,7 +154,7 @@ class Table:
     def texts(self, rows: pd.DataFrame, notes: tuple[str, ...] = ()) -> dict[str, str]:
         """By suffix: everything as CSV, the summary as Markdown and LaTeX."""
         rows = rows.sort_values(list(self.sort), kind="stable").reset_index(drop=True)
-        for column in ("codes compared", "codes differing"):
+        for column in ("codes compared", "codes differing", "bits"):
             if column in rows:
                 rows[column] = rows[column].astype("Int64")
         sections = self.summarize(rows)

@@ -186,11 +186,17 @@ def _with_options(groups: list[Group]) -> list[Group]:
 
 def _texts(groups: list[Group], columns: tuple[str, ...]) -> list[str]:
     """What a reader has to know of every group beside the columns."""
-    texts = [_deviations(group.config, columns) for group in groups]
+    texts = [_deviations(group.config, columns) | _unlike_others(group) for group in groups]
     shown = [[group.label, *(text_of(group.config[key]) for key in columns if key not in ("dataset", "augment"))]
              for group in groups]
     name_differences(shown, [group.identity for group in groups], texts)
     return [printable(", ".join(found.values())) for found in texts]
+
+
+def _unlike_others(group: Group) -> dict[str, str]:
+    """What no configuration says, by key: an evaluation on some of the test images."""
+    evaluated, images = group.identity.get("evaluated images", ""), group.identity["test images"]
+    return {"evaluated images": f"bit-true on {evaluated} of {images} test images"} if evaluated not in ("", images) else {}
 
 
 def name_differences(shown: list[list[str]], identities: list[Mapping[str, str]], options: list[dict[str, str]]

@@ -44,6 +44,16 @@ class Record:
         return str(digest or "").removeprefix("sha256:")
 
     @property
+    def model_digest(self) -> str:
+        """Of an evaluation: of the file of its network, empty if it was not recorded."""
+        return str(self.get("model_digest") or "")
+
+    @property
+    def is_program(self) -> bool:
+        """An evaluation of a program: it has registers in its layers and does not know what it was lowered from."""
+        return not self.get("hardware_spec")
+
+    @property
     def precision(self) -> Mapping[str, Any]:
         """Of an evaluation: the widths it ran at, empty for a program that does not say."""
         return dict(self.get("precision") or {})
@@ -247,7 +257,10 @@ def _check_evaluation(record: Record) -> None:
     if "compared" in result:
         int(result["compared"]), int(result["differing"])
     for layer in record["layers"]:
-        layer["role"], layer["name"], layer["accumulator"]["bits"], int(layer["overflows"]), 1 / int(layer["outputs"])
+        layer["name"], [layer["accumulator"][key] for key in ("bits", "overflow", "tile")]
+        int(layer["overflows"]), 1 / int(layer["outputs"])
+        if not (isinstance(layer.get("role", ""), str) and (record.is_program or "role" in layer)):
+            raise ValueError(f"layer {layer['name']} has no role")
     register = record.hardware_spec["accumulator"]
     register["bits"], register["overflow"], register["tile"], record.hardware_spec["requant"], record.unlimited
     if record.get("precision") is not None and not isinstance(record["precision"]["inner"], int):

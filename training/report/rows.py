@@ -4,8 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sim.command import printable
+from training.report.ancestry import Ancestry
 from training.report.identity import Group, changes_of, complete
-from training.report.records import Record, Run
+from training.report.records import Record
+
+NONE = "-"
+"""Where a configuration has a value that nothing was made with."""
 
 
 def hardware_of(record: Record | Mapping[str, Any]) -> str:
@@ -26,6 +30,7 @@ def origin_of(record: Record) -> dict[str, str]:
 
 def scheme_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
     """One row per trained student; those without a bit-true evaluation have None in its columns."""
+    ancestry = Ancestry(run for group in groups for run in group.runs)
     for number, group in enumerate(groups):
         for run in group.runs:
             config, training = complete(run.config), run.training
@@ -34,9 +39,10 @@ def scheme_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
             yield {
                 "group": number, "dataset": printable(group.label), "scheme": printable(config["scheme"]),
                 "path": "-".join(map(str, config["path"])), "bits": config["path"][-1], "model": printable(config["model"]),
-                "width": config["width"], "preset": printable(config["preset"]), "epochs": config["epochs"],
-                "epochs along path": _epochs(run), "seed": run.seed, "quantizer": printable(config["quantizer"]),
-                "augment": printable(config["augment"]), "options": group.options,
+                "width": config["width"], "preset": printable(config["preset"]),
+                "epochs": config["epochs"] if run.trains else NONE,
+                "epochs along path": ancestry.epochs(run), "seed": run.seed, "quantizer": printable(config["quantizer"]),
+                "augment": printable(config["augment"]) if run.trains else NONE, "options": group.options,
                 "changes": printable(changes_of(config)), "teacher": printable(config["teacher"]),
                 "data digest": training.data_digest,
                 "best validation": last["best"]["accuracy"], "best epoch": last["best"]["epoch"],
@@ -44,15 +50,15 @@ def scheme_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
                 "test images": training["test"]["images"], "FQ": run.fq, "bit-true": run.bit_true,
                 "codes compared": result.get("compared"), "codes differing": result.get("differing"),
                 "seconds": sum(entry["seconds"] for step in training["steps"].values() for entry in step["epochs"]),
-                **origin_of(training),
+                **origin_of(training), "command": _commands(training),
             }
 
 
-def _epochs(run: Run) -> int:
-    """Epochs of every network on the way to the student, those of an adopted teacher and its ancestors included."""
-    config = run.config
-    return sum(config["epochs"] * (config["path"].index(step["bits"]) + 1) if "from" in step else len(step["epochs"])
-               for step in run.training["steps"].values())
+def _commands(training: Record) -> str:
+    """That of a run; of one that was extended those of its sessions."""
+    sessions = training.get("sessions") if training.get("extended") else None
+    later = [str(session["command"]) for session in sessions or [] if isinstance(session, dict) and "command" in session]
+    return printable("; then ".join(dict.fromkeys([str(training["command"]), *later])))
 
 
 def curve_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:

@@ -190,8 +190,9 @@ def _planned(name: str, sweep: Sweep, todo: list[tuple[int, Job]], first_seed: i
     for seed, job in todo:
         out = run_folder(name, job.name, seed)
         planned |= {f"{_kept(job, seed)}.train.json": out / RECORD_FILE, f"{_kept(job, seed)}.eval.json": out / "eval.json"}
-    return planned | {f"{evaluation.name}.eval.json": run_folder(name, evaluation.job, first_seed) / f"{evaluation.name}.json"
-                      for evaluation in sweep.evaluations}
+    for evaluation in sweep.evaluations:
+        planned[f"{evaluation.name}.eval.json"] = run_folder(name, evaluation.job, first_seed) / f"{evaluation.name}.json"
+    return planned
 
 
 def _tables_command(results: Path) -> str:

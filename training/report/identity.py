@@ -216,7 +216,7 @@ def _unlike_others(group: Group) -> dict[str, str]:
     evaluated, images = group.identity.get("evaluated images", ""), group.identity["test images"]
     found = {"evaluated images": f"bit-true on {evaluated} of {images} test images"} if evaluated not in ("", images) else {}
     if extended := group.runs[0].training.get("extended"):
-        found["extended"] = _extension(extended)
+        found["was extended"] = _extension(extended)  # "extended" tells those apart that read alike
     return found
 
 

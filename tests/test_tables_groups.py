@@ -76,7 +76,8 @@ def test_data_images_and_extensions_make_another_row_and_are_named(change, told,
     tables = tables_of([(records.training(50.0), True), (records.training(60.0, **change), True)], tmp_path)
     rows = rows_of(tables["schemes.md"])
     assert [row["n"] for row in rows] == ["1", "1"]
-    assert all(told in row["options"] for row in rows)
+    assert all(told in row["options"] for row in rows if row["options"] or told != "extended")
+    assert any(told in row["options"] for row in rows)
 
 
 def test_evaluations_on_fewer_images_are_not_averaged_with_others(tmp_path):
@@ -97,6 +98,25 @@ def test_a_teacher_of_each_seed_is_one_row_and_one_teacher_for_all_another(tmp_p
 def test_one_teacher_for_all_seeds_is_one_row(tmp_path):
     shared = [(records.training(70.0, seed=seed, teacher="runs/t-seed0/ckpt.pt"), True) for seed in range(3)]
     assert [row["seeds"] for row in rows_of(tables_of(shared, tmp_path)["schemes.md"])] == ["0, 1, 2"]
+
+
+def test_extended_run__says_so_with_the_commands_of_its_sessions(tmp_path):
+    record = records.training(50.0, extended=[{"from": 20, "to": 30, "of": "finished", "session": 1, "test": {}}])
+    record |= {"command": "train a", "sessions": [{"command": "train a"}, {"command": "train b"}, {"command": "train b"}]}
+    tables = tables_of([(record, False), (records.training(60.0), False)], tmp_path)
+    text = "extended from 20 to 30 epochs; test set used twice"
+    assert [row["options"] for row in rows_of(tables["schemes.md"])].count(text) == 1
+    assert {row["options"]: row["command"] for row in csv_rows(tables["schemes.csv"])}[text] == "train a; then train b"
+    assert "used once, unless `options` say otherwise" in tables["schemes.md"]
+
+
+@pytest.mark.parametrize(("own_code", "options"), [
+    ({"scheme": {"defaults": {"kd-weight": 0.5}}}, ""), ({"scheme": {"defaults": {"kd_weight": 0.25}}}, "kd-weight 0.5"),
+    ({"scheme": {"file": "mine.py"}}, "kd-weight 0.5"), ({"scheme": "mine"}, "kd-weight 0.5"), ([], "kd-weight 0.5")])
+def test_own_scheme__has_its_own_defaults(own_code, options, tmp_path):
+    record = records.training(50.0, scheme="mine.py:MINE", kd_weight=0.5) | {"own_code": own_code}
+    row, = rows_of(tables_of([(record, True)], tmp_path)["schemes.md"])
+    assert row["options"] == options
 
 
 def test_records_from_before_an_option_share_a_row_with_its_default(tmp_path):

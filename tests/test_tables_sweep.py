@@ -82,6 +82,26 @@ def test_sweep__replaces_what_it_may(here, changes, options):
     assert (here / KEPT).read_text() == text
 
 
+def test_sweep__from_another_first_seed_evaluates_that(here, monkeypatch):
+    """As filed: the evaluations took seed 0 and failed after all the work."""
+    evaluation = sweep.Evaluation("individual-2", "agreement-x", ("--bits", "2"))
+    monkeypatch.setattr(sweep, "SWEEPS", {
+        "digits": Sweep(("--dataset", "digits"), 1, (Job("individual", "2"),), (evaluation,))})
+    finished(here)
+    (here / "runs/digits/individual-2-seed0").rename(here / "runs/digits/individual-2-seed3")
+    called = []
+
+    def call(*options):
+        called.append(options[options.index("--model") + 1])
+        records.write(here, options[-1], records.evaluation(records.training(80.0, seed=3)))
+
+    monkeypatch.setattr(sweep, "_call", call)
+    result = start("--first-seed", "3", "--results", "mine")
+    assert result.exception is None, result.exception
+    assert called == ["runs/digits/individual-2-seed3/ckpt.pt"]
+    assert (here / "mine/records/digits/agreement-x.eval.json").exists()
+
+
 def test_sweep__replaces_no_record_of_another_configuration(here):
     config = json.loads((records.ROOT / KEPT).read_text())["config"]
     finished(here, config={**config, "lr": 0.2})

@@ -127,8 +127,9 @@ def ablation_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
 
 
 def accuracies(one: Group, other: Group) -> tuple[str, "pd.Series[float]", "pd.Series[float]"]:
-    """The same measure of both by seed: bit-true, or that of the fake-quantized model where a run has no evaluation."""
-    has_all = all(run.evaluation is not None for group in (one, other) for run in group.runs)
+    """The same measure of both by seed: bit-true, or that of the fake-quantized model where a run has no full evaluation."""
+    has_all = all(run.evaluation is not None and run.evaluation["result"]["images"] == run.training["test"]["images"]
+                  for group in (one, other) for run in group.runs)
     series = [pd.Series({run.seed: (run.bit_true if has_all else run.fq) for run in group.runs}, dtype=float)
               for group in (one, other)]
     return "bit-true" if has_all else "FQ", series[0], series[1]

@@ -171,27 +171,28 @@ def main(
     count = sweep.seeds if seeds is None else seeds
     todo = [(seed, job) for seed in range(first_seed, first_seed + count) for job in sweep.jobs]
     keeper = Keeper(results / "records" / name, replace)
-    keeper.check(_planned(name, sweep, todo))
+    keeper.check(_planned(name, sweep, todo, first_seed))
     try:
         for number, (seed, job) in enumerate(todo, 1):
             print(f"[{number}/{len(todo)}] {job.name}, seed {seed}", flush=True)
             run_job(name, sweep, job, seed, keeper)
         for number, evaluation in enumerate(sweep.evaluations, 1):
             print(f"[{number}/{len(sweep.evaluations)}] {evaluation.name}", flush=True)
-            run_evaluation(name, evaluation, keeper)
+            run_evaluation(name, evaluation, first_seed, keeper)
     except KeyboardInterrupt:
         fail("interrupted; the same command goes on where it was", INTERRUPTED)
     print(f"Next, make tables of the records:\n    {_tables_command(results)}")
 
 
-def _planned(name: str, sweep: Sweep, todo: list[tuple[int, Job]]) -> dict[str, Path]:
+def _planned(name: str, sweep: Sweep, todo: list[tuple[int, Job]], first_seed: int) -> dict[str, Path]:
     """The name of every record to keep -> where its run writes it."""
     planned: dict[str, Path] = {}
     for seed, job in todo:
         out = run_folder(name, job.name, seed)
         planned |= {f"{_kept(job, seed)}.train.json": out / RECORD_FILE, f"{_kept(job, seed)}.eval.json": out / "eval.json"}
-    return planned | {f"{evaluation.name}.eval.json": run_folder(name, evaluation.job, 0) / f"{evaluation.name}.json"
-                      for evaluation in sweep.evaluations}
+    for evaluation in sweep.evaluations:
+        planned[f"{evaluation.name}.eval.json"] = run_folder(name, evaluation.job, first_seed) / f"{evaluation.name}.json"
+    return planned
 
 
 def _tables_command(results: Path) -> str:
@@ -273,9 +274,9 @@ def run_job(name: str, sweep: Sweep, job: Job, seed: int, keeper: Keeper) -> Non
         keeper.keep(evaluation, f"{_kept(job, seed)}.eval.json")
 
 
-def run_evaluation(name: str, evaluation: Evaluation, keeper: Keeper) -> None:
-    """Evaluate and keep the record, as run_job does."""
-    out = run_folder(name, evaluation.job, 0)
+def run_evaluation(name: str, evaluation: Evaluation, seed: int, keeper: Keeper) -> None:
+    """Evaluate the student of that seed and keep the record, as run_job does."""
+    out = run_folder(name, evaluation.job, seed)
     file = out / f"{evaluation.name}.json"
     if not file.exists():
         _call("sim.eval", "--model", str(out / FINAL_FILE), *evaluation.options, "--json", str(file))

@@ -23,12 +23,14 @@ from training.comparisons import (
     summarize_ablations,
     summarize_comparisons,
 )
+from training.folder import CURVES_FILE, RECORD_FILE
 from training.performance import NOTE, TITLE, performance_rows, performance_table
 from training.plots import plot_accumulators, plot_curves, plot_performance
+from training.report.evaluations import accumulator_rows, agreement_rows, left_out, other_rows
 from training.report.identity import Group, group_runs
 from training.report.markup import Section, csv, latex, markdown, markdown_text
 from training.report.records import Record, Records, TableError, find_records
-from training.report.rows import accumulator_rows, agreement_rows, curve_rows, hardware_of, other_rows, scheme_rows
+from training.report.rows import curve_rows, hardware_of, scheme_rows
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
@@ -62,7 +64,7 @@ class Report:
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
                              "name the folder of your runs, such as runs")
         groups, notes = group_runs(records.runs)
-        return cls(records, groups, (*records.notes, *notes))
+        return cls(records, groups, (*records.notes, *left_out(records), *notes))
 
 
 @app.command()
@@ -78,10 +80,13 @@ def main(
 
     Example: python -m training.tables runs --out my-results
     """
-    wanted = formats.split(",")
+    wanted = list(dict.fromkeys(formats.split(",")))
     if not set(wanted) <= FORMATS.keys():
         raise TableError(f"format: {formats!r} is not allowed, choose from {','.join(FORMATS)}")
     sources, target = _places(folders or [], out, results)
+    if (target / RECORD_FILE).exists():
+        raise TableError(f"out: {target} is the folder of a run, whose own {CURVES_FILE} tables would replace; "
+                         "choose another folder, such as --out my-results")
     report = Report.of(sources, skip_damaged)
     written = set()
     for name, text in _files(report, wanted).items():
@@ -98,7 +103,10 @@ def main(
             print(printable(target / name))
     stale = [f"{target / name}: of an earlier call, there are no such records now"
              for name in possible if name not in written and (target / name).exists()]
-    for note in (*report.notes, *stale):
+    count = report.records.undigested
+    undigested = [f"{count} record{'s' * (count > 1)} without a digest, from before 0.2 or changed since: nothing tells "
+                  "whether the content is what a run wrote"] if count else []
+    for note in (*report.notes, *undigested, *stale):
         print(f"note: {printable(note)}", file=sys.stderr)
 
 
@@ -153,7 +161,7 @@ class Table:
     def texts(self, rows: pd.DataFrame, notes: tuple[str, ...] = ()) -> dict[str, str]:
         """By suffix: everything as CSV, the summary as Markdown and LaTeX."""
         rows = rows.sort_values(list(self.sort), kind="stable").reset_index(drop=True)
-        for column in ("codes compared", "codes differing"):
+        for column in ("codes compared", "codes differing", "bits", "epochs along path"):
             if column in rows:
                 rows[column] = rows[column].astype("Int64")
         sections = self.summarize(rows)
@@ -195,8 +203,9 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "the integer simulator (bit-true, `fp32` requantizer, unlimited accumulator; \"-\" where no evaluation is "
         "recorded). Runs share a row only if they are equal in everything but the seed; `options` is what deviates "
         "from the defaults of preset and scheme. The epoch was chosen on validation images; the test set was used "
-        "once. `epochs` is per step; `epochs along path` adds those of the student's ancestors: rows in which it "
-        "differs had different budgets. A run that was given a teacher counts the seconds of its own steps only. One "
+        "once, unless `options` say otherwise. `epochs` is per step (\"-\" where none is trained); `epochs along path` adds "
+        "those of the student's ancestors (\"-\" where the record of a teacher is not here): rows in which it differs had "
+        "different budgets. A run that was given a teacher counts the seconds of its own steps only. One "
         "row per seed, with its command: `schemes.csv`.",
         ("dataset", "scheme", "path", "preset", "group", "seed"), summarize_schemes, scheme_notes),
     "accumulators": Table(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|(?<![\w.])[#](?=\w)|^[+-](?=\s)")
+_EMOJI = re.compile(r":(?=[\w+-]+:)")
+"""The first colon of what GitHub would show as a picture, as :smile:."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
           "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -49,7 +51,7 @@ def markdown(sections: Iterable[Section]) -> str:
 def markdown_text(value: object) -> str:
     """Text that Markdown, and HTML in it, shows as it is."""
     text = "".join(_ENTITIES.get(char, char) for char in " ".join(str(value).splitlines()))
-    return _MARKDOWN.sub(lambda found: "\\" + found[0], text)
+    return _EMOJI.sub("&#58;", _MARKDOWN.sub(lambda found: "\\" + found[0], text))
 
 
 def latex(title: str, sections: Iterable[Section]) -> str:

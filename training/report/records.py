@@ -44,6 +44,16 @@ class Record:
         return str(digest or "").removeprefix("sha256:")
 
     @property
+    def model_digest(self) -> str:
+        """Of an evaluation: of the file of its network, empty if it was not recorded."""
+        return str(self.get("model_digest") or "")
+
+    @property
+    def is_program(self) -> bool:
+        """An evaluation of a program: it has registers in its layers and does not know what it was lowered from."""
+        return not self.get("hardware_spec")
+
+    @property
     def precision(self) -> Mapping[str, Any]:
         """Of an evaluation: the widths it ran at, empty for a program that does not say."""
         return dict(self.get("precision") or {})
@@ -81,8 +91,15 @@ class Run:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The whole configuration."""
-        return dict(self.training["config"])
+        """The whole configuration, and what was recorded of own code, as the checkpoints of the run have it."""
+        own = self.training.get("own_code")
+        return {**self.training["config"], **({"own_code": own} if own else {})}
+
+    @property
+    def trains(self) -> bool:
+        """Whether a step of it was trained; one that is only calibrated has one entry, of its validation loss."""
+        own = [step["epochs"] for step in self.training["steps"].values() if "from" not in step]
+        return not all(len(entries) == 1 and entries[0].get("loss") == entries[0].get("validation_loss") for entries in own)
 
     @property
     def seed(self) -> int:
@@ -118,6 +135,8 @@ class Records:
     evaluations: list[Record] = field(default_factory=list)
     performance: Record | None = None
     notes: list[str] = field(default_factory=list)
+    undigested: int = 0
+    """How many say nothing by which a change of them could be noticed."""
 
 
 def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records:
@@ -138,6 +157,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
         if record is not None and (text := json.dumps(record.content, sort_keys=True)) not in seen:
             seen.add(text)
             found[_kind(record.content)].append(record)
+    records.undigested = sum("digest" not in record.content for kind in found.values() for record in kind)
     records.evaluations = found[EVALUATION]
     records.performance = _newest(found[PERFORMANCE], "benchmarks", records.notes)
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
@@ -156,10 +176,23 @@ def _json_files(folders: Iterable[Path]) -> Iterator[Path]:
             continue
         if not folder.is_dir():
             raise TableError(f"{folder}: no such folder; python -m training.run and training.sweep write records")
-        for parent, below, names in os.walk(folder, onerror=_refuse):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            files = (Path(parent) / name for name in sorted(names) if name.endswith(".json") and name[0] != ".")
-            yield from (file for file in files if file.is_file())
+        seen: set[Path] = set()
+        links = [folder]
+        while links:  # after all that is really there, so that nothing is named by a link that has a name of its own
+            if (start := links.pop(0)).resolve() not in seen:
+                yield from _walked(start, seen, links)
+
+
+def _walked(folder: Path, seen: set[Path], links: list[Path]) -> Iterator[Path]:
+    """The files of one tree; its folders are noted as seen, and those that are links to come later."""
+    for parent, below, names in os.walk(folder, onerror=_refuse):
+        here = Path(parent)
+        seen.add(here.resolve())
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        links += [here / name for name in below if (here / name).is_symlink()]
+        below[:] = [name for name in below if not (here / name).is_symlink() and (here / name).resolve() not in seen]
+        files = (here / name for name in sorted(names) if name.endswith(".json") and name[0] != ".")
+        yield from (file for file in files if file.is_file())
 
 
 def _refuse(error: OSError) -> None:
@@ -247,7 +280,10 @@ def _check_evaluation(record: Record) -> None:
     if "compared" in result:
         int(result["compared"]), int(result["differing"])
     for layer in record["layers"]:
-        layer["role"], layer["name"], layer["accumulator"]["bits"], int(layer["overflows"]), 1 / int(layer["outputs"])
+        layer["name"], [layer["accumulator"][key] for key in ("bits", "overflow", "tile")]
+        int(layer["overflows"]), 1 / int(layer["outputs"])
+        if not (isinstance(layer.get("role", ""), str) and (record.is_program or "role" in layer)):
+            raise ValueError(f"layer {layer['name']} has no role")
     register = record.hardware_spec["accumulator"]
     register["bits"], register["overflow"], register["tile"], record.hardware_spec["requant"], record.unlimited
     if record.get("precision") is not None and not isinstance(record["precision"]["inner"], int):

@@ -54,6 +54,8 @@ def summarize_schemes(rows: pd.DataFrame) -> list[Section]:
         first = group.iloc[0]
         shown.append({
             **{key: str(first[key]) for key in ("dataset", "bits", "scheme", "path", *_SETTINGS)},
+            "epochs along path": " or ".join(sorted({"-" if pd.isna(count) else str(count) for count in
+                                                     group["epochs along path"]}, key=lambda text: (len(text), text))),
             "n": str(group["seed"].nunique()), "seeds": ", ".join(map(str, sorted(group["seed"]))),
             "FQ %": mean_text(group["FQ"]), "bit-true %": mean_text(group["bit-true"]),
             "codes that differ": differing_text(group["codes differing"], group["codes compared"]),
@@ -63,16 +65,22 @@ def summarize_schemes(rows: pd.DataFrame) -> list[Section]:
     shown.sort(key=lambda row: row.pop("_order"))
     text = "Data: " + "; ".join(
         f"{markdown_text(label)}, {' or '.join(f'{int(images):,}' for images in sorted(part['test images'].unique()))} test "
-        f"images, augmentation {markdown_text(names(part['augment']))}" for label, part in rows.groupby("dataset")) + "."
+        f"images, augmentation {markdown_text(_augmentations(part))}" for label, part in rows.groupby("dataset")) + "."
     return [Section(pd.DataFrame(shown), text=text, common=(*_SETTINGS, *ORIGIN))]
+
+
+def _augmentations(rows: pd.DataFrame) -> str:
+    """Of runs that train."""
+    return names(rows.loc[rows["augment"] != "-", "augment"]) or "none"
 
 
 def scheme_notes(rows: pd.DataFrame) -> str:
     """What holds for some data sets only, of those that are there."""
     found = ""
     for label, part in rows[rows["dataset"].str.startswith("CIFAR")].groupby("dataset"):
-        low, high = part["epochs along path"].min(), part["epochs along path"].max()
-        if high < 100:
+        known = part["epochs along path"].dropna()
+        low, high = known.min(), known.max()
+        if not known.empty and high < 100:
             epochs = f"{low} epochs" if low == high else f"{low} to {high} epochs"
             found += (f" On {markdown_text(label)} the schedule is short, {epochs} along a path: these accuracies do not "
                       "compare with published ones.")

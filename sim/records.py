@@ -21,7 +21,7 @@ WHOLE, NUMBER, TEXT, NOTHING = int, (int, float), str, type(None)
 """Types of single values; neither number is a bool.  A dictionary names the keys that must be there, "*" every key."""
 _EPOCH = {"epoch": WHOLE, "loss": NUMBER, "validation_accuracy": NUMBER, "validation_loss": NUMBER, "seconds": NUMBER}
 _PRECISION = {"inner": WHOLE, "boundary": WHOLE, "skip": WHOLE}
-_REGISTER = {"bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": WHOLE}
+_REGISTER = {"bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": (WHOLE, TEXT)}
 _ORIGIN = {"command": TEXT, "commit": TEXT, "date": TEXT, "versions?": {"*": TEXT},
            "hardware": {"cpu": TEXT, "cores": WHOLE, "threads": WHOLE}}
 SHAPES: Mapping[str, Mapping[str, Any]] = {

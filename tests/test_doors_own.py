@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sim.checkpoint import CheckpointError, load_checkpoint
 from sim.network import Activation, AvgPool, Conv, Graph, Input, NetworkError
@@ -54,6 +55,7 @@ def trained(tmp_path_factory):
 OUT = "runs/my_scheme-BORN_AGAIN-digits-my_vgg-build-3bit-seed0"
 
 
+@pytest.mark.exhaustive
 def test_own_parts__train_a_student_that_is_bit_true(trained):
     folder, _ = trained
     result = run(folder, "sim.eval", "--model", f"{OUT}/ckpt.pt", "--quantizer", "my_quantizer.py:ABSMAX", "--verify",
@@ -116,6 +118,7 @@ def test_built_in_quantizer__is_not_replaced_by_an_own_one(trained):
                     "its quantizer is 'dorefa', not 'my_quantizer.py:ABSMAX'")
 
 
+@pytest.mark.exhaustive
 def test_own_network__runs_without_its_code(trained, tmp_path):
     folder, _ = trained
     (tmp_path / "nets").mkdir()
@@ -274,19 +277,18 @@ def test_scheme__whose_plan_cannot_be_carried_out_is_refused_before_anything_is_
 
 def test_checkpoint__of_an_unknown_quantizer_is_refused_with_its_name(tmp_path):
     checkpoint = load_checkpoint(CHECKPOINT)
-    from sim.checkpoint import load_payload, save_payload
-    payload = load_payload(CHECKPOINT)
+    payload = torch.load(CHECKPOINT, weights_only=True)
     for name, words in (("dorfa", "did you mean dorefa"), ("\x1b[31m.py:X", r"'\\x1b\[31m.py:X' is code of your own")):
-        save_payload(tmp_path / "other.pt", {**payload, "quantizer": name})
+        torch.save({**payload, "quantizer": name}, tmp_path / "other.pt")
         with pytest.raises(CheckpointError, match=words):
             load_checkpoint(tmp_path / "other.pt")
     assert checkpoint.spec.quantizer == "dorefa"
 
 
 def test_program__of_a_requantizer_that_nobody_named_is_refused(tmp_path):
-    from sim.lower import lower
-
     from sim.hardware import HardwareSpec
+    from sim.lowering import lower
+
     program = lower(load_checkpoint(CHECKPOINT).spec, HardwareSpec())
     kind = type(program.convolutions[0].requant)
     before, kind.name = kind.name, "somebodys"

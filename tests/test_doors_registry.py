@@ -92,7 +92,8 @@ def test_a_module__is_found_beside_the_current_folder_and_its_file_may_import_it
     ("mine:THREE", "import no_such_module", "module 'mine', line 1 of mine.py: ModuleNotFoundError"),
     ("\x1b[31m\nmine.py:X", "", "'\\x1b[31m\\nmine.py': no such file"),
 ])
-def test_what_cannot_be_found__is_refused_in_one_line(table, folder, name, content, expected):
+def test_what_cannot_be_found__is_refused_in_one_line(table, folder, monkeypatch, name, content, expected):
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
     (folder / "mine.py").write_text(content)
     with pytest.raises(RegistryError) as caught:
         table.find(name)

@@ -64,7 +64,7 @@ def main(**given: Any) -> TrainResult:
     with RunDisplay() as display:
         result = execute(given, display, say=_say)
     show_run(result.record, result.record.get("data", {}).get("label", result.record["config"]["dataset"]))
-    _say(f"{time.perf_counter() - started:.0f} s.  The checkpoint: {result.checkpoint}")
+    _say(f"{time.perf_counter() - started:.0f} s.  The checkpoint: {printable(result.checkpoint)}")
     title, command = next_command(result)
     _say(f"{title}\n    {command}")
     return result

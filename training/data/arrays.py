@@ -62,7 +62,7 @@ def check_splits(where: str, splits: Mapping[str, Split]) -> None:
     if len(train.labels) < 2:
         raise DataError(f"{where}: x_train needs at least 2 images")
     if train.labels.min() == train.labels.max():
-        raise DataError(f"{where}: every training image has label {train.labels[0]}: a network needs two classes")
+        raise DataError(f"{where}: every training image has the same label, {train.labels[0]}: a network needs two classes")
     for name, split in splits.items():
         if split.pixels.shape[1:] != train.pixels.shape[1:]:
             raise DataError(f"{where}: x_train holds images {train.pixels.shape[1:]}, x_{name} {split.pixels.shape[1:]}")

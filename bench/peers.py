@@ -24,9 +24,8 @@ from bench.pool import Pool
 from bench.ratios import Row, add_ratios, summarize
 from sim.command import new_app, new_console, printable, run_app, show_table
 from sim.kernels.isa import choose
-from sim.outputs import check_outputs, is_stdout
+from sim.outputs import EvalError, check_outputs, is_stdout
 from sim.recognize import PERFORMANCE
-from sim.subject import EvalError
 from training.record import command_line, provenance, write_json
 from training.tables import performance_files, write_performance
 

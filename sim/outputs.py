@@ -8,12 +8,15 @@ from pathlib import Path
 
 from sim.recognize import EVALUATION, PROGRAM, VALUABLE, Kind, recognize
 from sim.registry import is_own
-from sim.subject import EvalError
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _NOWHERE = Path("/dev/null")
 _KINDS: Mapping[str, Kind] = {"save-program": PROGRAM, "json": EVALUATION}
 """The kind that each option of sim.eval writes, and so may replace."""
+
+
+class EvalError(ValueError):
+    """An option with a value that is not allowed, and what is."""
 
 
 def is_stdout(path: Path | None) -> bool:

@@ -13,6 +13,7 @@ from sim.accumulator import END, Accumulator, Overflow
 from sim.hardware import HardwareSpec
 from sim.lowering import lower
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkSpec, Precision
+from sim.outputs import EvalError
 from sim.program import Program
 from sim.quantizers import learns
 from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
@@ -22,10 +23,6 @@ from sim.text import printable
 
 if TYPE_CHECKING:
     from sim.checkpoint import Checkpoint
-
-
-class EvalError(ValueError):
-    """An option with a value that is not allowed, and what is."""
 
 
 @dataclass(frozen=True)

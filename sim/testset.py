@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.inputs import InputError, check_pixels
+from sim.outputs import EvalError
 from sim.program import Program
 from sim.records import digest_of, parse_json
-from sim.subject import EvalError, Subject
+from sim.subject import Subject
 
 if TYPE_CHECKING:
     from training.data import Dataset  # noqa: TID251 - only its name

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from sim.files import STANDARD_OUTPUT
-from sim.outputs import check_outputs, code_file, is_stdout
+from sim.outputs import EvalError, check_outputs, code_file, is_stdout
 from sim.recognize import EMPTY, TEXT, recognize
-from sim.subject import EvalError
 from sim.text import printable
 from training.folder import CURVES_FILE, RECORD_FILE
 from training.options import ConfigError

@@ -1,6 +1,8 @@
 """The machine against plain Python integers: every operation, width, accumulator and requantizer."""
 
+import dataclasses
 import os
+import pickle
 import subprocess
 import sys
 
@@ -13,10 +15,14 @@ from sim import reference
 from sim.accumulator import Accumulator, AccumulatorOverflowError, bits_for, prefix_bounds
 from sim.buffers import Padded
 from sim.formats import IntFormat
+from sim.hardware import HardwareSpec
+from sim.inputs import InputError
 from sim.kernels.isa import PLAIN
 from sim.kernels.layout import divide
 from sim.kernels.stages import divide_stages
+from sim.lowering import lower
 from sim.machine import Machine
+from sim.network import Conv, Graph, Input, NetworkSpec, Precision
 from sim.program import ConvOp, InputOp, Program, output_side
 from sim.requantizers.fp32 import Fp32
 from tests.examples import instruction_sets
@@ -357,3 +363,29 @@ def test_run__refuses_other_pixels(pixels, message):
     program = single(np.array([1, 2, 3]), IntFormat(8, signed=False), Accumulator())
     with pytest.raises(ValueError, match=message):
         Machine(program).run(pixels)
+
+
+@pytest.mark.parametrize("requant", ["fp32", "tflite_single"])
+def test_machine__is_a_value_and_refuses_what_is_none(requant):
+    """Equal, hashed, shown and pickled by program and instruction set; interpreted as well as compiled."""
+    image = Input("image", height=4, width=6, channels=1, mean=(0.5,), std=(0.5,))
+    layer = Conv("logits", "image", channels=3, kernel=4, stride=4, role="boundary", norm=False)
+    weights = np.linspace(-1, 1, 48, dtype=np.float32).reshape(3, 1, 4, 4)
+    program, other = (lower(NetworkSpec(Graph((image, layer)), {"logits.weight": array}, Precision(8), "dorefa"),
+                            HardwareSpec(requant=requant)) for array in (weights, weights[::-1].copy()))
+    machine, again = Machine(program, ISAS[0]), pickle.loads(pickle.dumps(Machine(program, ISAS[0])))
+    assert machine == again != Machine(other, ISAS[0])
+    assert len({machine, again, Machine(other, ISAS[0])}) == 2
+    assert program.ops[1].requant == again.program.ops[1].requant != ONE
+    assert hash(program.ops[1].requant) == hash(again.program.ops[1].requant)
+    assert repr(machine) == (f"<Machine {ISAS[0]}: Program: 4x6x1 u8 pixels -> 3 logits, 2 operations, 48 MACs, "
+                             f"weights 8 bits, codes 8 bits, {requant}>")
+    pixels = np.asfortranarray(np.full((2, 4, 6, 1), 200, np.uint8))
+    np.testing.assert_array_equal(machine.run(pixels), again.run(pixels[::1].copy()))
+    assert machine.tally.images == machine.images == 2
+    with pytest.raises(TypeError, match="a Program is wanted"):
+        Machine(program.ops)
+    with pytest.raises(InputError, match="pixels"):
+        machine.run(pixels / 255)
+    with pytest.raises(InputError, match="no operation of this program"):
+        machine.sums(dataclasses.replace(program.ops[1], name="x"), np.zeros((1, 4, 6, 1), np.int8))

@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 RUN ?= runs/demo
 
 JOBS ?= 2
+# Of the examples of every property in test-all; CI takes a part, to end in time
+EXAMPLES ?= 1
 
 .PHONY: demo test test-all test-python test-interpreted test-bounds lint bench bench-quick peers clean
 
@@ -20,7 +22,7 @@ test: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test test-python test-interpreted test-bounds
 
 test-python: $(VENV)/.installed-test
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_WAIT_POLICY=passive BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # The kernels as plain Python, where numpy reports every overflow and coverage sees every line
 test-interpreted: $(VENV)/.installed-test
@@ -29,7 +31,7 @@ test-interpreted: $(VENV)/.installed-test
 
 # The compiled kernels with every index checked
 test-bounds: $(VENV)/.installed-test
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest tests/test_simulator.py
+	NUMBA_BOUNDSCHECK=1 BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_simulator.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

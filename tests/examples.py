@@ -8,6 +8,8 @@ from sim.kernels.isa import PLAIN, available, runnable
 
 SHARE = float(os.environ.get("BITTRUE_EXAMPLES", "1"))
 FEWEST = 5
+BRIEF = 0.25
+"""Up to this share somebody waits."""
 
 
 def scaled(count: int) -> int:
@@ -23,4 +25,4 @@ def examples(count: int, **others: object) -> settings:
 def instruction_sets() -> tuple[str, ...]:
     """Those that are compared with the plain loops; where somebody waits, any processor's and the fastest here."""
     found = runnable()[1:] or (PLAIN,)
-    return found if SHARE == 1 else tuple(dict.fromkeys((found[0], available()[-1])))
+    return found if SHARE > BRIEF else tuple(dict.fromkeys((found[0], available()[-1])))

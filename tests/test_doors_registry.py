@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -93,7 +94,8 @@ def test_a_module__is_found_beside_the_current_folder_and_its_file_may_import_it
     ("\x1b[31m\nmine.py:X", "", "'\\x1b[31m\\nmine.py': no such file"),
 ])
 def test_what_cannot_be_found__is_refused_in_one_line(table, folder, monkeypatch, name, content, expected):
-    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # another test's, and where that lies
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not Path(place or ".", "mine.py").exists()])
     (folder / "mine.py").write_text(content)
     with pytest.raises(RegistryError) as caught:
         table.find(name)

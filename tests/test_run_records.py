@@ -294,6 +294,7 @@ def forget(name):
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    forget("net.py:build")  # another test's
     (tmp_path / "net.py").write_text(NET.format("width"))
     yield {**SMALL, "model": "net.py:build", "epochs": 1, "out": tmp_path / "o"}
     forget("net.py:build")

@@ -69,7 +69,7 @@ def _after_fork() -> Mode:
     """What a child may do, found out when it first wants to: others may have used OpenMP in the parent, such as torch."""
     global _mode  # noqa: PLW0603
     layer = _layer()
-    is_lost = layer != WORKQUEUE and (layer is not None or _has_openmp())  # of a work queue numba begins a new one
+    is_lost = layer is not None or _has_openmp()  # of a work queue, too: one of a child was seen to hang
     _mode = Mode.SERIAL if is_lost else Mode.UNKNOWN
     return _mode
 

@@ -7,7 +7,6 @@ median of its turns and the lower and upper quartile.  All use all cores of the 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +25,8 @@ from sim.command import new_app, new_console, printable, run_app, show_table
 from sim.kernels.isa import choose
 from sim.outputs import EvalError, check_outputs, is_stdout
 from sim.recognize import PERFORMANCE
-from training.record import command_line, provenance, write_json
+from sim.records import write_record
+from training.record import command_line, provenance, versions
 from training.tables import performance_files, write_performance
 
 ROUNDS, QUICK_ROUNDS = 9, 2
@@ -59,13 +59,13 @@ def main(
         raise PeersError(f"rounds: {rounds} is not allowed, choose 1 or more")
     _check_file(json_file)
     record = provenance(command)
-    record["versions"] |= _versions()
+    record["versions"] |= versions(PACKAGES)
     contests = select(measures, peers(), quick)
     rows = measure(contests, rounds or (QUICK_ROUNDS if quick else ROUNDS))
     add_ratios(rows)
     ratios = summarize(rows, choose())
     show(new_console(), rows, ratios)
-    write_json(json_file, {"rows": rows, "ratios": ratios, "quick": quick, **record})
+    write_record(json_file, {"rows": rows, "ratios": ratios, "quick": quick, **record})
     for path in write_performance(json_file):
         print(printable(path))
 
@@ -145,16 +145,6 @@ def _row(contest: Contest, peer: Peer, state: dict[str, Any], values: list[float
         return {**row, "missing": state["missing"]}
     low, middle, high = (float(np.quantile(values, q)) for q in (0.25, 0.5, 0.75))
     return {**row, "value": middle, "spread": [low, high], "rounds": len(values), **state["extra"]}
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
 
 
 def _progress() -> Progress:

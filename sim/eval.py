@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError
-from sim.command import new_app, new_console, run_app, show_table
+from sim.command import CODES_DIFFER, new_app, new_console, run_app, show_table
 from sim.evaluation import BATCH, Source, prepare
 from sim.lowering import LowerError
 from sim.network import NetworkError
@@ -26,7 +26,6 @@ from sim.subject import Arithmetic, EvalError
 from training.data import DATASETS, DataError
 from training.record import command_line
 
-CODES_DIFFER = 1
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
 
 app = new_app()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import reference
@@ -15,6 +15,7 @@ from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision
 from sim.program import ConvOp, PoolOp, Program
+from sim.testing import lowered
 from tests.conftest import INTERPRETED
 from tests.examples import examples
 from tests.strategies import arrays_for, networks, pixels_for
@@ -38,15 +39,6 @@ def assert_equal_codes(spec: NetworkSpec, program: Program, pixels: np.ndarray) 
     assert trace.keys() == expected.keys()
     for name, codes in trace.items():
         np.testing.assert_array_equal(codes, expected[name], err_msg=name)
-
-
-def lowered(spec: NetworkSpec, requant: str) -> Program:
-    """The program, unless the drawn network's numbers are beyond what the requantizer says that it can hold."""
-    try:
-        return lower(spec, HardwareSpec(requant=requant))
-    except LowerError as error:
-        assume("too large" not in str(error) and "leave the range of float32" not in str(error))
-        raise
 
 
 @given(st.data())

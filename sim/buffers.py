@@ -1,11 +1,11 @@
-"""Tensors of codes with the zeros of the next layer's padding already around them."""
+"""Tensors of codes with the next layer's padding already around them."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from sim.network import Shape
+from sim.formats import Shape
 
 SLACK_BYTES, SLACK_PIXELS = 64, 3
 """Behind the last pixel: what a kernel which loads whole registers may read."""
@@ -15,7 +15,7 @@ CACHE_LINE = 64
 
 @dataclass(frozen=True)
 class Padded:
-    """`array` [N, H + 2 pad, W + 2 pad, C]; the border is code 0, which stands for 0 (contract C8)."""
+    """`array` [N, H + 2 pad, W + 2 pad, C]; the border is the code that stands for 0 (contract C8)."""
 
     array: np.ndarray
     pad: int
@@ -31,9 +31,17 @@ class Padded:
         return cls(memory[start : start + size].view(dtype).reshape(full), pad)
 
     @classmethod
-    def of(cls, values: np.ndarray, pad: int) -> "Padded":
-        """A copy of [N, H, W, C] with a border."""
-        padded = cls.zeros(len(values), values.shape[1:], values.dtype, pad)
+    def filled(cls, images: int, shape: Shape, dtype: np.dtype, pad: int, zero_point: int) -> "Padded":
+        """All `zero_point`."""
+        padded = cls.zeros(images, shape, dtype, pad)
+        if zero_point:
+            padded.array[...] = zero_point
+        return padded
+
+    @classmethod
+    def of(cls, values: np.ndarray, pad: int, zero_point: int = 0) -> "Padded":
+        """A copy of [N, H, W, C] with a border of `zero_point`."""
+        padded = cls.filled(len(values), values.shape[1:], values.dtype, pad, zero_point)
         padded.interior[...] = values
         return padded
 

@@ -3,7 +3,8 @@
 A file that torch.load reads with weights_only=True, so nothing in it is ever executed:
 
     format     "bittrue-checkpoint"         version    2
-    graph      rows as dictionaries         precision  bits of the roles inner, boundary, skip; layers: exceptions
+    graph      rows as dictionaries         precision  bits of the roles inner, boundary, skip;
+                                                       layers: exceptions; activations: their width
     quantizer  its name                     arrays     float32 tensors by "row.array"
     dataset    name, path, label, digest of the data, size of the images ("" where they were not scaled)
     training   the configuration that made it (information only)
@@ -202,18 +203,10 @@ def _quantizer(saved: str, named: str) -> str:
 
 
 def _spec(payload: dict[str, Any], quantizer: str) -> NetworkSpec:
-    precision = _mapping(payload["precision"], "precision")
-    if precision.keys() | {"layers"} != {"inner", "boundary", "skip", "layers"}:
-        raise CheckpointError("precision must name inner, boundary and skip")
-    layers = precision.get("layers", [])
-    if not isinstance(layers, list) or not all(isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
-                                               for pair in layers):
-        raise CheckpointError("layers of the precision must be pairs of a row and its bits")
-    precision = {**precision, "layers": tuple(tuple(pair) for pair in layers)}
     if not isinstance(payload["quantizer"], str):
         raise CheckpointError("the quantizer must be a name")
     arrays = {name: _array(name, tensor) for name, tensor in _mapping(payload["arrays"], "arrays").items()}
-    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision(**precision),
+    return NetworkSpec(Graph.from_json(payload["graph"]), arrays, Precision.from_json(payload["precision"]),
                        _quantizer(payload["quantizer"], quantizer))
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich import box
@@ -19,7 +19,7 @@ from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, code_file, is_stdout
-from sim.program import ConvOp, ProgramError
+from sim.program import ProgramError
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, EvalError
@@ -136,7 +136,7 @@ def _show(console: Console, result: Evaluation, per_class: bool) -> None:
     if per_class:
         show_table(console, _class_table(result))
     widths = f"{result.subject.spec.precision}; " if result.subject.spec else ""
-    console.print(f"{widths}{program.convolutions[0].requant.name} requantizer; {program.macs:,} MACs an image; "
+    console.print(f"{widths}{program.requantizer} requantizer; {program.macs:,} MACs an image; "
                   f"{result.overflowed:,} overflows; program {program.digest()[:16]}")
     console.print(f"accuracy {result.accuracy:.2f} % on {result.images:,} test images of {result.examples.label}, "
                   f"{result.images_per_second:.0f} images/s ({result.isa} kernels)")
@@ -161,18 +161,18 @@ def _layer_table(result: Evaluation) -> Table:
     columns = ["layer", "output", "formats", "MACs", "acc.", "safe", "overflows"]
     table = _table(*columns, *(["differ"] if differing else []), left=("layer",))
     for op in result.program.ops:
-        cells = _layer_cells(op, result) if isinstance(op, ConvOp) else [""] * (len(columns) - 1)
-        if isinstance(op, ConvOp) or differing.get(op.name):
+        cells = _layer_cells(op, result) if op.accumulates else [""] * (len(columns) - 1)
+        if op.accumulates or differing.get(op.name):
             table.add_row(op.name, *cells, *([f"{differing[op.name]:,}"] if differing else []))
     return table
 
 
-def _layer_cells(op: ConvOp, result: Evaluation) -> list[str]:
+def _layer_cells(op: Any, result: Evaluation) -> list[str]:
     overflows = int(result.overflows[op.name].sum())
     share = f"{overflows:,} {100.0 * overflows / result.outputs(op):.2f}%" if overflows else "0"
     register = op.accumulator
     width = "no limit" if register.bits is None else f"{register.bits} {OVERFLOW_WORDS[register.overflow]}"
-    return ["x".join(map(str, op.shape)), f"{op.operand} x {op.weight_format}", _short(op.macs), width,
+    return ["x".join(map(str, op.shape)), op.details()[0], _short(op.macs), width,
             str(op.safe_bits), share]
 
 
@@ -188,7 +188,7 @@ def _show_comparison(console: Console, result: Evaluation, found: Verification) 
     """The table that a verified evaluation ends with: one network, twice."""
     assert result.subject.checkpoint is not None
     assert result.subject.spec is not None
-    is_exact = result.program.convolutions[0].requant.name == "fp32"
+    is_exact = result.program.requantizer == "fp32"
     verdict = f"{found.differing:,} of {found.compared:,} codes differ"
     if found.largest_difference:
         verdict += f", by at most {found.largest_difference:,}"

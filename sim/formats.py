@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Shape = tuple[int, int, int]
+"""(height, width, channels) of a tensor without its batch; tokens are (tokens, 1, features), heads (heads, tokens, depth)."""
 STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32"))
 
 
@@ -18,32 +20,42 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True)
 class IntFormat:
-    """The integers of `bits` bits: two's complement if `signed`, else from 0.
+    """The integers of `bits` bits: two's complement if `signed`, else from 0; `narrow` is without the most negative.
 
     >>> IntFormat(3, signed=True).min, IntFormat(3, signed=True).max
     (-4, 3)
     >>> IntFormat(8, signed=False), IntFormat(8, signed=False).dtype
     (IntFormat(u8), dtype('uint8'))
+    >>> IntFormat(4, signed=True, narrow=True), IntFormat(4, signed=True, narrow=True).min
+    (IntFormat(s4 narrow), -7)
 
-    Raises FormatError unless it has 1 to 63 bits.
+    Raises FormatError unless it has 1 to 63 bits, and if it is narrow more than the code 0.
     """
 
     bits: int
     signed: bool
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         if not is_whole(self.bits) or not 1 <= self.bits <= 63:
             raise FormatError(f"an integer format has 1 to 63 bits, not {self.bits!r}")
+        if self.narrow and (not self.signed or self.bits < 2):
+            raise FormatError("a narrow format is signed and has 2 bits or more, else it has no code but 0")
 
     @property
     def min(self) -> int:
         """Smallest code."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
+        return int(self.narrow) - (1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def max(self) -> int:
         """Largest code."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    @property
+    def reach(self) -> int:
+        """Magnitude that no code passes."""
+        return max(-self.min, self.max)
 
     @property
     def dtype(self) -> np.dtype:
@@ -62,4 +74,8 @@ class IntFormat:
         return f"IntFormat({self})"
 
     def __str__(self) -> str:
-        return f"{'s' if self.signed else 'u'}{self.bits}"
+        return f"{'s' if self.signed else 'u'}{self.bits}{' narrow' if self.narrow else ''}"
+
+    def to_json(self) -> dict[str, int | bool]:
+        """As files hold it; `narrow` only where it is."""
+        return {"bits": self.bits, "signed": self.signed} | ({"narrow": True} if self.narrow else {})

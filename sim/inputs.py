@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from sim.formats import IntFormat
-from sim.network import Shape
-from sim.program import Op
+from sim.formats import IntFormat, Shape
+from sim.ops.op import Op
 
 
 class InputError(ValueError):

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +11,12 @@ import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
 from sim.buffers import Padded
-from sim.convolution import Convolution
 from sim.inputs import InputError, check_codes, check_pixels
 from sim.kernels import isa as instruction_sets
-from sim.kernels.codes import pixel_codes, table_codes, threshold_codes, window_sums
-from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp
+from sim.ops.op import Op
+from sim.program import ConvOp, Program
+from sim.steps import STEPS
 
-MOST_THRESHOLDS = 16
-"""Comparisons of whole registers beat looking up code by code up to about so many."""
 WORKING_SET = 2 << 20
 """Codes that a chunk of images may have in its largest layer: they are read again while in cache."""
 MOST_IMAGES = 128
@@ -86,10 +84,9 @@ class Machine:
         self.program = program
         self.isa = instruction_sets.choose(isa)
         self.reset()
-        self._convolutions = {op.name: Convolution(op, self.isa) for op in program.convolutions}
-        self._steps = {op.name: _thresholds(op.table) for op in program.ops if isinstance(op, TableOp)}
-        self._pads = _borders(program)
+        self._steps = {op.name: STEPS[op.kind](op, self.isa) for op in program.ops}
         self._ops = {op.name: op for op in program.ops}
+        self._borders = _borders(program)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
         self._idle: list[_Run] = []  # append and pop are one step each, whoever else does them
@@ -108,7 +105,7 @@ class Machine:
 
     def reset(self) -> None:
         """Forget the counts of all runs that have ended; one that is under way is counted when it ends."""
-        zeros = {op.name: np.zeros(op.shape[2], np.int64) for op in self.program.convolutions}
+        zeros = {op.name: np.zeros(op.shape[2], np.int64) for op in self.program.accumulating}
         with _ADDING:
             self._tally = Tally(0, zeros)
 
@@ -136,22 +133,35 @@ class Machine:
         `trace` receives every operation's result [N, H, W, C].  Raises InputError for pixels of another type or shape,
         AccumulatorOverflowError under overflow "error".
         """
+        results = self.results(pixels, trace)
+        if len(results) > 1:
+            raise InputError(f"this program has {len(results)} outputs, {', '.join(results)}: take `results`")
+        (logits,) = results.values()
+        return logits.reshape(len(logits), -1) if logits.shape[1:3] == (1, 1) else logits
+
+    def results(self, pixels: np.ndarray, trace: MutableMapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Every output [N, H, W, C] by name: logits as `run` gives them, or codes.
+
+        For the rest as `run`.
+        """
         check_pixels(pixels, self.program.input_shape)
-        logits = []
-        traces: list[dict[str, np.ndarray]] = []
+        names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
+        found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         with self._running() as run:
             for start in range(0, len(pixels), self._chunk):
                 part = _plain(pixels[start : start + self._chunk])
                 values: dict[str, Padded] = {}
                 for op in self.program.ops:
-                    values[op.name] = self._step(run, op, part, values)
-                logits.append(values[self.program.ops[-1].name].array.reshape(len(part), -1))
-                if trace is not None:
-                    traces.append({name: value.interior.copy() for name, value in values.items()})
+                    values[op.name] = self._step(run, op, self._inputs(op, part, values), len(part))
+                for name in names:
+                    # logits are made anew in each chunk; codes lie in tensors that the next one takes over
+                    is_new = self._ops[name].format is None
+                    found[name].append(values[name].array if is_new else values[name].interior.copy())
                 run.images += len(part)
+        whole = {name: np.concatenate(parts) for name, parts in found.items()}
         if trace is not None:
-            trace.update({name: np.concatenate([t[name] for t in traces]) for name in traces[0]})
-        return np.concatenate(logits)
+            trace.update(whole)
+        return {name: whole[name] for name in self.program.output_names}
 
     def apply(self, op: Op, pixels: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """One operation [N, H, W, C], given the results of those it reads.
@@ -160,36 +170,34 @@ class Machine:
         their format.
         """
         self._check_op(op)
-        padded = {}
-        for name in (name for name in (op.source, getattr(op, "skip", "")) if name):
-            source = self._ops[name]
-            check_codes(op, source.shape, source.format, values.get(name))
-            padded[name] = Padded.of(values[name], self._pads[name])
-        if isinstance(op, InputOp):
+        padded = {name: self._padded(op, name, values.get(name)) for name in op.sources()}
+        if op.is_input:
             check_pixels(pixels, op.shape)
             pixels = _plain(pixels)
         with self._running() as run:
-            return self._step(run, op, pixels, padded).interior.copy()
+            return self._step(run, op, self._inputs(op, pixels, padded), len(pixels)).interior.copy()
 
-    def sums(self, op: ConvOp, x: np.ndarray) -> np.ndarray:
-        """What the registers of a convolution hold after all products of the codes `x` [N, H, W, C]; counts overflows.
+    def sums(self, op: Op, *codes: np.ndarray) -> np.ndarray:
+        """What the registers of an operation hold after all products of `codes` [N, H, W, C]; counts overflows.
 
+        A convolution reads its input's codes, its residual comes after the registers; a product of activations reads two.
         Raises InputError for codes of another type or shape, or out of their format.
         """
         self._check_op(op)
-        check_codes(op, self._ops[op.source].shape, op.operand, x)
+        inputs = [self._padded(op, name, x) for name, x in zip(op.sources(), codes, strict=False)]
         with self._running() as run:
-            return self._accumulate(run, op, Padded.of(x, op.padding))
+            return self._accumulate(run, op, inputs)
 
     def convolve(self, op: ConvOp, x: Padded, skip: Padded | None, out: Padded) -> None:
         """Codes with their border, and those of the residual, -> requantized codes inside theirs; counts overflows."""
         with self._running() as run:
-            self._convolve(run, op, x, skip, out)
+            counts = self._steps[op.name]([x] if skip is None else [x, skip], out)
+            _count(run, op, counts, len(x.array))
 
     def accumulate(self, op: ConvOp, x: Padded) -> np.ndarray:
         """`sums` of a tensor that has its border already."""
         with self._running() as run:
-            return self._accumulate(run, op, x)
+            return self._accumulate(run, op, [x])
 
     @contextmanager
     def _running(self) -> Iterator[_Run]:
@@ -212,71 +220,39 @@ class Machine:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
             raise InputError(f"{op.name}: no operation of this program")
 
-    def _step(self, run: _Run, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        result: Padded = _STEPS[type(op)](self, run, op, pixels, values)
+    def _padded(self, op: Op, name: str, codes: Any) -> Padded:
+        """Codes that a user hands over for an operation to read, with the border that it wants."""
+        source = self._ops[name]
+        check_codes(op, source.shape, source.format, codes)
+        return Padded.of(codes, self._borders[name], source.zero_point)
+
+    def _inputs(self, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> list[Padded]:
+        return [Padded(pixels, 0)] if op.is_input else [values[name] for name in op.sources()]
+
+    def _step(self, run: _Run, op: Op, inputs: Sequence[Padded], images: int) -> Padded:
+        step = self._steps[op.name]
+        if op.format is None:
+            logits, counts = step.logits(inputs)
+            result = Padded(logits, 0)
+        else:
+            result = self._output(run, op, images)
+            counts = step(inputs, result)
+        _count(run, op, counts, images)
         return result
 
     def _output(self, run: _Run, op: Op, images: int) -> Padded:
-        """The tensor that receives a result: made once for each run at a time, its border stays zero."""
+        """The tensor that receives a result: made once for each run at a time, its border stays the code of 0."""
         buffer = run.buffers.get(op.name)
         if buffer is None or len(buffer.array) < images:
             assert op.format is not None
-            buffer = Padded.zeros(images, op.shape, op.format.dtype, self._pads[op.name])
+            buffer = Padded.filled(images, op.shape, op.format.dtype, self._borders[op.name], op.zero_point)
             run.buffers[op.name] = buffer
         return buffer.first(images)
 
-    def _input(self, run: _Run, op: InputOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        out = self._output(run, op, len(pixels))
-        pixel_codes(pixels, op.table, out.pad, out.array)
-        return out
-
-    def _conv(self, run: _Run, op: ConvOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        x = values[op.source]
-        if op.format is None:
-            return Padded(op.requant.logits(self._accumulate(run, op, x)), 0)
-        out = self._output(run, op, len(x.array))
-        self._convolve(run, op, x, values[op.skip] if op.skip else None, out)
-        return out
-
-    def _convolve(self, run: _Run, op: ConvOp, x: Padded, skip: Padded | None, out: Padded) -> None:
-        overflows = self._convolutions[op.name].codes_into(x, skip, out)
-        _count(run, op, overflows, len(x.array))
-
-    def _accumulate(self, run: _Run, op: ConvOp, x: Padded) -> np.ndarray:
-        sums, overflows = self._convolutions[op.name].registers(x)
+    def _accumulate(self, run: _Run, op: Op, inputs: Sequence[Padded]) -> np.ndarray:
+        sums, overflows = self._steps[op.name].registers(inputs)
         _count(run, op, overflows, len(sums))
         return sums
-
-    def _table(self, run: _Run, op: TableOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        x = values[op.source]
-        out = self._output(run, op, len(x.array))
-        steps = self._steps[op.name]
-        if steps is None:
-            table_codes(x.array, x.pad, op.table, out.pad, out.array)
-        else:
-            threshold_codes(x.array, x.pad, op.table[0], steps, out.pad, out.array)
-        return out
-
-    def _shortcut(self, run: _Run, op: ShortcutOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        x = values[op.source].interior
-        out = self._output(run, op, len(x))
-        before = (op.shape[2] - x.shape[3]) // 2
-        out.interior[..., before : before + x.shape[3]] = x[:, :: op.stride, :: op.stride]
-        return out
-
-    def _pool(self, run: _Run, op: PoolOp, pixels: np.ndarray, values: Mapping[str, Padded]) -> Padded:
-        x = values[op.source]
-        sums = np.empty((len(x.array), *op.shape), np.int64)
-        window_sums(x.array, x.pad - op.padding, *op.window, op.stride, sums)
-        out = self._output(run, op, len(sums))
-        assert op.format is not None
-        op.requant.codes_into(sums, None, op.format, out)
-        return out
-
-
-_STEPS: Mapping[type[Op], Callable[[Machine, _Run, Any, np.ndarray, Mapping[str, Padded]], Padded]] = {
-    InputOp: Machine._input, ConvOp: Machine._conv, TableOp: Machine._table,
-    ShortcutOp: Machine._shortcut, PoolOp: Machine._pool}
 
 
 def _rebuilt(program: Program, isa: str) -> Machine:
@@ -290,7 +266,7 @@ def _plain(pixels: np.ndarray) -> np.ndarray:
     return part if part.flags.writeable else part.copy()
 
 
-def _count(run: _Run, op: ConvOp, counts: np.ndarray | None, images: int) -> None:
+def _count(run: _Run, op: Any, counts: np.ndarray | None, images: int) -> None:
     """Add counts per channel of overflowed outputs; stop the run if none are allowed."""
     if counts is None:
         return
@@ -304,20 +280,10 @@ def _count(run: _Run, op: ConvOp, counts: np.ndarray | None, images: int) -> Non
             f"{op.safe_bits} bits can never overflow")
 
 
-def _thresholds(table: np.ndarray) -> np.ndarray | None:
-    """The codes above which a table of bytes takes its steps, [rows, 8]; None if it descends or has too many."""
-    wide = table.astype(np.int64)
-    steps = wide[1:] - wide[:-1]
-    if table.dtype != np.uint8 or len(table) > 256 or steps.min(initial=0) < 0 or steps.sum() > MOST_THRESHOLDS:
-        return None
-    above = np.repeat(np.arange(len(steps)), steps)
-    return np.pad(above, (0, -len(above) % 8), constant_values=255).astype(np.uint8).reshape(-1, 8)
-
-
 def _borders(program: Program) -> dict[str, int]:
-    """The widest padding that any reader of an operation wants."""
-    pads = {op.name: 0 for op in program.ops}
+    """The widest border that any reader of an operation wants."""
+    borders = {op.name: 0 for op in program.ops}
     for op in program.ops:
-        if isinstance(op, ConvOp | PoolOp):
-            pads[op.source] = max(pads[op.source], op.padding)
-    return pads
+        if op.sources():
+            borders[op.sources()[0]] = max(borders[op.sources()[0]], op.border)
+    return borders

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.files import write_text_atomically
-from sim.network import Conv
-from sim.program import ConvOp, Program
+from sim.program import Op, Program
 from sim.records import write_record
 from sim.subject import Subject
 from sim.testset import Examples
@@ -101,8 +100,8 @@ class Evaluation:
         """Outputs of all layers that a register got wrong."""
         return sum(int(counts.sum()) for counts in self.overflows.values())
 
-    def outputs(self, op: ConvOp) -> int:
-        """Outputs of a convolution on all images."""
+    def outputs(self, op: Op) -> int:
+        """Outputs of an operation on all images."""
         return self.images * op.shape[0] * op.shape[1] * op.shape[2]
 
     @cached_property
@@ -177,10 +176,9 @@ class Evaluation:
 
     def _layers(self) -> list[dict[str, Any]]:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()
-        roles = {row.name: row.role for row in rows if isinstance(row, Conv)}
-        return [{"name": op.name, **({"role": roles[op.name]} if roles else {}), "shape": list(op.shape),
-                 "operand": str(op.operand), "weight_bits": op.weight_bits, "weights": str(op.weight_format),
-                 "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": dataclasses.asdict(op.accumulator),
+        roles = {row.name: row.weight_role for row in rows if row.weight_role is not None}
+        return [{"name": op.name, **({"role": roles[op.name]} if op.name in roles else {}), "shape": list(op.shape),
+                 **op.factors, "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": dataclasses.asdict(op.accumulator),
                  "overflows": int(self.overflows[op.name].sum()),
                  **({"overflows_by_channel": self.overflows[op.name].tolist()} if self.overflows[op.name].any() else {}),
-                 "outputs": self.outputs(op)} for op in self.program.convolutions]
+                 "outputs": self.outputs(op)} for op in self.program.accumulating]

@@ -12,12 +12,12 @@ import numpy as np
 
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
-from sim.convolution import Convolution
 from sim.formats import IntFormat
 from sim.kernels.isa import AMX_EMULATED, PLAIN, is_possible
 from sim.kernels.jit import source_digest
 from sim.program import ConvOp, output_side
 from sim.requantizers.fp32 import Fp32
+from sim.steps.conv import Convolution
 
 CASES = 200
 IMAGES = 3
@@ -79,7 +79,7 @@ def prove(isa: str, count: int = CASES) -> str:
 
 def _results(convolution: Convolution, x: Padded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sums, overflows per channel (empty where none are possible) and codes, which other kernels may compute."""
-    sums, overflows = convolution.registers(x)
+    sums, overflows = convolution.registers([x])
     codes = Padded.zeros(IMAGES, convolution.op.shape, np.dtype(np.uint8), 1)
     convolution.codes_into(x, None, codes)
     return sums, np.zeros(0, np.int64) if overflows is None else overflows, codes.interior

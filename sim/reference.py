@@ -1,7 +1,7 @@
 """A program in plain Python integers: slow, obvious, and independent.  What the kernels are checked against.
 
-It reads the constants of a program and shares no arithmetic with the rest of sim: no numpy operation, no kernel, no
-requantizer.  Tensors of one image are nested lists [row][column][channel].
+Operations (sim/ops) hand over their constants as lists; the arithmetic is here and shared with nothing else: no numpy
+operation, no kernel, no requantizer.  Tensors of one image are nested lists [row][column][channel].
 """
 
 import struct
@@ -15,26 +15,10 @@ def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int
     values: dict[str, Any] = {}
     overflows: dict[str, list[int]] = {}
     for op in program.ops:
-        x: Any = values.get(op.source)
-        match op.kind:
-            case "input":
-                table = op.table.tolist()
-                values[op.name] = [[[table[c][p] for c, p in enumerate(pixel)] for pixel in row] for row in pixels]
-            case "conv":
-                sums, overflows[op.name] = convolve(
-                    x, op.weights.tolist(), op.stride, op.padding, op.groups,
-                    op.accumulator.bits, op.accumulator.overflow, op.accumulator.tile)
-                values[op.name] = requantize(sums, op, values.get(op.skip))
-            case "table":
-                table = op.table.tolist()
-                values[op.name] = [[[table[code] for code in pixel] for pixel in row] for row in x]
-            case "shortcut":
-                before = (op.shape[2] - len(x[0][0])) // 2
-                after = op.shape[2] - len(x[0][0]) - before
-                values[op.name] = [[[0] * before + pixel + [0] * after for pixel in row[:: op.stride]]
-                                   for row in x[:: op.stride]]
-            case "pool":
-                values[op.name] = requantize(window_sums(x, op.size, op.width or op.size, op.stride, op.padding), op, None)
+        inputs = [pixels] if op.is_input else [values[name] for name in op.sources()]
+        values[op.name], counts = op.reference(*inputs)
+        if counts is not None:
+            overflows[op.name] = counts
     return values, overflows
 
 
@@ -100,7 +84,7 @@ def requantize(sums: Image, op: Any, skip: Image | None) -> Any:
     """Codes of the operation's format, or logits if it has none."""
     rule = rule_of(op.requant.name, op.requant)
     constants = {name: array.tolist() for name, array in op.requant.arrays().items()}
-    limits = None if op.format is None else _limits(op.format.bits, op.format.signed)
+    limits = None if op.format is None else _limits(op.format.bits, op.format.signed, op.format.narrow)
     return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits)
               for c, total in enumerate(pixel)] for j, pixel in enumerate(row)] for i, row in enumerate(sums)]
 
@@ -154,5 +138,5 @@ def round_to_float32(value: float) -> float:
     return rounded
 
 
-def _limits(bits: int, signed: bool) -> tuple[int, int]:
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+def _limits(bits: int, signed: bool, narrow: bool = False) -> tuple[int, int]:
+    return (narrow - 2 ** (bits - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

@@ -12,7 +12,7 @@ import numpy as np
 from sim.accumulator import END, Accumulator, Overflow
 from sim.hardware import HardwareSpec
 from sim.lowering import lower
-from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, Conv, NetworkSpec, Precision
+from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, NetworkSpec, Precision
 from sim.outputs import EvalError
 from sim.program import Program
 from sim.quantizers import learns
@@ -131,7 +131,7 @@ def _changes(checkpoint: "Checkpoint") -> list[str]:
 
 
 def _program(program: Program, wanted: Arithmetic) -> Subject:
-    own = {program.convolutions[0].requant.name} if program.convolutions else set()
+    own = {op.requant.name for op in program.accumulating}
     for name, value in dataclasses.asdict(wanted).items():
         if name == "requant" and value is not None and REQUANTIZERS[value].name in own and is_own(value):
             continue  # named so that the program could be read
@@ -147,7 +147,7 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits)
     _check_learned(trained, precision)
     spec = trained.at(precision)
-    roles = {row.role for row in spec.graph.rows if isinstance(row, Conv)}
+    roles = {row.weight_role for row in spec.graph.rows} - {None}
     if wanted.accumulator is not None and roles == {"boundary"}:
         raise EvalError("accumulator: this network has no inner layers, use --boundary-accumulator")
     notes = _changes(checkpoint)
@@ -206,12 +206,13 @@ def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Pr
     if boundary == FLOAT_BITS:
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
     layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
-    return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers)
+    activations = trained.activations if inner == trained.inner else 0
+    return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers, activations)
 
 
 def _check_learned(spec: NetworkSpec, wanted: Precision) -> None:
     """What was float has learned no scales: its placeholders would be silently wrong."""
-    roles = [role for role in ROLES if spec.precision.bits(role, "") == FLOAT_BITS and wanted.bits(role, "") != FLOAT_BITS]
+    roles = [role for role in ROLES if spec.precision.weight_bits(role, "") == FLOAT_BITS != wanted.weight_bits(role, "")]
     if roles and learns(spec.quantizer):
         raise EvalError(f"bits: this network is float in its {' and '.join(roles)} layers, of which quantizer "
                         f"{spec.quantizer} has learned nothing; python -m training.run --scheme ptq --teacher quantizes "

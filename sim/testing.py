@@ -140,8 +140,7 @@ def networks(draw: st.DrawFn, wild: bool = True, quantizer: str = "", graph: Gra
     some = widths(quantizer)
     inner, skip = draw(st.sampled_from(some)), draw(st.sampled_from(some))
     boundary = draw(st.sampled_from([bits for bits in some if bits in (2, 4, 8, 16)] or [bits for bits in some if bits > 1]))
-    rows = [row.name for row in graph.rows if "inner" in (
-        getattr(row, "role", ""), getattr(getattr(row, "activation", None), "role", ""))]
+    rows = [row.name for row in graph.rows if row.has_role("inner")]
     others = [bits for bits in some if bits in (2, 3, 4, 8)] or some
     exceptions = tuple((name, draw(st.sampled_from(others))) for name in rows if draw(st.integers(0, 3)) == 0)
     arrays = arrays_for(graph, draw(generators), wild, quantizer)

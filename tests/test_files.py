@@ -195,11 +195,10 @@ def test_checkpoint__with_a_wrong_array_is_refused(scratch, array, message):
     (1, {"kind": "lstm"}, "unknown kind"), (1, {"dilation": 2}, "dilation"), (1, {"groups": 3}, "groups"),
     (1, {"name": "../x"}, "row name"), (1, {"activation": {"role": "skip", "limit": -1.0}}, "limit"),
     (1, {"activation": None}, "stem: has no activation"), (1, {"norm": "yes"}, "norm"),
-    (1, {"skip": "image"}, "cannot be a residual"),
-    (-1, {"kernel": 1, "padding": 1}, "logits must be 1x1"),
+    (1, {"skip": "image"}, "residual image is"),
     (1, {"activation": {"role": "skip", "limit": 5e-324}}, "limit"),
     (1, {"kind": ["conv"]}, "unknown kind"),
-    (2, {"source": "image"}, "only a convolution"), (2, {"name": "stem"}, "two rows"),
+    (2, {"name": "stem"}, "two rows"),
 ])
 def test_graph__with_a_wrong_row_is_refused(row, change, message):
     rows = payload()["graph"]
@@ -314,3 +313,11 @@ def test_trained_network__has_one_digest_on_every_instruction_set_and_thread_cou
 
 if __name__ == "__main__":
     print(json.dumps(golden_digests(), indent=1))
+
+
+def test_graph__of_logits_with_several_pixels_is_no_classifier():
+    rows = payload()["graph"]
+    rows[-1] = {**rows[-1], "kernel": 1, "padding": 1}
+    with pytest.raises(NetworkError, match="logits must be 1x1"):
+        Graph.from_json(rows).check_classifier()
+    Graph.from_json(payload()["graph"]).check_classifier()

@@ -12,7 +12,8 @@ from tests.examples import examples
 from tests.strategies import generators
 from training import kernels, products
 from training.fused import NormalizedRow
-from training.layers import BATCH_NORM_EPS, Codes, ConvLayer, RescaleLayer
+from training.layers import Codes, Context, ConvLayer, RequantizeLayer
+from training.layers.norm import BATCH_NORM_EPS
 from training.models import MODELS
 from training.network import QuantNetwork
 from training.products import Geometry
@@ -47,7 +48,7 @@ def rows(draw):
                activation=Activation("inner", 1.0))
     out_side = -(-side // stride)
     shapes: dict[str, Shape] = {"x": (side, side, depth), "row": (out_side, out_side, channels)}
-    layer = ConvLayer(row, shapes, Precision.of(bits), QUANTIZERS[name]).to(
+    layer = ConvLayer(row, Context(shapes, Precision.of(bits), QUANTIZERS[name])).to(
         memory_format=torch.channels_last).train()
     assert layer.norm is not None
     with torch.no_grad():
@@ -187,7 +188,7 @@ def test_bfloat16_gradients__are_off_by_their_rounding_alone(rng, depth, channel
 @examples(40)
 def test_rescaled_codes__are_rounded_and_clipped(rng, from_bits, to_bits, scale, channels, side):
     row = Requantize("row", "x", Activation("inner", 1.0))
-    layer = RescaleLayer(row, {"row": (side, side, channels)}, Precision.of(to_bits), DoReFa()).train()
+    layer = RequantizeLayer(row, Context({"row": (side, side, channels)}, Precision.of(to_bits), DoReFa())).train()
     levels = 2**from_bits - 1
     x = as_codes(tensor(rng, 0, levels, (3, channels, side, side)), scale / levels, levels)
     out = layer(x)
@@ -239,7 +240,7 @@ def test_threads__change_no_bit(threads):
     try:
         for count in (2, threads):
             torch.set_num_threads(count)
-            layer = ConvLayer(row, {"x": (16, 16, 24), "row": (16, 16, 24)}, Precision.of(4), DoReFa()).train()
+            layer = ConvLayer(row, Context({"x": (16, 16, 24), "row": (16, 16, 24)}, Precision.of(4), DoReFa())).train()
             with torch.no_grad():
                 layer.weight.copy_(weight)
             out = layer(Codes(x, 0.1, 40))
@@ -256,7 +257,7 @@ def test_threads__change_no_bit(threads):
 def test_what_is_no_number__is_not_lost_in_a_byte(what):
     """Or a run that has diverged would go on."""
     row = Conv("row", "x", 4, 3, 1, 1, activation=Activation("inner", 1.0))
-    layer = ConvLayer(row, {"x": (8, 8, 3), "row": (8, 8, 4)}, Precision.of(4), DoReFa()).train()
+    layer = ConvLayer(row, Context({"x": (8, 8, 3), "row": (8, 8, 4)}, Precision.of(4), DoReFa())).train()
     with torch.no_grad():
         layer.get_parameter(what).view(-1)[1] = torch.nan
     first = layer(as_codes(tensor(np.random.default_rng(0), 0, 15, (4, 3, 8, 8)), 0.1, 15))
@@ -265,8 +266,8 @@ def test_what_is_no_number__is_not_lost_in_a_byte(what):
 
 
 def test_step_that_is_no_number__is_not_lost_in_a_byte():
-    layer = RescaleLayer(Requantize("row", "x", Activation("inner", 1.0)), {"row": (4, 4, 3)}, Precision.of(4),
-                         QUANTIZERS["interval"]).train()
+    layer = RequantizeLayer(Requantize("row", "x", Activation("inner", 1.0)), Context(
+        {"row": (4, 4, 3)}, Precision.of(4), QUANTIZERS["interval"])).train()
     with torch.no_grad():
         layer.activate.interval.fill_(torch.nan)
     out = layer(as_codes(tensor(np.random.default_rng(0), 0, 15, (4, 3, 4, 4)), 0.1, 15))
@@ -320,7 +321,7 @@ def test_memory_of_another_kind__never_reaches_the_loops():
     rng = np.random.default_rng(0)
     x = as_codes(tensor(rng, 0, 15, (4, 3, 8, 8)), 0.1, 15)
     row = Conv("row", "x", 4, 3, 1, 1, activation=Activation("inner", 1.0))
-    layer = ConvLayer(row, {"x": (8, 8, 3), "row": (8, 8, 4)}, Precision.of(4), DoReFa()).train()
+    layer = ConvLayer(row, Context({"x": (8, 8, 3), "row": (8, 8, 4)}, Precision.of(4), DoReFa())).train()
     plain = layer(x).values.detach()
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).packed is None
@@ -338,7 +339,7 @@ def test_memory_of_another_kind__never_reaches_the_loops():
 
 def test_second_derivatives__are_refused_not_wrong():
     row = Requantize("row", "x", Activation("inner", 1.0))
-    layer = RescaleLayer(row, {"row": (4, 4, 3)}, Precision.of(4), DoReFa()).train()
+    layer = RequantizeLayer(row, Context({"row": (4, 4, 3)}, Precision.of(4), DoReFa())).train()
     x = as_codes(tensor(np.random.default_rng(0), 0, 15, (2, 3, 4, 4)), 0.1, 15)
     (first,) = torch.autograd.grad(layer(x).values.square().sum(), x.values, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):

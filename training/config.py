@@ -134,7 +134,7 @@ class RunConfig(Recipe, SchemeOptions):
         precision = self.precision(bits)
         if QUANTIZERS[self.quantizer].activation_parameters() and precision.boundary == FLOAT_BITS != precision.inner:
             raise ConfigError(f"boundary-bits: quantizer {self.quantizer} learns these layers, too: choose 2 to 8, or 16")
-        for width in {precision.inner, precision.boundary, *(bits for _, bits in precision.layers)} - {FLOAT_BITS}:
+        for width in {precision.inner, precision.boundary, *(widths[0] for _, *widths in precision.layers)} - {FLOAT_BITS}:
             QUANTIZERS[self.quantizer].check(width)
 
     def precision(self, bits: int) -> Precision:

@@ -97,7 +97,7 @@ def _boundary_bits(run: Run) -> str:
 def _skip_bits(run: Run) -> str:
     if not run.is_quantized:
         return "no network of this run is quantized, its residual path is float"
-    has_path = any(getattr(getattr(row, "activation", None), "role", "") == "skip" for row in run.graph.rows)
+    has_path = any(row.has_role("skip") for row in run.graph.rows)
     return "" if has_path else f"{run.config.model} has no residual path"
 
 

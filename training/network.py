@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sim.network import FLOAT_BITS, Conv, Graph, NetworkError, NetworkSpec, Precision
+from sim.network import FLOAT_BITS, Graph, NetworkError, NetworkSpec, Precision
 from sim.registry import RegistryError
-from training.layers import Activate, Codes, ConvLayer, Norm, RescaleLayer, build_layer, weights_from
+from training.layers import Activate, Codes, Context, Layer, Norm, build_layer, weights_from
 from training.quantizers import QUANTIZERS
 
 PREFIX = "rows.row:"
@@ -17,11 +17,6 @@ PREFIX = "rows.row:"
 
 
 MOST_SAMPLES = 20_000
-
-
-def _fill(module: nn.Module, values: Mapping[str, Tensor]) -> None:
-    for name, value in values.items():
-        getattr(module, name).copy_(value)
 
 
 def _key(row: str) -> str:
@@ -40,28 +35,31 @@ class QuantNetwork(nn.Module):
         except RegistryError as error:
             raise NetworkError(str(error)) from None
         for row in graph.rows:
-            if isinstance(row, Conv) and (bits := precision.bits(row.role, row.name)) != FLOAT_BITS:
+            if row.weight_role and (bits := precision.weight_bits(row.weight_role, row.name)) != FLOAT_BITS:
                 rules.check(bits)
         self.graph, self.precision, self.quantizer = graph, precision, quantizer
-        shapes = graph.shapes()
-        self.rows = nn.ModuleDict({
-            _key(row.name): build_layer(row, shapes, precision, quantizer) for row in graph.rows})
+        context = Context(graph.shapes(), precision, QUANTIZERS[quantizer])
+        self.layers: dict[str, Layer] = {row.name: build_layer(row, context) for row in graph.rows}
+        self.rows = nn.ModuleDict({_key(name): layer for name, layer in self.layers.items()})
 
     def forward(self, pixels: Tensor, trace: MutableMapping[str, Tensor] | None = None) -> Tensor:
-        """Logits; `trace`, if given, receives every row's codes [N, C, H, W] by name."""
+        """Logits of the first output, [N, C, H, W] if they are of more than one pixel.
+
+        `trace`, if given, receives every row's codes [N, C, H, W] by name.
+        """
         values: dict[str, Codes] = {}
         for row in self.graph.rows:
             layer = self.rows[_key(row.name)]
-            values[row.name] = layer(*(values[name] for name in row.sources())) if row.sources() else layer(pixels)
+            values[row.name] = layer(pixels) if row.is_input else layer(*(values[name] for name in row.sources()))
             if trace is not None:
                 trace[row.name] = values[row.name].values
-        return values[self.graph.rows[-1].name].values.flatten(1)
+        logits = values[self.graph.output_names[0]].values
+        return logits.flatten(1) if logits.shape[2:] == (1, 1) else logits
 
     def multiply_gradients_as(self, kind: torch.dtype) -> None:
         """Let convolutions multiply their gradients as float32 or, rounded, as bfloat16."""
-        for module in self.modules():
-            if isinstance(module, ConvLayer | RescaleLayer):
-                module.gradients = kind
+        for layer in self.layers.values():
+            layer.gradients = kind
 
     def start_from(self, other: "QuantNetwork") -> None:
         """Copy the weights of a network of the same graph; of another precision not its batch-norm statistics.
@@ -95,13 +93,14 @@ class QuantNetwork(nn.Module):
 
     def activations(self) -> dict[str, Activate]:
         """The ends of rows, by row."""
-        ends = {row.name: getattr(self.rows[_key(row.name)], "activate", None) for row in self.graph.rows}
-        return {name: end for name, end in ends.items() if isinstance(end, Activate)}
+        return {name: layer.activate for name, layer in self.layers.items() if layer.activate is not None}
 
     def learned_parameters(self) -> dict[str, nn.Parameter]:
         """What the quantizer learns, by "row.name"; the other parameters are those of any network."""
-        names = {f"{key}.{name}" for key, module in self.named_modules() for name in getattr(module, "learned", ())}
-        return {name.removeprefix(PREFIX): parameter for name, parameter in self.named_parameters() if name in names}
+        names = {f"{row}.{name}" for row, layer in self.layers.items() for name in layer.learned}
+        names |= {f"{row}.activate.{name}" for row, end in self.activations().items() for name in end.learned}
+        own = {name.removeprefix(PREFIX): parameter for name, parameter in self.named_parameters()}
+        return {name: parameter for name, parameter in own.items() if name in names}
 
     @contextmanager
     def as_teacher(self, bits: Mapping[str, int], tracks: bool = False) -> Iterator[None]:
@@ -133,16 +132,12 @@ class QuantNetwork(nn.Module):
         trace: dict[str, Tensor] = {}
         with real.train().as_teacher({}):
             real(pixels, trace)
-        for row in self.graph.rows:
-            layer = self.rows[_key(row.name)]
-            if isinstance(layer, ConvLayer) and layer.bits != FLOAT_BITS:
-                _fill(layer, layer.quantizer.start_weight(layer.weight, layer.bits, method))
-            activate = getattr(layer, "activate", None)
-            if activate is not None and not activate.is_float:
-                samples = trace[row.name].flatten()
+        for name, layer in self.layers.items():
+            layer.calibrate_weights(method)
+            if layer.activate is not None and not layer.activate.is_float:
+                samples = trace[name].flatten()
                 samples = samples[:: -(-len(samples) // MOST_SAMPLES)]
-                samples = torch.cat([samples, trace[row.name].amax().view(1)])
-                _fill(activate, activate.quantizer.start_activation(samples, activate.bits, method))
+                layer.activate.calibrate(torch.cat([samples, trace[name].abs().amax().view(1)]), method)
 
     def spec(self) -> NetworkSpec:
         """This network as plain numpy arrays."""

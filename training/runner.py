@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sim.network import FLOAT_BITS, Conv, Graph, Input, NetworkSpec
+from sim.network import FLOAT_BITS, Graph, Input, NetworkSpec
 from sim.records import write_record
 from sim.registry import is_own
 from training.checkpoint import ResumeState
@@ -204,7 +204,7 @@ class Runner:
         left = model.adapt_from(given.spec.arrays)
         if given.spec.precision != model.precision:
             model.reset_statistics()
-        layers = {row.name for row in model.graph.rows if isinstance(row, Conv)}
+        layers = {row.name for row in model.graph.rows if row.weight_role is not None}
         rows = sorted(name for name in layers if f"{name}.weight" in left)
         if len(rows) == len(layers):
             raise ConfigError(f"init-from {self.config.init_from}: no layer of it fits {self.config.model}")

@@ -12,8 +12,9 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from sim.accumulator import Accumulator
 from sim.hardware import HardwareSpec
 from sim.lowering import lower
 from sim.machine import Machine
-from sim.program import ConvOp, Op, Program
+from sim.program import Op, Program
 from sim.requantizers.fp32 import Fp32
 from training.network import QuantNetwork
 
@@ -51,7 +52,7 @@ class Comparison:
         self.model = model
         self.differing = {op.name: 0 for op in machine.program.ops}
         self.compared = self.largest = self.right = self.beyond = 0
-        self.is_exact = machine.program.convolutions[0].requant.name == EXACT
+        self.is_exact = machine.program.requantizer == EXACT
         self.judge = None if self.is_exact else Machine(_without_accumulators(machine.program), machine.isa)
 
     @property
@@ -87,8 +88,9 @@ class Comparison:
     def _judge(self, judge: Machine, pixels: np.ndarray, wanted: dict[str, np.ndarray]) -> None:
         ops = judge.program.ops
         inputs = {op.name: wanted[op.name].astype(op.format.dtype) for op in ops if op.format}
-        last = judge.program.convolutions[-1]
-        wanted[last.name] = np.rint(wanted[last.name].astype(np.float64) / last.unit)
+        for op in judge.program.accumulating:
+            if op.format is None:
+                wanted[op.name] = np.rint(wanted[op.name].astype(np.float64) / op.unit)
         for op in ops:
             codes = judge.apply(op, pixels, inputs)
             if self._count(op.name, codes, wanted[op.name]) > MOST_OFF:
@@ -101,13 +103,16 @@ class Comparison:
         Elsewhere, in wide layers, it is the model that is off.
         """
         twin = next(twin for twin in self._exact.program.ops if twin.name == op.name)
-        if not isinstance(twin, ConvOp) or not isinstance(twin.requant, Fp32):
+        if not twin.accumulates:
             return np.ones(1, bool)
-        sums = np.abs(self._exact.sums(twin, inputs[twin.source]).astype(np.float64))
-        error = (sums * np.abs(twin.requant.gain) + np.abs(twin.requant.offset)) * ROUNDINGS
-        if twin.skip:
-            error += np.abs(inputs[twin.skip] * float(twin.requant.skip_gain[0])) * ROUNDINGS
-        unit = op.unit if isinstance(op, ConvOp) else 1.0
+        layer: Any = twin
+        requant = layer.requant
+        assert isinstance(requant, Fp32)
+        sums = np.abs(self._exact.sums(twin, *(inputs[name] for name in twin.sources())).astype(np.float64))
+        error = (sums * np.abs(requant.gain) + np.abs(requant.offset)) * ROUNDINGS
+        if twin.residual:
+            error += np.abs(inputs[twin.residual] * float(requant.skip_gain[0])) * ROUNDINGS
+        unit: float = op.unit if op.accumulates else 1.0  # type: ignore[attr-defined]
         return np.asarray(error / unit < CERTAIN)
 
     @cached_property
@@ -117,5 +122,6 @@ class Comparison:
 
 
 def _without_accumulators(program: Program) -> Program:
-    return Program(tuple(dataclasses.replace(op, accumulator=Accumulator()) if isinstance(op, ConvOp) else op
-                         for op in program.ops))
+    ops: Iterable[Any] = program.ops
+    return dataclasses.replace(program, ops=tuple(
+        dataclasses.replace(op, accumulator=Accumulator()) if op.accumulates else op for op in ops))

@@ -47,7 +47,7 @@ class _Builder:
         return self.node("Quant", [x, *names], output, domain=DOMAIN, signed=signed, narrow=signed, rounding_mode="ROUND")
 
     def activation(self, activation: Activation, x: str, row: str) -> str:
-        bits = self.spec.precision.bits(activation.role, row)
+        bits = self.spec.precision.activation_bits(activation.role, row)
         relu = self.node("Relu", [x], f"{row}_relu")
         return self.quant(relu, row, bits, activation.limit / (2**bits - 1), signed=0)
 
@@ -56,10 +56,10 @@ class _Builder:
         std = self.constant("std", np.float32(255.0) * np.array(row.std, np.float32).reshape(1, -1, 1, 1))
         centered = self.node("Sub", ["pixels", mean], "centered")
         normalized = self.node("Div", [centered, std], "normalized")
-        self.quant(normalized, row.name, self.spec.precision.bits("boundary", row.name), 2.0 / 127, signed=1)
+        self.quant(normalized, row.name, self.spec.precision.activation_bits("boundary", row.name), 2.0 / 127, signed=1)
 
     def conv(self, row: Conv) -> None:
-        name, weight, bits = row.name, self.spec.array(row, "weight"), self.spec.precision.bits(row.role, row.name)
+        name, weight, bits = row.name, self.spec.array(row, "weight"), self.spec.precision.weight_bits(row.role, row.name)
         scale = float(np.abs(weight).max()) / (2 ** (bits - 1) - 1)
         kernel = self.quant(self.constant(f"{name}_w", weight), f"{name}_wq", bits, scale, signed=1)
         bias = [self.constant(f"{name}_b", self.spec.array(row, "bias"))] if row.bias else []

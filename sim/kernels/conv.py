@@ -1,7 +1,7 @@
 """Convolution sums on codes in plain int64 loops: any width, any groups, exact or through a saturating register.
 
 `x` [N, rows, columns, C] has zeros around every image; `offset` is where the first window begins.  These loops run what
-no register tile can (convolution.py), and all convolutions where kernels are interpreted.
+no register tile can (steps/conv.py), and all convolutions where kernels are interpreted.
 """
 
 import numpy as np

@@ -48,6 +48,7 @@ def _checked(name: str, graph: Any, image: Input, classes: int) -> Graph:
         raise RegistryError(f"{name!r} returns a network that reads {graph.input.name!r} and knows {graph.classes} classes: "
                             f"its first row must be the one it is given, its last have the {classes} channels asked for")
     try:
+        graph.check_classifier()
         plain = Graph.from_json(json.loads(json.dumps(graph.to_json())))  # a checkpoint holds plain numbers only
     except (NetworkError, TypeError, ValueError) as error:
         raise RegistryError(f"{name!r} returns a network that no checkpoint can hold: {error}") from None

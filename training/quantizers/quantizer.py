@@ -54,11 +54,15 @@ class Quantizer:
         """Largest absolute weight code."""
         raise NotImplementedError
 
-    def activation(self, steps: Tensor, bits: int, scale: Scale) -> Tensor:
-        """Real values, measured in code steps of size `scale` -> codes 0 .. 2^bits - 1; gradient inside the clip only."""
+    def activation(self, steps: Tensor, bits: int, scale: Scale, signed: bool = False) -> Tensor:
+        """Real values, measured in code steps of size `scale` -> codes; gradient inside the clip only.
+
+        Codes are 0 .. m, or -m .. m if `signed`, with m = 2^bits - 1: `bits` are those without the sign.
+        """
+        most = 2**bits - 1
         if self.error_teaches_scale:
-            return ClipTaughtCodes.apply(steps, scale, 2**bits - 1)
-        return ActivationCodes.apply(steps, 2**bits - 1)
+            return ClipTaughtCodes.apply(steps, scale, most, -most * signed)
+        return ActivationCodes.apply(steps, most, -most * signed)
 
     def activation_scale(self, bits: int, limit: float, learned: Mapping[str, Tensor], features: int) -> Scale:
         """What one activation code step stands for; `limit` is the network's clip, `features` the values of one image."""
@@ -77,44 +81,44 @@ class ActivationCodes(torch.autograd.Function):
     """Round and clip.  Few passes over the tensor: they are most of what quantization costs a training step."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Tensor, levels: int) -> Tensor:
+    def forward(ctx: Any, steps: Tensor, levels: int, least: int = 0) -> Tensor:
         """Nearest code, ties to even."""
         ctx.save_for_backward(steps)
-        ctx.levels = levels
-        return F.hardtanh(steps, 0.0, float(levels)).round_()
+        ctx.limits = least, levels
+        return F.hardtanh(steps, float(least), float(levels)).round_()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """The gradient inside the clip, limits included."""
         (steps,) = ctx.saved_tensors
-        return inside_gradient(gradients[0], steps, ctx.levels), None
+        return inside_gradient(gradients[0], steps, *ctx.limits), None, None
 
 
 class ClipTaughtCodes(torch.autograd.Function):
     """Round and clip; the scale learns from what lies beyond the clip (PACT)."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Tensor, scale: Tensor, levels: int) -> Tensor:
+    def forward(ctx: Any, steps: Tensor, scale: Tensor, levels: int, least: int = 0) -> Tensor:
         """Nearest code, ties to even."""
-        codes = steps.clamp(0.0, float(levels)).round_()
+        codes = steps.clamp(float(least), float(levels)).round_()
         ctx.save_for_backward(steps, codes, scale)
-        ctx.levels = levels
+        ctx.limits = least, levels
         return codes
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Of the steps inside the clip, and of the scale."""
         # steps = a / scale pass on -steps / scale, and whoever reads the codes + codes / scale: what is left of them inside
         # the clip, the rounding error, is taken back here
         steps, codes, scale = ctx.saved_tensors
-        inside = inside_gradient(gradients[0], steps, ctx.levels)
-        return inside, ((inside * (steps - codes)).sum().double() / scale).reshape(scale.shape), None
+        inside = inside_gradient(gradients[0], steps, *ctx.limits)
+        return inside, ((inside * (steps - codes)).sum().double() / scale).reshape(scale.shape), None, None
 
 
-def inside_gradient(gradient: Tensor, steps: Tensor, levels: int) -> Tensor:
-    """`gradient` where 0 <= steps <= levels, else 0."""
+def inside_gradient(gradient: Tensor, steps: Tensor, least: int, levels: int) -> Tensor:
+    """`gradient` where least <= steps <= levels, else 0."""
     # the clip passes gradients at its limits, hardtanh_backward does not: its limits are the next floats outside
-    low, high = torch.nextafter(torch.tensor([0.0, levels]), torch.tensor([-1.0, torch.inf])).tolist()
+    low, high = torch.nextafter(torch.tensor([float(least), levels]), torch.tensor([-torch.inf, torch.inf])).tolist()
     # in the layout of `steps`: the gradient of a pool comes in another one, which would slow down all layers before it
     result = torch.empty_like(steps)
     torch.ops.aten.hardtanh_backward(gradient, steps, low, high, grad_input=result)

@@ -5,7 +5,7 @@ into `operands`, and names the compiled function that computes a line of sums fr
 than a byte, sums beyond int32, interpreted kernels) goes through the plain int64 loops of kernels/conv.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
@@ -34,9 +34,10 @@ from sim.kernels.overflow import CLIP, LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import REPLAY_TO_CODES, REPLAY_TO_SUMS, conv_staged
 from sim.kernels.stages import divide_stages
 from sim.requantizers.requantizer import repeat_of, residual_arguments
+from sim.steps.step import Step
 
 if TYPE_CHECKING:
-    from sim.program import ConvOp
+    from sim.ops.conv import ConvOp
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class _Path:
         return driver(template, enter=self.enter, line=self.line, leave=self.leave, **callees)
 
 
-class Convolution:
+class Convolution(Step):
     """One convolution of a program on one instruction set."""
 
     def __init__(self, op: "ConvOp", isa: str) -> None:
@@ -89,8 +90,18 @@ class Convolution:
             if self._saturation is None:
                 self._path = None
 
-    def registers(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
+    def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
+        """Codes of the input, and of the residual if there is one, -> codes."""
+        return self.codes_into(inputs[0], inputs[1] if self.op.skip else None, out)
+
+    def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of whole sums."""
+        sums, overflows = self.registers(inputs)
+        return self.op.requant.logits(sums), overflows
+
+    def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
+        x = inputs[0]
         if self._path is None or self._layout is None:
             return self._plain(x)
         op, layout = self.op, self._layout
@@ -132,7 +143,7 @@ class Convolution:
     def _by_registers(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
         """The same, one step after the other."""
         assert self.op.format is not None
-        sums, overflows = self.registers(x)
+        sums, overflows = self.registers([x])
         self.op.requant.codes_into(sums, skip, self.op.format, out)
         return overflows
 

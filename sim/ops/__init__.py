@@ -1,0 +1,21 @@
+"""Operations, a file each: the row of the float network, the operation of the integer program, the way between them.
+
+A new one is a file beside this and its rows in the two tables below, with a file of its name in sim/steps (how it runs fast)
+and one in training/layers (how it learns): ADDING.md shows it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sim.ops.avgpool import AvgPool, PoolOp
+from sim.ops.conv import Conv, ConvOp
+from sim.ops.input import Input, InputOp
+from sim.ops.op import Op
+from sim.ops.requantize import Requantize, TableOp
+from sim.ops.row import Row
+from sim.ops.shortcut import Shortcut, ShortcutOp
+
+__all__ = ["OPS", "ROWS"]
+
+ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (Input, Conv, Requantize, Shortcut, AvgPool)})
+OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (InputOp, ConvOp, TableOp, ShortcutOp, PoolOp)})

@@ -1,0 +1,211 @@
+"""Convolution: products of codes and weights in an accumulator, batch norm, residual and activation folded behind it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from sim import reference
+from sim.accumulator import Accumulator, bits_for, prefix_bounds
+from sim.formats import IntFormat, Shape, is_whole
+from sim.ops.op import MAX_SUM_BITS, Op, ProgramError, check_shape, check_sizes, output_side, read
+from sim.ops.row import Activation, NetworkError, Row, check_role, window_sides
+from sim.values import sizes
+
+if TYPE_CHECKING:
+    from sim.ops.lowering import Lowering
+    from sim.requantizers import Requantizer
+
+BATCH_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Conv(Row):
+    """Convolution, optional batch norm, optional residual `skip`, then an activation; without one the sums are logits.
+
+    A fully connected layer is a convolution whose kernel covers its whole input.
+    Weights are [channels, in_channels / groups, kernel, kernel].
+    """
+
+    kind: ClassVar[str] = "conv"
+    gives_logits: ClassVar[bool] = True
+    channels: int = 0
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    role: str = "inner"
+    norm: bool = True
+    bias: bool = False
+    skip: str = ""
+    activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_role(self.role)
+        self._sizes(channels=self.channels, kernel=self.kernel, stride=self.stride,
+                    padding=self.padding, groups=self.groups)
+        if self.channels % self.groups:
+            raise NetworkError(f"{self.name}: {self.groups} groups do not divide {self.channels} channels")
+        if self.norm and self.bias:
+            raise NetworkError(f"{self.name}: batch norm already has a bias, set one of norm and bias")
+
+    def sources(self) -> tuple[str, ...]:
+        """The input and, if there is one, the residual."""
+        return (self.source, self.skip) if self.skip else (self.source,)
+
+    def ends(self) -> Activation | None:
+        """Its activation."""
+        return self.activation
+
+    @property
+    def weight_role(self) -> str:
+        """The layer's."""
+        return self.role
+
+    @property
+    def weight_channels(self) -> int:
+        """Output channels."""
+        return self.channels
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Strides that leave a rest drop it, as everywhere in the field."""
+        height, width, channels = shapes[self.source]
+        if channels % self.groups:
+            raise NetworkError(f"{self.name}: {self.groups} groups do not divide {channels} input channels")
+        shape = (*window_sides(self, (self.kernel, self.kernel), height, width), self.channels)
+        if self.skip and shapes[self.skip] != shape:
+            raise NetworkError(f"{self.name}: residual {self.skip} is {shapes[self.skip]}, the output {shape}")
+        if self.skip and self.activation is None:
+            raise NetworkError(f"{self.name}: a layer with a residual needs an activation")
+        return shape
+
+    def array_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, tuple[int, ...]]:
+        """Weights, and a bias or a batch norm."""
+        arrays: dict[str, tuple[int, ...]] = {
+            "weight": (self.channels, shapes[self.source][2] // self.groups, self.kernel, self.kernel)}
+        if self.bias:
+            arrays["bias"] = (self.channels,)
+        if self.norm:
+            arrays |= {f"norm.{key}": (self.channels,) for key in ("weight", "bias", "running_mean", "running_var")}
+        return arrays
+
+    def lower(self, to: "Lowering") -> tuple[Op, float]:
+        """Equation 6: scales, batch norm and bias fold into one affine per channel, in float64."""
+        codes, weight_scale, weight_format, bits = to.weight_codes(self)
+        weights = np.ascontiguousarray(codes.transpose(2, 3, 1, 0))
+        operand = to.format_of(self.source)
+        form, step = (None, 1.0) if self.activation is None else to.activation(self, self.activation)
+        gain, offset = self._folded(to, to.scales[self.source] * weight_scale, step)
+        low, high = prefix_bounds(weights, operand)
+        skip = (to.scales[self.skip] / step, to.format_of(self.skip)) if self.skip else None
+        requant, unit = to.requantizer_of(form, gain, offset, (int(low.min()), int(high.max())), skip)
+        return ConvOp(
+            self.name, self.source, to.shapes[self.name], form, skip=self.skip, weights=weights, stride=self.stride,
+            padding=self.padding, groups=self.groups, operand=operand, weight_format=weight_format, weight_bits=bits,
+            accumulator=to.accumulator_of(self.role), requant=requant, unit=unit), step
+
+    def _folded(self, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
+        if not self.norm:
+            bias = to.array(self, "bias").astype(np.float64) if self.bias else np.zeros(self.channels)
+            return np.full(self.channels, 1.0) * (scale / step), bias / step
+        gamma, beta, mean, var = (to.array(self, f"norm.{name}").astype(np.float64)
+                                  for name in ("weight", "bias", "running_mean", "running_var"))
+        inverse = gamma / np.sqrt(var + BATCH_NORM_EPS)
+        return scale * inverse / step, (beta - mean * inverse) / step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConvOp(Op):
+    """Products of codes and weights, summed in an accumulator, then requantized; `skip` names a residual or is empty.
+
+    `weights` int32 [kernel rows, kernel columns, in channels / groups, channels].  `operand` is the format of the input.
+    """
+
+    kind: ClassVar[str] = "conv"
+    accumulates: ClassVar[bool] = True
+    gives_logits: ClassVar[bool] = True
+    skip: str
+    weights: np.ndarray
+    stride: int
+    padding: int
+    groups: int
+    operand: IntFormat
+    weight_format: IntFormat
+    weight_bits: int
+    accumulator: Accumulator
+    requant: "Requantizer"
+    unit: float = 1.0
+
+    def details(self) -> list[str]:
+        """Formats, geometry, register and requantizer."""
+        rows, columns, depth, _ = self.weights.shape
+        return [f"{self.operand} x {self.weight_format}", f"kernel {sizes((rows, columns, depth))}",
+                f"stride {self.stride}", f"padding {self.padding}", *([f"{self.groups} groups"] if self.groups > 1 else []),
+                *([f"plus {self.skip}"] if self.skip else []), str(self.accumulator), self.requant.name]
+
+    def sources(self) -> tuple[str, ...]:
+        """The input and, if there is one, the residual."""
+        return (self.source, self.skip) if self.skip else (self.source,)
+
+    @property
+    def residual(self) -> str:
+        """Its `skip`."""
+        return self.skip
+
+    @property
+    def border(self) -> int:
+        """Its padding."""
+        return self.padding
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Smallest and largest partial sum of any channel, whatever the input."""
+        low, high = prefix_bounds(self.weights, self.operand)
+        return int(low.min()), int(high.max())
+
+    @property
+    def safe_bits(self) -> int:
+        """The accumulator width that can never overflow."""
+        return bits_for(*self.bounds)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self.shape[0] * self.shape[1] * self.weights.size
+
+    @property
+    def factors(self) -> dict[str, Any]:
+        """What it multiplies, for records."""
+        return {"operand": str(self.operand), "weight_bits": self.weight_bits, "weights": str(self.weight_format)}
+
+    def check(self, before: Mapping[str, Op]) -> None:
+        """Weights that fit, sums that float64 holds, a requantizer for them."""
+        check_sizes(self, stride=self.stride, padding=self.padding, groups=self.groups)
+        source = read(before, self.source)
+        if self.weights.dtype != np.int32 or self.weights.ndim != 4 or self.weights.shape[3] % self.groups:
+            raise ProgramError("its weights must be int32 [rows, columns, in channels / groups, channels]")
+        if self.weights.shape[2] * self.groups != source.shape[2] or source.format != self.operand:
+            raise ProgramError("its weights or operand do not fit its input")
+        width = self.weight_format.bits + self.operand.bits + int(self.weights[..., 0].size).bit_length()
+        if width > MAX_SUM_BITS + 2 or self.safe_bits > MAX_SUM_BITS:
+            raise ProgramError(f"its sums can pass {MAX_SUM_BITS} bits, beyond which float64 is not exact")
+        if not is_whole(self.weight_bits) or not 1 <= self.weight_bits <= 32 or not isinstance(self.unit, float) \
+                or not 0.0 < self.unit < math.inf:
+            raise ProgramError("its weight bits or the unit of its logits make no sense")
+        if not self.weight_format.contains(self.weights):
+            raise ProgramError(f"its weights do not fit {self.weight_format}")
+        sides = (output_side(source.shape[axis], self.weights.shape[axis], self.stride, self.padding) for axis in (0, 1))
+        check_shape(self, (*sides, self.weights.shape[3]))
+        if self.skip and (read(before, self.skip).shape != self.shape or self.format is None):
+            raise ProgramError(f"its residual {self.skip} has another shape")
+        self.requant.check(self.shape[2], max(map(abs, self.bounds)))
+
+    def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
+        """Every product in order through the register, then the requantizer's rule."""
+        sums, overflows = reference.convolve(
+            inputs[0], self.weights.tolist(), self.stride, self.padding, self.groups,
+            self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile)
+        return reference.requantize(sums, self, inputs[1] if self.skip else None), overflows

@@ -1,0 +1,134 @@
+"""What every operation of an integer program is: constants, a check of them, its meaning in plain Python integers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sim.formats import IntFormat, Shape, is_whole
+from sim.values import LATER, Value, sizes
+
+MAX_SIZE = 1 << 16
+"""No image side, channel count or kernel side is larger: a description that says otherwise is not believed."""
+MAX_CODE_BITS = 16
+MAX_SUM_BITS = 53
+"""Integers of so many bits are exact in float64, where the torch model keeps its sums."""
+
+
+class ProgramError(ValueError):
+    """A program that cannot be run, and which operation is wrong."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Op(Value):
+    """An operation: its name, the operation it reads, the shape and format of its output (None: logits).
+
+    `zero_point` is the code of its output that stands for 0: what borders and added channels hold.
+    """
+
+    kind: ClassVar[str]
+    is_input: ClassVar[bool] = False
+    """Whether it reads what the user hands over."""
+    accumulates: ClassVar[bool] = False
+    """Whether products go through a register: such an op has `accumulator`, `requant`, `bounds`, `safe_bits`, `factors`,
+    and its first detail names the formats that it multiplies."""
+    gives_logits: ClassVar[bool] = False
+    """Whether it may end in numbers that are no codes."""
+    name: str
+    source: str
+    shape: Shape
+    format: IntFormat | None
+    zero_point: int = field(default=0, kw_only=True, metadata=LATER)
+
+    def __repr__(self) -> str:
+        details = "".join(f", {detail}" for detail in self.details())
+        return f"<{type(self).__name__} {self.name}: {self.source or 'pixels'} -> {sizes(self.shape)} " \
+               f"{self.format or 'logits'}{details}>"
+
+    def details(self) -> list[str]:
+        """What else is worth a word, without arrays."""
+        return []
+
+    def sources(self) -> tuple[str, ...]:
+        """Names of the operations it reads."""
+        return (self.source,) if self.source else ()
+
+    @property
+    def residual(self) -> str:
+        """The name of the source that is added behind the registers, or nothing."""
+        return ""
+
+    @property
+    def border(self) -> int:
+        """Pixels that it reads around each image of its first source, those of the widest side."""
+        return 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return 0
+
+    def check(self, before: Mapping[str, "Op"]) -> None:
+        """Raise ProgramError unless it fits the operations that it reads, and its constants are possible."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> tuple[Any, list[int] | None]:
+        """Its results for one image in plain Python integers, and overflows per channel if it has a register.
+
+        Tensors are nested lists [row][column][channel], in the order of `sources`; an input gets what the user hands over.
+        """
+        raise NotImplementedError
+
+
+def check_common(op: Op) -> None:
+    """What holds for every operation."""
+    if not isinstance(op.name, str) or not op.name:
+        raise ProgramError("an operation without a name")
+    if op.format is None and not op.gives_logits:
+        raise ProgramError("it gives codes, so it has a format")
+    if op.format is not None and not 1 <= op.format.bits <= MAX_CODE_BITS:
+        raise ProgramError(f"codes have 1 to {MAX_CODE_BITS} bits, not {op.format.bits}")
+    least, most = (0, 0) if op.format is None else (op.format.min, op.format.max)
+    if not is_whole(op.zero_point) or not least <= op.zero_point <= most:
+        raise ProgramError(f"its zero point {op.zero_point!r} is none of its codes")
+
+
+def read(before: Mapping[str, Op], name: str) -> Op:
+    """An operation before this one, which gives codes."""
+    if name not in before:
+        raise ProgramError(f"reads {name!r}, which is no operation before it")
+    if before[name].format is None:
+        raise ProgramError(f"reads {name!r}, which gives logits")
+    return before[name]
+
+
+def format_of(op: Op) -> IntFormat:
+    """The format of an operation that gives codes."""
+    if op.format is None:
+        raise ProgramError(f"{op.name}: gives logits, no codes")
+    return op.format
+
+
+def check_sizes(op: Op, **sizes: int) -> None:
+    """Sides, strides and the like."""
+    for key, value in {**sizes, "height": op.shape[0], "width": op.shape[1], "channels": op.shape[2]}.items():
+        if not is_whole(value) or not (0 if key == "padding" else 1) <= value <= MAX_SIZE:
+            raise ProgramError(f"{key} must be a whole number up to {MAX_SIZE}, not {value!r}")
+
+
+def check_shape(op: Op, expected: Sequence[int]) -> None:
+    """The declared shape against what follows."""
+    if op.shape != tuple(expected):
+        raise ProgramError(f"its shape is {op.shape}, it follows from its input as {tuple(expected)}")
+
+
+def check_table(op: Op, table: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Codes of the output's format."""
+    if op.format is None or table.shape != shape or table.dtype != op.format.dtype or not op.format.contains(table):
+        raise ProgramError(f"its table must be {shape} codes of {op.format}")
+
+
+def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
+    """Positions of a window along one side; strides that leave a rest drop it, as everywhere in the field."""
+    return (side + 2 * padding - kernel) // stride + 1

@@ -1,0 +1,28 @@
+"""How operations run fast: for each a class that makes its constants ready once and then turns tensors into tensors.
+
+    step = STEPS[op.kind](op, isa);  counts = step([inputs ...], out)
+
+`counts` int64 [channels] are overflowed outputs, None where there is no limited register.  A step keeps nothing of a run, so
+that any number of threads may use it at once.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from sim.ops.avgpool import PoolOp
+from sim.ops.conv import ConvOp
+from sim.ops.input import InputOp
+from sim.ops.requantize import TableOp
+from sim.ops.shortcut import ShortcutOp
+from sim.steps.conv import Convolution
+from sim.steps.input import PixelLookup
+from sim.steps.lookup import Lookup
+from sim.steps.pool import Pool
+from sim.steps.shortcut import Copy
+from sim.steps.step import Step
+
+__all__ = ["STEPS", "Step"]
+
+STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
+    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool})

@@ -1,0 +1,30 @@
+"""What every step is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sim.buffers import Padded
+
+
+class Step:
+    """One operation of a program, ready to run on one instruction set."""
+
+    def __init__(self, op: Any, isa: str) -> None:
+        raise NotImplementedError
+
+    def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
+        """Codes of its sources, in their order, -> codes inside the border of `out`; overflows of each channel, or None.
+
+        An input receives what the user handed over, in a tensor without border.
+        """
+        raise NotImplementedError
+
+    def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """For operations that end in logits: these [N, H, W, C], and overflows."""
+        raise NotImplementedError
+
+    def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """For operations with registers: what these hold after all products [N, H, W, C], and overflows."""
+        raise NotImplementedError

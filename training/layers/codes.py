@@ -1,0 +1,63 @@
+"""How values travel between layers: as integer codes held in a float tensor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.quantizers import Scale
+
+EXACT_FLOAT32 = 2**24
+"""Below it every integer is a float32, so that sums of integers are exact in any order (contract C2)."""
+BYTE = 2**8 - 1
+_WEIGHTS: ContextVar[torch.Generator | None] = ContextVar("weights", default=None)
+"""What first weights are drawn from in this thread; None is torch's generator, which all threads share."""
+
+
+@contextmanager
+def weights_from(generator: torch.Generator) -> Iterator[None]:
+    """Within, networks built by this thread draw their first weights from `generator`, whatever other threads draw."""
+    token = _WEIGHTS.set(generator)
+    try:
+        yield
+    finally:
+        _WEIGHTS.reset(token)
+
+
+def first_weights() -> torch.Generator | None:
+    """What first weights are drawn from now."""
+    return _WEIGHTS.get()
+
+
+class Codes(NamedTuple):
+    """`values` [N, C, H, W]; each stands for value * `scale`; `bound` is the largest magnitude (inf: not integers).
+
+    A scale that is learned is a 0-d float64 tensor and carries a gradient.  `packed` are the same codes as bytes, if
+    somebody made them; then `values` may be bfloat16, and are there for the gradient.
+    """
+
+    values: Tensor
+    scale: Scale
+    bound: float
+    packed: Tensor | None = None
+
+
+def number(scale: Scale) -> float:
+    """A scale as a plain number."""
+    return float(scale.detach()) if isinstance(scale, Tensor) else scale
+
+
+def multiplier(scale: Scale) -> Scale:
+    """A scale as float32 tensors are multiplied with it."""
+    return scale.float() if isinstance(scale, Tensor) else scale
+
+
+def add_residual(steps: Tensor, skip: Codes, step: Scale) -> Tensor:
+    """Values in units of `step` plus a residual's."""
+    gain = skip.scale / step
+    if isinstance(gain, Tensor):
+        return steps + skip.values.float() * gain.float()
+    return torch.add(steps, skip.values.float(), alpha=gain)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Shape = tuple[int, int, int]
-"""(height, width, channels) of a tensor without its batch; tokens are (tokens, 1, features), heads (heads, tokens, depth)."""
+"""(height, width, channels) of one tensor of a batch; tokens are (tokens, 1, features), heads (heads, tokens, depth)."""
 STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32"))
 
 

@@ -88,23 +88,11 @@ def graphs(draw: st.DrawFn) -> Graph:
     mean = tuple(draw(st.floats(0.0, 1.0)) for _ in range(channels))
     std = tuple(draw(st.floats(0.01, 1.0)) for _ in range(channels))
     rows: list[Row] = [Input("image", "", draw(st.integers(1, 7)), draw(st.integers(1, 7)), channels, mean, std)]
-    rows.append(_conv(draw, "stem", rows, rows[0].name, role="boundary"))
+    rows.append(_conv(draw, "stem", rows[0].name, rows, role="boundary"))
     for index in range(draw(st.integers(0, 5))):
-        shapes = _shapes(rows)
-        source = draw(st.sampled_from([row.name for row in rows[1:]]))
-        height, width, depth = shapes[source]
-        name = f"row{index}"
-        match draw(st.sampled_from(["conv", "conv", "requantize", "shortcut", "avgpool"])):
-            case "conv":
-                rows.append(_conv(draw, name, rows, source))
-            case "requantize":
-                rows.append(Requantize(name, source, _activation(draw)))
-            case "shortcut":
-                rows.append(Shortcut(name, source, depth + draw(st.integers(0, 3)), draw(st.integers(1, 2))))
-            case "avgpool":
-                padding = draw(st.integers(0, 1))
-                window = [draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width)]
-                rows.append(AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1]))
+        source = draw(st.sampled_from([row.name for row in rows]))
+        kind = draw(st.sampled_from(["conv", *DRAWN_ROWS]))  # convolutions twice as often
+        rows.append(DRAWN_ROWS[kind](draw, f"row{index}", source, rows))
     height, width, _ = _shapes(rows)[rows[-1].name]
     rows.append(Conv("classifier", rows[-1].name, draw(st.integers(2, 5)), draw(st.integers(1, min(height, width))),
                      max(height, width), role="boundary", norm=draw(st.booleans()), bias=False))
@@ -252,10 +240,27 @@ def _shapes(rows: list[Row]) -> Mapping[str, Shape]:
 
 
 def _activation(draw: st.DrawFn) -> Activation:
-    return Activation(draw(st.sampled_from(["inner", "boundary", "skip"])), draw(st.sampled_from([0.37, 1.0, 4.0])))
+    """Signed ones of the role boundary only: that has 2 bits or more."""
+    role, limit = draw(st.sampled_from(["inner", "boundary", "skip"])), draw(st.sampled_from([0.37, 1.0, 4.0]))
+    return Activation(role, limit, draw(st.sampled_from(["relu", "relu6", "none"])) if role == "boundary" else "relu")
 
 
-def _conv(draw: st.DrawFn, name: str, rows: list[Row], source: str, role: str | None = None) -> Conv:
+def _requantize(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Requantize(name, source, _activation(draw))
+
+
+def _shortcut(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    depth = _shapes(rows)[source][2]
+    return Shortcut(name, source, depth + draw(st.integers(0, 3)), draw(st.integers(1, 2)))
+
+
+def _avgpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    padding = draw(st.integers(0, 1))
+    window = [draw(st.integers(1, min(3, side + 2 * padding))) for side in _shapes(rows)[source][:2]]
+    return AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1])
+
+
+def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | None = None) -> Conv:
     shapes = _shapes(rows)
     height, width, depth = shapes[source]
     padding = draw(st.integers(0, 2))
@@ -266,7 +271,12 @@ def _conv(draw: st.DrawFn, name: str, rows: list[Row], source: str, role: str | 
                role=role or draw(st.sampled_from(["inner", "inner", "boundary"])), norm=norm,
                bias=not norm and draw(st.booleans()), activation=_activation(draw))
     shape = row.output_shape(shapes)
-    residuals = [r.name for r in rows[1:] if shapes[r.name] == shape]
+    residuals = [r.name for r in rows if shapes[r.name] == shape]
     skip = draw(st.sampled_from(["", *residuals]))
     fields: dict[str, Any] = {**vars(row), "skip": skip}
     return Conv(**fields)
+
+
+DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
+    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool}
+"""How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -19,6 +19,13 @@ def accumulators(draw):
 
 
 @st.composite
+def formats(draw):
+    """Of codes: any width and sign, narrow or not."""
+    bits, signed = draw(BITS), draw(st.booleans())
+    return IntFormat(bits, signed, narrow=signed and bits > 1 and draw(st.booleans()))
+
+
+@st.composite
 def requantizers(draw, channels: int, reach: int):
     """Constants anywhere in the range that a program may hold, near what sums of `reach` need, and far from it."""
     rng = draw(generators)
@@ -54,40 +61,55 @@ def conv_ops(draw, name: str, source: Op, before: list[Op], last: bool = False):
     reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (source.format.max + 1)
     residuals = [op.name for op in before if op.shape == shape and op.format is not None]
     skip = draw(st.sampled_from(["", *residuals])) if not last else ""
-    target = None if last else IntFormat(draw(BITS), signed=draw(st.booleans()))
+    target = None if last else draw(formats())
     return ConvOp(name, source.name, shape, target, skip=skip, weights=weights, stride=stride, padding=padding,
                   groups=groups, operand=source.format, weight_format=form, weight_bits=form.bits,
                   accumulator=draw(accumulators()), requant=draw(requantizers(channels, reach)))
 
 
 @st.composite
+def table_ops(draw, name: str, source: Op, before: list[Op]):
+    """A table over all codes of `source`, to codes of any format."""
+    target = draw(formats())
+    size = source.format.max - source.format.min + 1
+    return TableOp(name, source.name, source.shape, target, codes(draw, (size,), target).astype(target.dtype),
+                   source.format.min)
+
+
+@st.composite
+def shortcut_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any stride, any number of added channels."""
+    height, width, channels = source.shape
+    stride, added = draw(st.integers(1, 3)), draw(st.integers(0, 3))
+    small = -(-height // stride), -(-width // stride), channels + added
+    return ShortcutOp(name, source.name, small, source.format, stride, zero_point=source.zero_point)
+
+
+@st.composite
+def pool_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any window that fits."""
+    height, width, channels = source.shape
+    padding, stride = draw(st.integers(0, 1)), draw(st.integers(1, 3))
+    rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
+    sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
+    target = draw(formats())
+    requant = draw(requantizers(channels, rows * columns * (source.format.max + 1)))
+    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns)
+
+
+DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops}
+"""How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
+
+
+@st.composite
 def programs(draw):
     """Integer programs of every operation, with constants that no lowering would choose."""
-    form = IntFormat(draw(BITS), signed=draw(st.booleans()))
+    form = draw(formats())
     shape = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
     table = codes(draw, (shape[2], 256), form).astype(form.dtype)
     ops: list[Op] = [InputOp("image", "", shape, form, table)]
     for index in range(draw(st.integers(0, 4))):
-        source, name = draw(st.sampled_from(ops)), f"op{index}"
-        kinds = ["conv", "shortcut", "pool"] + ([] if source.format.signed or source.format.bits > 8 else ["table"])
-        height, width, channels = source.shape
-        match draw(st.sampled_from(kinds)):
-            case "conv":
-                ops.append(draw(conv_ops(name, source, ops)))
-            case "table":
-                target = IntFormat(draw(BITS), signed=False)
-                entries = codes(draw, (source.format.max + 1,), target).astype(target.dtype)
-                ops.append(TableOp(name, source.name, source.shape, target, entries))
-            case "shortcut":
-                stride, added = draw(st.integers(1, 3)), draw(st.integers(0, 3))
-                small = -(-height // stride), -(-width // stride), channels + added
-                ops.append(ShortcutOp(name, source.name, small, source.format, stride))
-            case "pool":
-                padding, stride = draw(st.integers(0, 1)), draw(st.integers(1, 3))
-                rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
-                sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
-                target = IntFormat(draw(BITS), signed=draw(st.booleans()))
-                requant = draw(requantizers(channels, rows * columns * (source.format.max + 1)))
-                ops.append(PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns))
+        source, kind = draw(st.sampled_from(ops)), draw(st.sampled_from(sorted(DRAWN_OPS)))
+        ops.append(draw(DRAWN_OPS[kind](f"op{index}", source, ops)))
     ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
     return Program(tuple(ops))

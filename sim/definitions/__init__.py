@@ -38,7 +38,7 @@ NORMS: Registry[type[Definition]] = Registry("norm", {
     "irmsnorm": IntegerRmsNorm,
 }, "bittrue.norms", _check_for(Norm))
 
-INTEGER_FUNCTIONS: Registry[type[Definition]] = Registry("integer function", {
+INTEGER_FUNCTIONS: Registry[type[Definition]] = Registry("integer-function", {
     "igelu": IntegerGelu,
     "ihardswish": IntegerHardSwish,
 }, "bittrue.integer_functions", _check_for(Definition))

@@ -50,7 +50,7 @@ class IntegerGelu(Definition):
     def oracle(self, row: list[int]) -> list[int]:
         """The parabola where it holds, and 0 or `one` outside."""
         b, one = int(self.b[0]), int(self.one[0])
-        half = {q: math.floor((one + (q > 0) * (one - (q + b) ** 2) - (q < 0) * (one - (q - b) ** 2)) / 2)
+        half = {q: (one + (q > 0) * (one - (q + b) ** 2) - (q < 0) * (one - (b - q) ** 2)) // 2
                 if abs(q) < -b else one * (q > 0) for q in set(row)}
         return [q * half[q] for q in row]
 

@@ -1,6 +1,7 @@
 """Norms over a row: BitTrue's own layer norm in float32, and integer ones of I-BERT as Deeploy has them."""
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -73,14 +74,14 @@ class ExactLayerNorm(Norm):
         return int64(steps.round().clip(self.target.min, self.target.max))
 
     def oracle(self, row: list[int]) -> list[int]:
-        """Python's floats are float64; a product or sum of two float32 numbers, rounded to float32, is rounded as if once."""
+        """A product or sum of two float32 numbers is rounded as if once by way of float64, which Python's floats are."""
         count, total = len(row), sum(row)
         spread = count * sum(q * q for q in row) - total**2
         inverse = 1.0 / math.sqrt(float(spread) + float(self.eps[0]))
         found = []
         for q, gain, offset in zip(row, self.gain.tolist(), self.offset.tolist(), strict=True):
-            steps = float(np.float32(float(np.float32(count * q - total)) * float(np.float32(inverse * gain))))
-            found.append(min(max(round(float(np.float32(steps + offset))), self.target.min), self.target.max))
+            steps = _nearest_float32(_nearest_float32(count * q - total) * _nearest_float32(inverse * gain))
+            found.append(min(max(round(_nearest_float32(steps + offset)), self.target.min), self.target.max))
         return found
 
     def _check(self, channels: int) -> None:
@@ -93,6 +94,11 @@ class ExactLayerNorm(Norm):
         self._require(np.isfinite(self.gain).all() and np.isfinite(self.offset).all() and largest < FLOAT32_MAX,
                       "gain or offset is not finite, or can make what is not")
         self._require(2 * (channels * self._most) ** 2 < 1 << 53, f"sums of {channels} squares of {self.source} leave 53 bits")
+
+
+def _nearest_float32(value: float) -> float:
+    nearest: float = struct.unpack("f", struct.pack("f", value))[0]
+    return nearest
 
 
 class IntegerNorm(Norm):
@@ -161,7 +167,7 @@ class IbertLayerNorm(IntegerNorm):
 
     def oracle(self, row: list[int]) -> list[int]:
         """math.isqrt, and division of magnitudes."""
-        mean = math.floor(sum(row) / len(row)) if abs(sum(row)) < 2**50 else sum(row) // len(row)
+        mean = sum(row) // len(row)
         root = math.isqrt(sum((q - mean) ** 2 for q in row) // len(row) + 1)
         found = []
         for q, weight, bias in zip(row, self.weight.tolist(), self.bias.tolist(), strict=True):

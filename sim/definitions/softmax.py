@@ -245,7 +245,6 @@ class Log2Softmax(Softmax):
 
     def output_scale(self, scale: float, step: float = 1.0) -> None:
         """Codes are exponents: code n stands for 2^-n."""
-        return
 
     @property
     def zero(self) -> int:

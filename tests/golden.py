@@ -1,13 +1,31 @@
-"""As much of ONNX's file format as golden tests need, without the onnx package: nodes with attributes, and tensors."""
+"""Data that nobody here wrote, and as much of ONNX's and TFLite's formats as it takes to read them without their packages."""
 
+import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 11: np.float64}
+
+
+def vectors(name: str) -> Path:
+    """A file or folder of ../shared/vectors (or $BITTRUE_VECTORS); skips the test where it is not."""
+    places = [Path(place) for place in (os.environ.get("BITTRUE_VECTORS"),) if place]
+    places += [folder / "shared" / "vectors" for folder in (ROOT.parent, ROOT.parent.parent)]
+    for place in places:
+        if (place / name).exists():
+            return place / name
+    pytest.skip(f"golden data {name} are in none of {', '.join(map(str, places))}")
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
 
 
 @dataclass
@@ -96,7 +114,7 @@ def attribute(data: bytes) -> tuple[str, Any]:
     return name, list(varints(parts.get(8, [])))
 
 
-def read(path: Path) -> tuple[list[Node], dict[str, np.ndarray], list[str]]:
+def read_onnx(path: Path) -> tuple[list[Node], dict[str, np.ndarray], list[str]]:
     """The nodes in order, the constants by name, and the names of the graph's inputs."""
     graph = next(value for number, value in fields(path.read_bytes()) if number == 7)
     nodes, constants, inputs = [], {}, []
@@ -120,3 +138,27 @@ def read(path: Path) -> tuple[list[Node], dict[str, np.ndarray], list[str]]:
         elif number == 11:
             inputs.append(next(part for key, part in fields(value) if key == 1).decode())
     return nodes, constants, [name for name in inputs if name not in constants]
+
+
+def input_scale(path: Path, output: int) -> float:
+    """Of the .tflite operator that writes tensor number `output`: the scale of its first input."""
+    data = path.read_bytes()
+
+    def number(kind: str, at: int) -> int:
+        return struct.unpack_from(kind, data, at)[0]
+
+    def member(table: int, index: int) -> int:
+        """Where a field's content is (an offset is followed), of a flatbuffer's table; 0 if it has none."""
+        layout = table - number("<i", table)
+        place = number("<H", layout + 4 + 2 * index) if 4 + 2 * index < number("<H", layout) else 0
+        return table + place + number("<I", table + place) if place else 0
+
+    def tables(vector: int) -> list[int]:
+        starts = range(vector + 4, vector + 4 + 4 * number("<I", vector), 4)
+        return [start + number("<I", start) for start in starts]
+
+    (graph,) = tables(member(number("<I", 0), 2))
+    operators = tables(member(graph, 3))
+    found = next(operator for operator in operators if number("<i", member(operator, 2) + 4) == output)
+    tensor = tables(member(graph, 0))[number("<i", member(found, 1) + 4)]
+    return number("<f", member(member(tensor, 4), 2) + 4)

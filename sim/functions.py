@@ -108,7 +108,7 @@ def gelu(x: Floats) -> Floats:
 
 
 def gelu_erf(x: Floats) -> Floats:
-    """GELU itself, x times the normal distribution function: 0.5 x (1 + erf(x / sqrt 2)), within 1e-14 |x| and 1e-15 below 0."""
+    """GELU itself, x times the normal distribution function: 0.5 x (1 + erf(x / sqrt 2)), within 2e-15 |x|."""
     return x.clip(-9.0, None) * (erf(x.clip(-9.0, 9.0) * 0.7071067811865476) * 0.5 + 0.5)
 
 

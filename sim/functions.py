@@ -37,8 +37,8 @@ class FunctionError(ValueError):
 def exp(x: Floats) -> Floats:
     """e^x to 1 unit in the last place; below -708 and above 709 what it is there.
 
-    x = k ln 2 + r with k = rhe(x / ln 2), ln 2 in two parts of which the first has 33 bits, so that k times it is exact; then
-    Taylor's polynomial of degree 13 on |r| < 0.347, times 2^k.
+    x = k ln 2 + r with k = rhe(x / ln 2), ln 2 in two parts of which the first has 33 bits, so that k times it is exact;
+    then Taylor's polynomial of degree 13 on |r| < 0.347, times 2^k.
     """
     bounded = x.clip(EXP_LEAST, EXP_MOST)
     k = (bounded * _PER_LN2).round()
@@ -180,7 +180,7 @@ def table(function: Function, scale: float, source: IntFormat, step: float, targ
     Raises FunctionError for a source of more than 16 bits or scales that are not positive and finite.
     """
     if source.bits > MOST_TABLE_BITS:
-        raise FunctionError(f"a table over {source} would have 2^{source.bits} entries, at most 2^{MOST_TABLE_BITS} are made")
+        raise FunctionError(f"a table over {source} would have 2^{source.bits} entries, at most 2^{MOST_TABLE_BITS} fit")
     if target.bits > 53:
         raise FunctionError(f"codes of {target} are no exact float64 numbers")
     for name, value in (("scale", scale), ("step", step)):

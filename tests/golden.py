@@ -1,4 +1,4 @@
-"""Data that nobody here wrote, and as much of ONNX's and TFLite's formats as it takes to read them without their packages."""
+"""Data that nobody here wrote, and as much of ONNX's and TFLite's formats as it takes to read them."""
 
 import os
 import struct

@@ -16,7 +16,8 @@ __all__ = ["INTEGER_FUNCTIONS", "NORMS", "SOFTMAXES", "Definition", "DefinitionE
 def _check_for(base: type[Definition]) -> Any:
     def check(name: str, value: Any) -> type[Definition]:
         if not (inspect.isclass(value) and issubclass(value, base)):
-            raise RegistryError(f"{name!r} is {value!r}, expected a class derived from {base.__module__}.{base.__qualname__}")
+            raise RegistryError(f"{name!r} is {value!r}, expected a class derived from {base.__module__}."
+                                f"{base.__qualname__}")
         if not isinstance(own := getattr(value, "name", None), str) or not own:
             raise RegistryError(f"{name!r} has no `name`, the text by which programs know it")
         return value

@@ -76,7 +76,7 @@ class Definition(Value):
         return {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
 
     def check(self, channels: int) -> None:
-        """Raise DefinitionError unless constants have their types, shapes and values, and rows of C codes cannot overflow."""
+        """Raise DefinitionError unless constants have their types, shapes and values and rows of C codes cannot overflow."""
         self._require(1 <= channels <= MOST_CHANNELS, f"a row has 1 to {MOST_CHANNELS} codes, not {channels}")
         self._check(channels)
 

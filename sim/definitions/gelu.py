@@ -65,7 +65,10 @@ class IntegerGelu(Definition):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class IntegerHardSwish(Definition):
-    """`ihardswish`: code = q (clip(q + three, 0, six) sixth), a step worth scale / (six sixth).  The input's zero point is 0."""
+    """`ihardswish`: code = q (clip(q + three, 0, six) sixth), a step worth scale / (six sixth).
+
+    The input's zero point is 0.
+    """
 
     name: ClassVar[str] = "ihardswish"
     kind: ClassVar[str] = "hardswish"

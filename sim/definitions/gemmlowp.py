@@ -111,7 +111,7 @@ class GemmlowpSoftmax(Softmax):
         shift = self._require_number("left_shift", 0, 31)
         least = self._require_number("least", -(1 << 31), 0)
         self._require(-min(-least, self._span) << shift >= -(1 << 31), f"differences from {least} on leave 32 bits")
-        self._require(channels < 1 << SUM_BITS, f"sums of {channels} exponentials leave 32 bits, at most {(1 << SUM_BITS) - 1} do not")
+        self._require(channels < 1 << SUM_BITS, f"sums of {channels} exponentials leave 32 bits")
 
 
 def high(a: Codes, b: Codes) -> Codes:

@@ -93,7 +93,8 @@ class ExactLayerNorm(Norm):
         largest = float(np.abs(self.gain.astype(np.float64)).max()) / math.sqrt(eps) * 2 * channels * self._most
         self._require(np.isfinite(self.gain).all() and np.isfinite(self.offset).all() and largest < FLOAT32_MAX,
                       "gain or offset is not finite, or can make what is not")
-        self._require(2 * (channels * self._most) ** 2 < 1 << 53, f"sums of {channels} squares of {self.source} leave 53 bits")
+        self._require(2 * (channels * self._most) ** 2 < 1 << 53,
+                      f"sums of {channels} squares of {self.source} leave 53 bits")
 
 
 def _nearest_float32(value: float) -> float:
@@ -102,7 +103,7 @@ def _nearest_float32(value: float) -> float:
 
 
 class IntegerNorm(Norm):
-    """What I-BERT's norms share (Kim et al. 2021, arXiv 2101.01321): an integer root, division toward 0, a divisor at the end."""
+    """What I-BERT's norms share (Kim et al. 2021, arXiv 2101.01321): an integer root, divisions toward 0 and down."""
 
     weight: np.ndarray
     divisor: np.ndarray
@@ -121,7 +122,7 @@ class IntegerNorm(Norm):
         cls._require_scale(step, "step")
         steps = [array / step for array in learned]
         largest = max((float(np.abs(array).max(initial=0.0)) for array in steps), default=0.0)
-        cls._require(math.isfinite(largest) and largest < 2.0**30, f"{largest:g} codes for gamma or beta, must be below 2^30")
+        cls._require(largest < 2.0**30, f"gamma or beta is worth {largest:g} codes, must be below 2^30")
         bits = min(MOST_DIVISOR_BITS, 30 - math.frexp(largest)[1])
         return 1 << bits, [np.rint(array * 2.0**bits).astype(np.int64) for array in steps]
 
@@ -130,7 +131,7 @@ class IntegerNorm(Norm):
         self._require_arrays("int64", (channels,), *names)
         for name in names:
             array = getattr(self, name)
-            self._require(-(1 << 31) <= array.min() and array.max() < 1 << 31, f"{name} must fit 32 bits")
+            self._require(array.min() >= -(1 << 31) and array.max() < 1 << 31, f"{name} must fit 32 bits")
         self._require_number("divisor", 1, 1 << 31)
         self._require(reach << 32 < INT64 and channels * reach * reach + 1 < SQRT_LIMIT,
                       f"rows of {channels} codes of {self.source} leave 62 bits")

@@ -81,7 +81,7 @@ class ExactSoftmax(Softmax):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class IbertSoftmax(Softmax):
-    """`ibert`: a parabola for e^x on (-ln 2, 0] and shifts (Kim et al. 2021, arXiv 2101.01321), as Deeploy's iSoftmax has it.
+    """`ibert`: a parabola for e^x on (-ln 2, 0] and shifts (Kim et al. 2021, arXiv 2101.01321), as in Deeploy's iSoftmax.
 
     t = q - max q; z = floor(-t / log2); p = t + z log2; y = (a (p + b)^2 + c) >> z;
     code = floor(y (2^bits - 1) / sum y) + target.min.  Deeploy's C holds z in 8 bits and y in 32: equal while both fit.
@@ -145,7 +145,8 @@ class ItaSoftmax(Softmax):
         return cls(source, target)
 
     def _check(self, channels: int) -> None:
-        self._require(self.source.bits <= 16 and self.target.bits <= 16, f"{self.source} to {self.target}, of at most 16 bits")
+        self._require(max(self.source.bits, self.target.bits) <= 16,
+                      f"codes of at most 16 bits, not {self.source} to {self.target}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,8 +175,8 @@ class ItaMax(ItaSoftmax):
 class ItaPartialMax(ItaSoftmax):
     """`itapartialmax` (ITAPartialMax_s8 of Deeploy): ITAMax with a running maximum over groups of 16 codes, in one pass.
 
-    Before each group the sum is shifted by (new maximum - old maximum + 16) >> 5; the largest code stands for half of 2^bits:
-    the numerator is (2^(bits - 1) - 1) 256.
+    Before each group the sum is shifted by (new maximum - old maximum + 16) >> 5.  A probability of 1 is 2^(bits - 1) - 1 steps
+    alone: the numerator is (2^(bits - 1) - 1) 256.
     """
 
     name: ClassVar[str] = "itapartialmax"
@@ -283,6 +284,8 @@ class Log2Softmax(Softmax):
     def _check(self, channels: int) -> None:
         b, c = self._require_number("b", 0, 1 << 30), self._require_number("c", 1, 1 << 30)
         x0 = self._require_number("x0", -(1 << 30), -1)
-        self._require(not self.target.signed and self.target.bits <= 8, f"codes are unsigned of at most 8 bits, not {self.target}")
+        self._require(not self.target.signed and self.target.bits <= 8,
+                      f"codes are unsigned of at most 8 bits, not {self.target}")
         most = c + x0 * x0 + b * -x0
-        self._require(most * channels << self.SHIFT < INT64 // 2, f"exponentials up to {most} 2^30 of {channels} codes leave 64 bits")
+        self._require(most * channels << self.SHIFT < INT64 // 2,
+                      f"exponentials up to {most} 2^30 of {channels} codes leave 64 bits")

@@ -175,8 +175,8 @@ class ItaMax(ItaSoftmax):
 class ItaPartialMax(ItaSoftmax):
     """`itapartialmax` (ITAPartialMax_s8 of Deeploy): ITAMax with a running maximum over groups of 16 codes, in one pass.
 
-    Before each group the sum is shifted by (new maximum - old maximum + 16) >> 5.  A probability of 1 is 2^(bits - 1) - 1 steps
-    alone: the numerator is (2^(bits - 1) - 1) 256.
+    Before each group the sum is shifted by (new maximum - old maximum + 16) >> 5.  A probability of 1 is only
+    2^(bits - 1) - 1 steps: the numerator is (2^(bits - 1) - 1) 256.
     """
 
     name: ClassVar[str] = "itapartialmax"

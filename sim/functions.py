@@ -124,7 +124,7 @@ def hard_swish(x: Floats) -> Floats:
 
 def relu(x: Floats) -> Floats:
     """x above 0, else 0 (never -0)."""
-    return x.clip(0.0, None) + 0.0
+    return x.clip(0.0, None) + 0.0  # of -0 and 0, libraries clip to either
 
 
 def relu6(x: Floats) -> Floats:

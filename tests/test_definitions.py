@@ -151,6 +151,19 @@ def test_registry__knows_each_by_its_own_name():
         SOFTMAXES.add("norm", ExactLayerNorm)
 
 
+def test_constants__may_be_read_only_and_run_backwards():
+    """As those of a program are that was loaded, or built from a view."""
+    forwards = ExactSoftmax.build(0.1, S8, U8)
+    table = forwards.table[::-1].copy()[::-1]
+    table.setflags(write=False)
+    backwards, x = dataclasses.replace(forwards, table=table), np.arange(-128, 128)[None]
+    assert backwards.codes(torch.from_numpy(x)).tolist() == backwards.codes(x).tolist() == forwards.codes(x).tolist()
+    gain = np.ones(512, np.float32)[::-2]
+    gain.setflags(write=False)
+    norm = ExactLayerNorm(S8, S8, gain, gain, np.array([1.0]))
+    assert norm.codes(torch.from_numpy(x)).tolist() == norm.codes(x).tolist()
+
+
 # what each is near to, in real numbers
 
 def real_softmax(x, scale):

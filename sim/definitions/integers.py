@@ -17,7 +17,7 @@ SQRT_LIMIT = 1 << 62
 
 def like(x: Codes, constants: np.ndarray) -> Codes:
     """Constants as `x` wants them: the array itself, or a tensor of its values on the device of `x`, of x's type."""
-    return constants if isinstance(x, np.ndarray) else x.new_tensor(constants)
+    return constants if isinstance(x, np.ndarray) else x.new_tensor(np.ascontiguousarray(constants))
 
 
 def take(table: np.ndarray, index: Codes) -> Codes:

@@ -15,6 +15,7 @@ from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.layernorm import ExactLayerNorm, IbertLayerNorm, IntegerRmsNorm
 from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax
+from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
 from sim.registry import RegistryError
 from tests import golden
@@ -42,6 +43,8 @@ def built(draw, kind):
     learned = {}
     if kind is GemmlowpSoftmax:
         source, target = IntFormat(8, source.signed), IntFormat(draw(st.sampled_from([8, 16])), target.signed)
+    if kind is TableSoftmax:
+        source, target, scale = IntFormat(draw(st.integers(2, 16)), source.signed), S16, 2.0 ** draw(st.floats(-20, 0))
     if kind in (ItaMax, ItaPartialMax):
         scale, channels = ItaMax.SCALE, channels * 16 if kind is ItaPartialMax else channels
     if kind is Log2Softmax:
@@ -79,6 +82,9 @@ def arbitrary(draw, kind):
         ExactSoftmax: lambda: {"table": np.array([65536, *np.sort(rng.integers(0, 65537, len(found.table) - 1))[::-1]])},
         IbertSoftmax: lambda: {"a": some(0, 50), "b": some(0, 5000), "c": some(1, 10**6), "log2": some(1, 3000)},
         GemmlowpSoftmax: lambda: {"multiplier": some(2**30, 2**31 - 1), "left_shift": some(1, 22), "least": some(-3968, 0)},
+        TableSoftmax: lambda: {"multiplier": some(0, 2**31 - 1), "shift": some(-31, 14),
+                               "exponentials": np.sort(rng.integers(0, 32768, 513)),
+                               "reciprocals": np.sort(rng.integers(1, 32768, 513))[::-1].copy()},
         Log2Softmax: lambda: {"b": some(0, 999), "c": some(1, 10**5), "x0": some(-300, -1)},
         ExactLayerNorm: lambda: {"gain": rng.normal(size=channels).astype(np.float32) * 100,
                                  "offset": rng.normal(size=channels).astype(np.float32),
@@ -181,6 +187,23 @@ def test_softmax__is_near_the_real_one(name, scale, tolerance, target):
     assert np.abs(real - real_softmax(x, scale)).max() <= tolerance
 
 
+def test_tflite_int16_softmax__is_near_the_real_one():
+    x = np.random.default_rng(0).integers(-(2**15), 2**15, (50, 12))
+    definition = TableSoftmax.build(2.0**-12, S16, S16)
+    assert np.abs(definition.codes(x) * definition.output_scale(2.0**-12) - real_softmax(x, 2.0**-12)).max() < 5e-4
+
+
+def test_tflite_int16_softmax__wraps_where_tensorflow_lite_does():
+    """Where the sum is 2^18 - 1, half of 1 / 2 is taken for half of 1: every code is twice what it should be."""
+    exponentials = np.where(np.arange(513) < 511, 7, 32767)
+    definition = dataclasses.replace(TableSoftmax.build(2.0**-12, S16, S16), exponentials=exponentials)
+    definition.check(9)
+    row = [0] * 8 + [-30000]
+    assert definition.codes(np.array([row])).tolist() == [[8192] * 8 + [2]] == [definition.oracle(row)]
+    assert definition.codes(np.array([row[:8]])).tolist() == [[4096] * 8]
+    assert definition.codes(np.array([[5]])).tolist() == [[32767]]
+
+
 def test_log2_softmax__is_within_an_octave():
     x = np.random.default_rng(0).integers(-60, 60, (50, 12))
     exponents = Log2Softmax.build(0.05, S8, U4).codes(x)
@@ -260,6 +283,14 @@ def test_truncated__divides_as_c_does(above, below):
         assert integers.truncated(x, x * 0 + below).tolist() == [expected]
 
 
+@given(st.lists(st.floats(1e-300, 1e300), min_size=1))
+def test_inverse_sqrt__is_rounded_twice_whatever_torch_links(values):
+    values = [*values, 22070755405488.0]
+    expected = [1.0 / math.sqrt(value) for value in values]
+    assert integers.inverse_sqrt(np.array(values)).tolist() == expected
+    assert integers.inverse_sqrt(torch.tensor(values, dtype=torch.float64)).tolist() == expected
+
+
 @given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 31))
 def test_halved__rounds_half_away_from_zero(value, bits):
     expected = math.copysign(1, value) * ((2 * abs(value) + 2**bits) >> (bits + 1))
@@ -288,6 +319,9 @@ def test_high__is_the_doubling_high_multiply(a, b):
     (GemmlowpSoftmax.build(0.1, S8, S8), 4096, "sums of 4096"),
     (GemmlowpSoftmax.build(0.1, S16, S8), 12, "codes of 8 bits"),
     (GemmlowpSoftmax(S8, S8, number(2**30), number(31), number(-5)), 12, "leave 32 bits"),
+    (TableSoftmax.build(0.1, S16, S8), 4, "to s16, not s16 to s8"),
+    (TableSoftmax.build(0.1, S16, S16), 2**16, "leave 31 bits"),
+    (dataclasses.replace(TableSoftmax.build(0.1, S16, S16), exponentials=np.zeros(513, np.int64)), 4, "last two above 16383"),
     (ExactLayerNorm.build(0.1, S32, S8, 1.0, {"gamma": np.ones(4)}), 4, "leave 53 bits"),
     (ExactLayerNorm.build(0.1, S8, S8, 1.0, {"gamma": np.ones(4)}, eps=0.0), 4, "eps is 0.0"),
     (ExactLayerNorm.build(0.1, S8, S8, 1.0, {"gamma": np.full(4, math.inf)}), 4, "not finite"),
@@ -305,7 +339,7 @@ def test_check__refuses_by_name(definition, channels, message):
 @pytest.mark.parametrize(("kind", "scale", "message"), [
     (ItaMax, 0.1, "requantize the input"), (IbertSoftmax, 0.9, "ln 2"), (Log2Softmax, 0.9, "0.6931"),
     (GemmlowpSoftmax, 2.0**-27, "2\\^-26"), (IntegerGelu, 2.0, "sqrt 2"), (ExactSoftmax, math.nan, "positive and finite"),
-    (ExactLayerNorm, -1.0, "positive and finite"),
+    (ExactLayerNorm, -1.0, "positive and finite"), (TableSoftmax, 1.5, "1 at most"),
 ])
 def test_build__refuses_a_scale_by_name(kind, scale, message):
     with pytest.raises(DefinitionError, match=f"{kind.name}: .*{message}"):
@@ -435,6 +469,17 @@ def test_cmsis_nn__softmax_s8_to_s16():
     x, y = data["arr/input"].astype(np.int64).reshape(shape), data["arr/output_ref"].reshape(shape)
     assert int((definition.codes(x) != y).sum()) == 0
     assert [definition.oracle(row) for row in x.tolist()] == y.tolist()
+
+
+def test_cmsis_nn__softmax_s16():
+    data = golden.arrays(golden.vectors("cmsis-nn/softmax_s16.npz"))
+    tables = TableSoftmax.build(1.0, S16, S16).arrays()
+    constants = {"multiplier": whole(data["def/INPUT_MULT"]), "shift": whole(data["def/INPUT_LEFT_SHIFT"])}
+    definition = TableSoftmax(S16, S16, **{**tables, **constants})
+    shape = int(data["def/NUM_ROWS"]), int(data["def/ROW_SIZE"])
+    definition.check(shape[1])
+    x, y = data["arr/input"].astype(np.int64).reshape(shape), data["arr/output_ref"].reshape(shape)
+    assert int((definition.codes(x) != y).sum()) == 0
 
 
 @pytest.mark.parametrize(("model", "trace", "before", "after"), [

@@ -193,7 +193,7 @@ def test_table__has_one_entry_for_each_code():
     assert table(FUNCTIONS["identity"], 0.5, u2, 1.0, s4).tolist() == [0, 0, 1, 2]  # 0.5 and 1.5 to even
     assert table(FUNCTIONS["identity"], 1.0, u2, 1.0, s4, zero=2).tolist() == [-2, -1, 0, 1]
     assert table(FUNCTIONS["identity"], 4.0, u2, 1.0, s4, target_zero=1).tolist() == [1, 5, 7, 7]
-    assert table(FUNCTIONS["identity"], 0.5, u2, 1.0, s4, target_zero=1).tolist() == [1, 1, 2, 3]  # rounded before 1 is added
+    assert table(FUNCTIONS["identity"], 0.5, u2, 1.0, s4, target_zero=1).tolist() == [1, 1, 2, 3]  # rounded, then 1 is added
     assert table(FUNCTIONS["exp"], 400.0, u2, 1e-300, s4).tolist() == [7, 7, 7, 7]  # steps beyond float64
 
 

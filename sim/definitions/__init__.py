@@ -8,6 +8,7 @@ from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.layernorm import ExactLayerNorm, IbertLayerNorm, IntegerRmsNorm, Norm
 from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax, Softmax
+from sim.definitions.softmax16 import TableSoftmax
 from sim.registry import Registry, RegistryError
 
 __all__ = ["INTEGER_FUNCTIONS", "NORMS", "SOFTMAXES", "Definition", "DefinitionError", "Norm", "Softmax"]
@@ -31,6 +32,7 @@ SOFTMAXES: Registry[type[Definition]] = Registry("softmax", {
     "itamax": ItaMax,
     "itapartialmax": ItaPartialMax,
     "log2": Log2Softmax,
+    "tflite_int16": TableSoftmax,
 }, "bittrue.softmaxes", _check_for(Softmax))
 
 NORMS: Registry[type[Definition]] = Registry("norm", {

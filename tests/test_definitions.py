@@ -246,6 +246,17 @@ def test_exact_layernorm__by_hand():
     assert definition.codes(np.array([[10, -10], [7, 7], [127, -128]])).tolist() == [[2, 0], [0, 2], [2, 0]]  # ties to even
 
 
+@given(rng=generators)
+def test_exact_layernorm__to_24_bits_shows_every_float32_rounding(rng):
+    gain, offset = rng.normal(size=(2, 48)).astype(np.float32) * np.float32(1e6)
+    definition = ExactLayerNorm(S16, IntFormat(24, signed=True), gain, offset, np.array([48.0]))
+    definition.check(48)
+    x = rng.integers(-(2**15), 2**15, (4, 48))
+    codes = definition.codes(x)
+    assert codes.tolist() == [definition.oracle(row) for row in x.tolist()] == definition.codes(torch.from_numpy(x)).tolist()
+    assert np.abs(codes).max() > 2**21
+
+
 def test_ibert_layernorm__divides_toward_zero_then_rounds_down():
     definition = IbertLayerNorm(S8, S8, np.array([7, 7], np.int64), np.array([0, 0], np.int64), number(4))
     # mean floor(-1 / 2) = -1; deviations 0 and 1, variance floor(1 / 2) + 1
@@ -291,16 +302,30 @@ def test_inverse_sqrt__is_rounded_twice_whatever_torch_links(values):
     assert integers.inverse_sqrt(torch.tensor(values, dtype=torch.float64)).tolist() == expected
 
 
-@given(st.integers(-(2**31), 2**31 - 1), st.integers(0, 31))
-def test_halved__rounds_half_away_from_zero(value, bits):
+@given(st.data(), st.integers(0, 31))
+def test_halved__rounds_half_away_from_zero(data, bits):
+    ties = st.integers(-9, 9).map(lambda n: n << bits >> 1)
+    value = data.draw(st.one_of(ties, st.integers(-(2**31), 2**31 - 1)))
     expected = math.copysign(1, value) * ((2 * abs(value) + 2**bits) >> (bits + 1))
-    assert gemmlowp.halved(np.array([value]), bits).tolist() == [expected]
+    assert gemmlowp.halved(np.array([value]), bits).tolist() == [expected] == [gemmlowp.plain_halved(value, bits)]
 
 
 @given(st.integers(-(2**31), 2**31), st.integers(-(2**31) + 1, 2**31 - 1))
 def test_high__is_the_doubling_high_multiply(a, b):
-    assert gemmlowp.high(np.array([a]), np.array([b])).tolist() == [math.floor((a * b + 2**30) / 2**31) if abs(a * b) < 2**50
-                                                                   else (a * b + 2**30) // 2**31]
+    assert gemmlowp.high(np.array([a]), np.array([b])).tolist() == [gemmlowp.plain_high(a, b)]
+
+
+@given(st.lists(st.one_of(st.integers(-31 << 26, 0), st.integers(-127, 0).map(lambda n: n << 24)), min_size=1))
+def test_exponential__has_every_bit_of_the_oracles(values):
+    assert gemmlowp._exp(np.array(values)).tolist() == [gemmlowp.plain_exp(value) for value in values]
+    np.testing.assert_allclose(gemmlowp._exp(np.array(values)) * 2.0**-31, np.exp(np.array(values) * 2.0**-26), atol=1e-6)
+
+
+@given(st.lists(st.integers(0, 2**31 - 1), min_size=1))
+def test_reciprocal__has_every_bit_of_the_oracles(values):
+    found = gemmlowp._one_over_one_plus(np.array(values))
+    assert found.tolist() == [gemmlowp.plain_one_over_one_plus(value) for value in values]
+    np.testing.assert_allclose(found * 2.0**-31, 1 / (1 + np.array(values) * 2.0**-31), atol=1e-8)
 
 
 # what is refused
@@ -321,7 +346,7 @@ def test_high__is_the_doubling_high_multiply(a, b):
     (GemmlowpSoftmax(S8, S8, number(2**30), number(31), number(-5)), 12, "leave 32 bits"),
     (TableSoftmax.build(0.1, S16, S8), 4, "to s16, not s16 to s8"),
     (TableSoftmax.build(0.1, S16, S16), 2**16, "leave 31 bits"),
-    (dataclasses.replace(TableSoftmax.build(0.1, S16, S16), exponentials=np.zeros(513, np.int64)), 4, "last two above 16383"),
+    (dataclasses.replace(TableSoftmax.build(0.1, S16, S16), exponentials=np.zeros(513, np.int64)), 4, "the last two above"),
     (ExactLayerNorm.build(0.1, S32, S8, 1.0, {"gamma": np.ones(4)}), 4, "leave 53 bits"),
     (ExactLayerNorm.build(0.1, S8, S8, 1.0, {"gamma": np.ones(4)}, eps=0.0), 4, "eps is 0.0"),
     (ExactLayerNorm.build(0.1, S8, S8, 1.0, {"gamma": np.full(4, math.inf)}), 4, "not finite"),

@@ -70,38 +70,14 @@ class GemmlowpSoftmax(Softmax):
 
     def oracle(self, row: list[int]) -> list[int]:
         """The same numbers, one at a time, as TensorFlow Lite's reference kernel goes."""
-        def multiply(a: int, b: int) -> int:
-            product = a * b + (2**30 if a * b >= 0 else 1 - 2**30)
-            return product // 2**31 if product >= 0 else -(-product // 2**31)
-
-        def rounded(a: int, bits: int) -> int:
-            return (1 if a >= 0 else -1) * ((2 * abs(a) + 2**bits) // 2 ** (bits + 1))
-
-        def exponential(a: int) -> int:
-            part = a % 2**24 - 2**24
-            x = part * 32 + 2**28
-            square = multiply(x, x)
-            inner = rounded(multiply(square, square), 2) + multiply(square, x)
-            result = 1895147668 + multiply(1895147668, x + rounded(multiply(inner, 715827883) + square, 1))
-            for bit, factor in enumerate((1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)):
-                if (part - a) // 2 ** (24 + bit) % 2:
-                    result = multiply(result, factor)
-            return 2**31 - 1 if a == 0 else result
-
-        def saturated(a: int) -> int:
-            return min(max(a, -(2**31)), 2**31 - 1)
-
         kept = [q - max(row) for q in row]
-        found = {d: exponential(multiply(d * 2 ** int(self.left_shift[0]), int(self.multiplier[0])))
+        found = {d: plain_exp(plain_high(d * 2 ** int(self.left_shift[0]), int(self.multiplier[0])))
                  for d in kept if d >= self.least[0]}
-        total = sum(rounded(found[d], 12) for d in kept if d in found)
+        total = sum(plain_halved(found[d], 12) for d in kept if d in found)
         headroom = 32 - total.bit_length()
-        half = (total * 2**headroom - 2**31 + 2**31 - 1 + 1) // 2
-        x = 1515870810 + multiply(half, -1010580540)
-        for _ in range(3):
-            x = saturated(x + saturated(multiply(x, 2**29 - multiply(half, x)) * 4))
+        inverse = plain_one_over_one_plus(total * 2**headroom - 2**31)
         bits, least = 12 - headroom + 31 - self.target.bits, self.target.min
-        return [min(rounded(multiply(saturated(2 * x), found[d]), bits) + least, self.target.max) if d in found else least
+        return [min(plain_halved(plain_high(inverse, found[d]), bits) + least, self.target.max) if d in found else least
                 for d in kept]
 
     def _check(self, channels: int) -> None:
@@ -155,3 +131,41 @@ def _one_over_one_plus(a: Codes) -> Codes:
 def _saturated(a: Codes) -> Codes:
     """The nearest number of 32 bits."""
     return a.clip(-(1 << 31), INT32_MAX)
+
+
+# The oracle's: the same of Python's integers, as TensorFlow Lite's reference kernel goes, written apart.
+
+def plain_high(a: int, b: int) -> int:
+    """Nudged by half away from 0, then divided toward 0, as the C++ does."""
+    product = a * b + (2**30 if a * b >= 0 else 1 - 2**30)
+    return product // 2**31 if product >= 0 else -(-product // 2**31)
+
+
+def plain_halved(a: int, bits: int) -> int:
+    """a / 2^bits, half away from 0."""
+    return (1 if a >= 0 else -1) * ((2 * abs(a) + 2**bits) // 2 ** (bits + 1))
+
+
+def plain_exp(a: int) -> int:
+    """exp_on_negative_values: Q5.26 -> Q0.31."""
+    part = a % 2**24 - 2**24
+    x = part * 32 + 2**28
+    square = plain_high(x, x)
+    inner = plain_halved(plain_high(square, square), 2) + plain_high(square, x)
+    result = 1895147668 + plain_high(1895147668, x + plain_halved(plain_high(inner, 715827883) + square, 1))
+    for bit, factor in enumerate((1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)):
+        if (part - a) // 2 ** (24 + bit) % 2:
+            result = plain_high(result, factor)
+    return 2**31 - 1 if a == 0 else result
+
+
+def plain_one_over_one_plus(a: int) -> int:
+    """one_over_one_plus_x_for_x_in_0_1: Q0.31 -> Q0.31."""
+    def saturated(value: int) -> int:
+        return min(max(value, -(2**31)), 2**31 - 1)
+
+    half = (a + 2**31 - 1 + 1) // 2
+    x = 1515870810 + plain_high(half, -1010580540)
+    for _ in range(3):
+        x = saturated(x + saturated(plain_high(x, 2**29 - plain_high(half, x)) * 4))
+    return saturated(2 * x)

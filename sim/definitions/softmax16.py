@@ -22,8 +22,8 @@ LARGEST = 2**15 - 1
 class TableSoftmax(Softmax):
     """`tflite_int16`: 16-bit codes in and out; a step stands for 2^-15, code 0 for 0.
 
-    Where the sum of exponentials is below a power of 2 by less than 2^-18 of it, TensorFlow Lite's 16-bit index of the second
-    table wraps, and so it does here.
+    Where the sum of exponentials is below a power of 2 by 2^-18 of it or less, TensorFlow Lite's 16-bit index of the
+    second table wraps, and so it does here.
     """
 
     name: ClassVar[str] = "tflite_int16"

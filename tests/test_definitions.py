@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sim.definitions import INTEGER_FUNCTIONS, NORMS, SOFTMAXES, DefinitionError, gemmlowp, integers
 from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
-from sim.definitions.layernorm import ExactLayerNorm, IbertLayerNorm, IntegerRmsNorm
+from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
+from sim.definitions.layernorm import ExactLayerNorm
 from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
@@ -90,6 +91,8 @@ def arbitrary(draw, kind):
                                  "offset": rng.normal(size=channels).astype(np.float32),
                                  "eps": np.array([10.0 ** rng.uniform(-9, 9)])},
         IbertLayerNorm: lambda: {"weight": per_channel(reach), "bias": per_channel(reach), "divisor": some(1, 2**16)},
+        IntegerNoNorm: lambda: {"weight": per_channel(reach), "bias": per_channel(reach), "multiplier": some(0, 999),
+                                "divisor": some(1, 2**16)},
         IntegerRmsNorm: lambda: {"weight": per_channel(reach), "divisor": some(1, 2**16)},
         IntegerGelu: lambda: {"b": some(-300, -1), "one": some(0, 10**5)},
         IntegerHardSwish: lambda: {"three": some(0, 3000), "six": some(1, 5000), "sixth": some(1, 99)},
@@ -220,6 +223,13 @@ def test_norm__is_near_the_real_one(name):
     centered = x if name == "irmsnorm" else x - x.mean(-1, keepdims=True)
     real = centered / np.sqrt((centered**2).mean(-1, keepdims=True)) * gamma + learned.get("beta", 0.0)
     assert np.abs(codes - np.clip(real / 0.05, -128, 127)).max() <= (0.51 if name == "exact" else 3)
+
+
+def test_nonorm__is_an_affine():
+    rng = np.random.default_rng(0)
+    x, gamma, beta = rng.integers(-128, 128, (20, 64)), rng.normal(size=64), rng.normal(size=64)
+    codes = IntegerNoNorm.build(0.01, S8, S8, 0.05, {"gamma": gamma, "beta": beta}).codes(x)
+    assert np.abs(codes + 0.5 - np.clip((x * 0.01 * gamma + beta) / 0.05, -128, 127.5)).max() <= 0.51
 
 
 @pytest.mark.parametrize("name", ["igelu", "ihardswish"])
@@ -353,6 +363,7 @@ def test_reciprocal__has_every_bit_of_the_oracles(values):
     (ExactLayerNorm.build(0.1, S8, S8, 1.0, {"gamma": np.ones(4)}), 5, "expected float32 \\(5,\\)"),
     (IbertLayerNorm.build(0.1, S32, S8, 1.0, {"gamma": np.ones(4)}), 4, "leave 62 bits"),
     (IntegerRmsNorm(S8, S8, np.full(3, 2**31), number(1)), 3, "weight must fit 32 bits"),
+    (IntegerNoNorm(S8, S8, np.full(3, 2**30), np.zeros(3, np.int64), number(2**30), number(1)), 3, "leave 64 bits"),
     (IntegerGelu.build(0.01, S8, S16), 4, "leave s16"),
     (IntegerHardSwish.build(0.01, S8, S8), 4, "leave s8"),
 ])
@@ -471,6 +482,18 @@ def test_deeploy__every_code_of_its_integer_definitions(name, expected):
             assert int((requantized(codes, user, tensors) != tensors[user.outputs[0]]).sum()) == 0, node.name
         counts[node.kind] = counts.get(node.kind, 0) + 1
     assert counts == expected
+
+
+def test_deeploy__inonorm_row_by_row():
+    """The kernel has a weight for every code, a definition one for every channel."""
+    (node,), tensors = deeploy("kernels/iNoNorm")
+    x, weight, bias, y = (tensors[name].astype(np.int64).reshape(-1, 128) for name in (*node.inputs, *node.outputs))
+    numbers = [whole(node.attributes[name]) for name in ("mul", "D")]
+    assert x.shape == weight.shape == y.shape == (128, 128)
+    for row in range(128):
+        definition = IntegerNoNorm(S8, S8, weight[row], bias[0], *numbers)
+        definition.check(128)
+        assert int((definition.codes(x[row : row + 1]) != y[row]).sum()) == 0
 
 
 def test_deeploy__itamax_through_the_matmul_behind_it():

@@ -6,7 +6,8 @@ from typing import Any
 from sim.definitions.definition import Definition, DefinitionError
 from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
-from sim.definitions.layernorm import ExactLayerNorm, IbertLayerNorm, IntegerRmsNorm, Norm
+from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
+from sim.definitions.layernorm import ExactLayerNorm, Norm
 from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax, Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.registry import Registry, RegistryError
@@ -38,6 +39,7 @@ SOFTMAXES: Registry[type[Definition]] = Registry("softmax", {
 NORMS: Registry[type[Definition]] = Registry("norm", {
     "exact": ExactLayerNorm,
     "ibert": IbertLayerNorm,
+    "inonorm": IntegerNoNorm,
     "irmsnorm": IntegerRmsNorm,
 }, "bittrue.norms", _check_for(Norm))
 

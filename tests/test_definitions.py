@@ -14,8 +14,9 @@ from sim.definitions import INTEGER_FUNCTIONS, NORMS, SOFTMAXES, DefinitionError
 from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
+from sim.definitions.ita import ItaMax, ItaPartialMax
 from sim.definitions.layernorm import ExactLayerNorm
-from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax
+from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
 from sim.registry import RegistryError

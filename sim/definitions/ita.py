@@ -1,4 +1,4 @@
-"""Softmax without a multiplier, of ITA, an accelerator for transformers: powers of 2 for exponentials, one division a row."""
+"""Softmax without a multiplier, of ITA, an accelerator for transformers: powers of 2 for exponentials, a division a row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import Accumulator
+from sim.definitions import Definition, definition_named
 from sim.files import write_atomically
 from sim.formats import IntFormat, Shape
 from sim.ops import OPS
@@ -73,7 +74,7 @@ class Program(Value):
         codes = sorted({op.format.bits for op in self.ops if op.format is not None})
         requants = sorted({op.requant.name for op in self.accumulating})
         registers = sorted({str(op.accumulator) for op in self.accumulating if op.accumulator.bits is not None})
-        return (f"<Program: {sizes(self.input_shape)} u8 pixels -> {self.classes} logits, {len(self.ops)} operations, "
+        return (f"<Program: {self.ops[0].given} -> {self.classes} logits, {len(self.ops)} operations, "
                 f"{self.macs:,} MACs, weights {_listed(weights)} bits, codes {_listed(codes)} bits, "
                 f"{', '.join([*requants, *registers])}>")
 
@@ -192,6 +193,11 @@ def _pack(program: Program) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]
                     parts = {part: f"{key}.{part}" for part in value.arrays()}
                     arrays |= {parts[part]: array for part, array in value.arrays().items()}
                     entry[name] = {"name": value.name, "arrays": parts}
+                case Definition():
+                    parts = {part: f"{key}.{part}" for part in value.arrays()}
+                    arrays |= {parts[part]: array for part, array in value.arrays().items()}
+                    entry[name] = {"definition": value.name, "of": value.kind, "source": value.source.to_json(),
+                                   "target": value.target.to_json(), "parts": parts}
                 case tuple():
                     entry[name] = list(value)
                 case _:
@@ -212,6 +218,9 @@ def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     match value:
         case list():
             return tuple(value)
+        case {"definition": name, "of": kind, "source": source, "target": target, "parts": parts}:
+            return definition_named(kind, name)(_value(source, arrays), _value(target, arrays),
+                                                **{part: arrays[key] for part, key in parts.items()})
         case {"array": name, **_other}:
             return arrays[name]
         case {"overflow": _, **_other}:

@@ -21,14 +21,17 @@ from sim.network import (
     Activation,
     AvgPool,
     Conv,
+    Embedding,
     Flatten,
     Graph,
     Heads,
     Input,
+    LayerNorm,
     Linear,
     Lookup,
     MatMul,
     NetworkSpec,
+    Positions,
     Precision,
     Requantize,
     Row,
@@ -36,6 +39,8 @@ from sim.network import (
     Sequence,
     Shape,
     Shortcut,
+    Softmax,
+    TokenInput,
     Tokens,
     expected_arrays,
 )
@@ -45,6 +50,9 @@ from sim.requantizers import REQUANTIZERS, Affine, Requantizer
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.requantizer import RequantizeError
 
+BEYOND = ("too large", "leave the range of float32", "not finite, or can make what is not", "is 0.0, must be positive",
+          "must be below 2^30", "results have at most", "of at most 16 bits")
+"""Why hardware may refuse random numbers."""
 Draw = Callable[..., Any]
 BITS = st.sampled_from(QUANTIZED_BITS)
 MOST_COLUMNS = 64
@@ -90,6 +98,27 @@ def pixels_for(draw: Draw, graph: Graph, count: int = 2) -> np.ndarray:
     """uint8 [count, H, W, C] for a network."""
     image = graph.input
     return codes(draw, (count, image.height, image.width, image.channels), IntFormat(8, signed=False)).astype(np.uint8)
+
+
+@st.composite
+def token_graphs(draw: st.DrawFn) -> Graph:
+    """Random networks of tokens: an embedding, then any rows; every token has logits, or one of them, or all together."""
+    tokens, vocabulary = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 9, 300]))
+    rows: list[Row] = [TokenInput("ids", tokens, vocabulary)]
+    rows.append(Embedding("words", "ids", draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"]))))
+    for index in range(draw(st.integers(0, 6))):
+        source = draw(st.sampled_from([row.name for row in rows[1:]]))
+        kind = draw(st.sampled_from(sorted({*DRAWN_ROWS} - {"conv"})))
+        rows.append(DRAWN_ROWS[kind](draw, f"row{index}", source, rows))
+    rows.append(Linear("logits", rows[-1].name, draw(st.integers(1, 4)), "boundary", draw(st.booleans())))
+    return Graph(tuple(rows))
+
+
+def ids_for(draw: Draw, graph: Graph, count: int = 2) -> np.ndarray:
+    """int32 [count, tokens] for a network of tokens."""
+    row = graph.rows[0]
+    assert isinstance(row, TokenInput)
+    return draw(generators).integers(0, row.vocabulary, (count, row.tokens)).astype(np.int32)
 
 
 @st.composite
@@ -151,7 +180,7 @@ def lowered(spec: NetworkSpec, requant: str) -> Program:
     try:
         return lower(spec, HardwareSpec(requant=requant))
     except LowerError as error:
-        assume("too large" not in str(error) and "leave the range of float32" not in str(error))
+        assume(not any(reason in str(error) for reason in BEYOND))
         raise
 
 
@@ -301,7 +330,7 @@ def _matmul(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     """With itself, or with any tensor that fits."""
     shapes = _shapes(rows)
     heads, _, depth = shapes[source]
-    fitting = [(row, transpose) for row, shape in shapes.items() for transpose in (True, False)
+    fitting = [(row.name, transpose) for row in rows if not row.gives_ids for shape in [shapes[row.name]] for transpose in (True, False)
                if (shape[0], shape[2 if transpose else 1]) == (heads, depth) and shape[1 if transpose else 2] <= MOST_COLUMNS]
     if not fitting:
         return _requantize(draw, name, source, rows)
@@ -324,7 +353,22 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return draw(st.sampled_from(kinds))
 
 
+def _softmax(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Softmax(name, source, role=draw(st.sampled_from(["inner", "boundary", "skip"])))
+
+
+def _layernorm(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    definition = draw(st.sampled_from(["exact", "exact", "ibert", "irmsnorm"]))
+    return LayerNorm(name, source, definition, draw(st.sampled_from([1e-5, 1e-12, 0.1])), _activation(draw))
+
+
+def _positions(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """Of any shape: it reads nothing."""
+    return Positions(name, draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"])))
+
+
 DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
     "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool,
-    "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move}
+    "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move, "softmax": _softmax,
+    "layernorm": _layernorm, "positions": _positions}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -16,23 +16,29 @@ from typing import Any
 from sim.network import (
     AvgPool,
     Conv,
+    Embedding,
     Flatten,
     Heads,
     Input,
+    LayerNorm,
     Linear,
     Lookup,
     MatMul,
+    Positions,
     Requantize,
     Row,
     Select,
     Sequence,
     Shortcut,
+    Softmax,
+    TokenInput,
     Tokens,
 )
 from training.layers.activate import Activate
 from training.layers.avgpool import AvgPoolLayer
 from training.layers.codes import Codes, weights_from
 from training.layers.conv import ConvLayer
+from training.layers.defined import LayerNormLayer, SoftmaxLayer
 from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
 from training.layers.linear import LinearLayer
@@ -42,6 +48,7 @@ from training.layers.move import FlattenLayer, HeadsLayer, SelectLayer, Sequence
 from training.layers.norm import Norm
 from training.layers.requantize import RequantizeLayer
 from training.layers.shortcut import ShortcutLayer
+from training.layers.stored import EmbeddingLayer, PositionsLayer, TokenLayer
 
 __all__ = ["LAYERS", "Activate", "Codes", "Context", "ConvLayer", "Layer", "Norm", "RequantizeLayer", "build_layer",
            "weights_from"]
@@ -50,7 +57,8 @@ LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Input.kind: InputLayer, Conv.kind: ConvLayer, Requantize.kind: RequantizeLayer, Shortcut.kind: ShortcutLayer,
     AvgPool.kind: AvgPoolLayer, Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
     Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
-    Select.kind: SelectLayer})
+    Select.kind: SelectLayer, TokenInput.kind: TokenLayer, Embedding.kind: EmbeddingLayer,
+    Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

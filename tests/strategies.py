@@ -5,6 +5,12 @@ from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
 from sim.formats import IntFormat
+from sim.ops.add import AddOp
+from sim.ops.concat import ConcatOp
+from sim.ops.maxpool import MaxPoolOp
+from sim.ops.multiply import MultiplyOp
+from sim.ops.op import reach_of
+from sim.ops.pad import PadOp
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.tflite_single import TfliteSingle
@@ -23,6 +29,12 @@ def formats(draw):
     """Of codes: any width and sign, narrow or not."""
     bits, signed = draw(BITS), draw(st.booleans())
     return IntFormat(bits, signed, narrow=signed and bits > 1 and draw(st.booleans()))
+
+
+@st.composite
+def zero_points(draw, form: IntFormat):
+    """Codes that stand for 0: that of training, or any."""
+    return draw(st.one_of(st.just(0), st.integers(form.min, form.max)))
 
 
 @st.composite
@@ -59,7 +71,8 @@ def conv_ops(draw, name: str, source: Op, before: list[Op], last: bool = False):
     weights = codes(draw, (rows, columns, depth // groups, channels), form).astype(np.int32)
     shape = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding), channels
     reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (source.format.max + 1)
-    residuals = [op.name for op in before if op.shape == shape and op.format is not None]
+    # until convolutions know zero points, their sources have none
+    residuals = [op.name for op in before if op.shape == shape and op.format is not None and not op.zero_point]
     skip = draw(st.sampled_from(["", *residuals])) if not last else ""
     target = None if last else draw(formats())
     return ConvOp(name, source.name, shape, target, skip=skip, weights=weights, stride=stride, padding=padding,
@@ -73,7 +86,7 @@ def table_ops(draw, name: str, source: Op, before: list[Op]):
     target = draw(formats())
     size = source.format.max - source.format.min + 1
     return TableOp(name, source.name, source.shape, target, codes(draw, (size,), target).astype(target.dtype),
-                   source.format.min)
+                   source.format.min, zero_point=draw(zero_points(target)))
 
 
 @st.composite
@@ -93,11 +106,62 @@ def pool_ops(draw, name: str, source: Op, before: list[Op]):
     rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
     sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
     target = draw(formats())
-    requant = draw(requantizers(channels, rows * columns * (source.format.max + 1)))
-    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns)
+    requant = draw(requantizers(channels, rows * columns * reach_of(source)))
+    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns, source.zero_point,
+                  zero_point=draw(zero_points(target)))
 
 
-DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops}
+@st.composite
+def add_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one shape."""
+    other, target = draw(st.sampled_from([op for op in before if op.shape == source.shape])), draw(formats())
+    return AddOp(name, source.name, source.shape, target, other.name, draw(requantizers(source.shape[2], reach_of(source))),
+                 source.zero_point, other.zero_point, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def multiply_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one shape, or by one pixel."""
+    target, channels = draw(formats()), source.shape[2]
+    other = draw(st.sampled_from([op for op in before if op.shape in (source.shape, (1, 1, channels))]))
+    return MultiplyOp(name, source.name, source.shape, target, other.name,
+                      draw(requantizers(channels, reach_of(source) * reach_of(other))), source.zero_point, other.zero_point,
+                      zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def maxpool_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any window with a code in it at every position."""
+    height, width, channels = source.shape
+    rows, columns = draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width)))
+    padding, stride = draw(st.integers(0, min(rows, columns) - 1)), draw(st.integers(1, 3))
+    sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
+    return MaxPoolOp(name, source.name, (*sides, channels), source.format, rows, stride, padding, columns,
+                     zero_point=source.zero_point)
+
+
+@st.composite
+def concat_ops(draw, name: str, source: Op, before: list[Op]):
+    """Up to three of one height and width, with any tables."""
+    fitting, target = [op for op in before if op.shape[:2] == source.shape[:2]], draw(formats())
+    others = draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))
+    sources = [source, *others]
+    lengths = tuple(op.format.max - op.format.min + 1 for op in sources)
+    return ConcatOp(name, source.name, (*source.shape[:2], sum(op.shape[2] for op in sources)), target,
+                    tuple(op.name for op in others), codes(draw, (sum(lengths),), target).astype(target.dtype),
+                    tuple(op.format.min for op in sources), lengths, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def pad_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any paddings."""
+    (height, width, channels), sides = source.shape, [draw(st.integers(0, 2)) for _ in range(4)]
+    return PadOp(name, source.name, (height + sum(sides[:2]), width + sum(sides[2:]), channels), source.format, tuple(sides),
+                 zero_point=source.zero_point)
+
+
+DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops, "add": add_ops,
+             "multiply": multiply_ops, "maxpool": maxpool_ops, "concat": concat_ops, "pad": pad_ops}
 """How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
 
 
@@ -107,9 +171,15 @@ def programs(draw):
     form = draw(formats())
     shape = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
     table = codes(draw, (shape[2], 256), form).astype(form.dtype)
-    ops: list[Op] = [InputOp("image", "", shape, form, table)]
+    ops: list[Op] = [InputOp("image", "", shape, form, table, zero_point=draw(zero_points(form)))]
     for index in range(draw(st.integers(0, 4))):
-        source, kind = draw(st.sampled_from(ops)), draw(st.sampled_from(sorted(DRAWN_OPS)))
-        ops.append(draw(DRAWN_OPS[kind](f"op{index}", source, ops)))
-    ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
+        kind = draw(st.sampled_from(sorted(DRAWN_OPS)))
+        # until convolutions know zero points, their sources have none: then any operation may be one
+        sources = [op for op in ops if kind != "conv" or not op.zero_point]
+        if sources:
+            ops.append(draw(DRAWN_OPS[kind](f"op{index}", draw(st.sampled_from(sources)), ops)))
+    if all(op.zero_point for op in ops):
+        size = form.max - form.min + 1
+        ops.append(TableOp("plain", "image", shape, form, codes(draw, (size,), form).astype(form.dtype), form.min))
+    ops.append(draw(conv_ops("logits", draw(st.sampled_from([op for op in ops if not op.zero_point])), ops, last=True)))
     return Program(tuple(ops))

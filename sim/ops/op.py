@@ -132,3 +132,15 @@ def check_table(op: Op, table: np.ndarray, shape: tuple[int, ...]) -> None:
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
     """Positions of a window along one side; strides that leave a rest drop it, as everywhere in the field."""
     return (side + 2 * padding - kernel) // stride + 1
+
+
+def check_zeros(zero: int, source: Op) -> None:
+    """Raise ProgramError unless an operation takes from the codes that it reads what stands for 0 there."""
+    if zero != source.zero_point or isinstance(zero, bool):
+        raise ProgramError(f"takes {zero!r} for the zero point of {source.name}, which is {source.zero_point}")
+
+
+def reach_of(op: Op) -> int:
+    """Magnitude that no code of an operation passes, less its zero point."""
+    form = format_of(op)
+    return max(form.max - op.zero_point, op.zero_point - form.min)

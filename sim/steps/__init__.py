@@ -10,14 +10,24 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sim.ops.add import AddOp
 from sim.ops.avgpool import PoolOp
+from sim.ops.concat import ConcatOp
 from sim.ops.conv import ConvOp
 from sim.ops.input import InputOp
+from sim.ops.maxpool import MaxPoolOp
+from sim.ops.multiply import MultiplyOp
+from sim.ops.pad import PadOp
 from sim.ops.requantize import TableOp
 from sim.ops.shortcut import ShortcutOp
+from sim.steps.add import Sum
+from sim.steps.concat import Concatenation
 from sim.steps.conv import Convolution
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
+from sim.steps.maxpool import Largest
+from sim.steps.multiply import Product
+from sim.steps.pad import Frame
 from sim.steps.pool import Pool
 from sim.steps.shortcut import Copy
 from sim.steps.step import Step
@@ -25,4 +35,5 @@ from sim.steps.step import Step
 __all__ = ["STEPS", "Step"]
 
 STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
-    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool})
+    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
+    AddOp.kind: Sum, MultiplyOp.kind: Product, MaxPoolOp.kind: Largest, ConcatOp.kind: Concatenation, PadOp.kind: Frame})

@@ -13,14 +13,33 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sim.network import AvgPool, Conv, Input, Requantize, Row, Shortcut
+from sim.network import (
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    GlobalPool,
+    Input,
+    MaxPool,
+    Multiply,
+    Pad,
+    Requantize,
+    Row,
+    Shortcut,
+)
 from training.layers.activate import Activate
+from training.layers.add import AddLayer
 from training.layers.avgpool import AvgPoolLayer
 from training.layers.codes import Codes, weights_from
+from training.layers.concat import ConcatLayer
 from training.layers.conv import ConvLayer
+from training.layers.globalpool import GlobalPoolLayer
 from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
+from training.layers.maxpool import MaxPoolLayer
+from training.layers.multiply import MultiplyLayer
 from training.layers.norm import Norm
+from training.layers.pad import PadLayer
 from training.layers.requantize import RequantizeLayer
 from training.layers.shortcut import ShortcutLayer
 
@@ -29,7 +48,8 @@ __all__ = ["LAYERS", "Activate", "Codes", "Context", "ConvLayer", "Layer", "Norm
 
 LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Input.kind: InputLayer, Conv.kind: ConvLayer, Requantize.kind: RequantizeLayer, Shortcut.kind: ShortcutLayer,
-    AvgPool.kind: AvgPoolLayer})
+    AvgPool.kind: AvgPoolLayer, Add.kind: AddLayer, Multiply.kind: MultiplyLayer, MaxPool.kind: MaxPoolLayer,
+    GlobalPool.kind: GlobalPoolLayer, Concat.kind: ConcatLayer, Pad.kind: PadLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

@@ -128,8 +128,9 @@ class Machine:
         return self._tally.overflows
 
     def run(self, pixels: np.ndarray, trace: MutableMapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """uint8 pixels [N, H, W, C], in any memory order, or int32 ids [N, tokens], -> logits [N, classes]: float32, or integers (`ConvOp.unit`).
+        """uint8 pixels [N, H, W, C], in any memory order, -> logits [N, classes]: float32, or integers (`ConvOp.unit`).
 
+        A program of tokens takes ids int32 [N, tokens]; logits of more than one pixel are [N, H, W, classes].
         `trace` receives every operation's result [N, H, W, C].  Raises InputError for pixels of another type or shape,
         AccumulatorOverflowError under overflow "error".
         """

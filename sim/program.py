@@ -23,7 +23,7 @@ from sim.ops.requantize import TableOp
 from sim.ops.shortcut import ShortcutOp
 from sim.registry import RegistryError
 from sim.requantizers import Requantizer, requantizer_named
-from sim.values import Value, is_stored, sizes
+from sim.values import Value, is_stored
 
 __all__ = [  # what makes up a program, from one place
     "MAX_CODE_BITS", "MAX_SUM_BITS", "ConvOp", "InputOp", "Op", "PoolOp", "Program", "ProgramError", "ShortcutOp", "TableOp",
@@ -213,14 +213,11 @@ def _unpack(entry: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Op:
     return kind(**{name: _value(value, arrays) for name, value in entry.items() if name != "kind"})
 
 
-def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:  # noqa: PLR0911 - a shape of values each
     """A field, told by the shape of what `_pack` makes of it."""
     match value:
         case list():
             return tuple(value)
-        case {"definition": name, "of": kind, "source": source, "target": target, "parts": parts}:
-            return definition_named(kind, name)(_value(source, arrays), _value(target, arrays),
-                                                **{part: arrays[key] for part, key in parts.items()})
         case {"array": name, **_other}:
             return arrays[name]
         case {"overflow": _, **_other}:
@@ -229,5 +226,8 @@ def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return IntFormat(int(bits), bool(signed), bool(other.get("narrow", False)))
         case {"name": name, "arrays": parts}:
             return requantizer_named(str(name))(**{part: arrays[key] for part, key in parts.items()})
+        case {"definition": name, "of": kind, "source": source, "target": target, "parts": parts}:
+            constants = {part: arrays[key] for part, key in parts.items()}
+            return definition_named(kind, name)(_value(source, arrays), _value(target, arrays), **constants)
         case _:
             return value

@@ -19,10 +19,13 @@ from sim.machine import Machine
 from sim.network import (
     QUANTIZED_BITS,
     Activation,
+    Add,
     AvgPool,
+    Concat,
     Conv,
     Embedding,
     Flatten,
+    GlobalPool,
     Graph,
     Heads,
     Input,
@@ -30,7 +33,10 @@ from sim.network import (
     Linear,
     Lookup,
     MatMul,
+    MaxPool,
+    Multiply,
     NetworkSpec,
+    Pad,
     Positions,
     Precision,
     Requantize,
@@ -300,6 +306,40 @@ def _avgpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1])
 
 
+def _alike(rows: list[Row], *wanted: Shape) -> list[str]:
+    """Rows of one of these shapes."""
+    return [name for name, shape in _shapes(rows).items() if shape in wanted]
+
+
+def _add(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Add(name, source, draw(st.sampled_from(_alike(rows, _shapes(rows)[source]))), _activation(draw))
+
+
+def _multiply(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    shape = _shapes(rows)[source]
+    return Multiply(name, source, draw(st.sampled_from(_alike(rows, shape, (1, 1, shape[2])))), _activation(draw))
+
+
+def _maxpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    window = [draw(st.integers(1, min(3, side))) for side in _shapes(rows)[source][:2]]
+    return MaxPool(name, source, window[0], draw(st.integers(1, 2)), draw(st.integers(0, min(window) - 1)), window[1])
+
+
+def _globalpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return GlobalPool(name, source, _activation(draw))
+
+
+def _concat(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    shapes = _shapes(rows)
+    fitting = [other for other, shape in shapes.items() if shape[:2] == shapes[source][:2]]
+    return Concat(name, source, tuple(draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))), _activation(draw))
+
+
+def _pad(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    top, bottom, left, right = (draw(st.integers(0, 2)) for _ in range(4))
+    return Pad(name, source, (top, bottom, left, right))
+
+
 def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | None = None) -> Conv:
     shapes = _shapes(rows)
     height, width, depth = shapes[source]
@@ -337,8 +377,11 @@ def _matmul(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     """With itself, or with any tensor that fits."""
     shapes = _shapes(rows)
     heads, _, depth = shapes[source]
-    fitting = [(row.name, transpose) for row in rows if not row.gives_ids for shape in [shapes[row.name]] for transpose in (True, False)
-               if (shape[0], shape[2 if transpose else 1]) == (heads, depth) and shape[1 if transpose else 2] <= MOST_COLUMNS]
+    others = {row.name: shapes[row.name] for row in rows if not row.gives_ids}
+    sides = [(other, transpose, shape[0], *(shape[:0:-1] if transpose else shape[1:]))
+             for other, shape in others.items() for transpose in (True, False)]
+    fitting = [(other, transpose) for other, transpose, *found, columns in sides
+               if found == [heads, depth] and columns <= MOST_COLUMNS]
     if not fitting:
         return _requantize(draw, name, source, rows)
     other, transpose = draw(st.sampled_from(fitting))
@@ -356,7 +399,7 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
         kinds.append(Flatten(name, source))
     if width == 1:
         heads = draw(st.sampled_from([count for count in range(1, channels + 1) if channels % count == 0]))
-        kinds += [Heads(name, source, heads), Heads(name, source, heads), Select(name, source, draw(st.integers(0, height - 1)))]
+        kinds += [Heads(name, source, heads)] * 2 + [Select(name, source, draw(st.integers(0, height - 1)))]
     return draw(st.sampled_from(kinds))
 
 
@@ -375,7 +418,8 @@ def _positions(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
 
 
 DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
-    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool,
+    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool, "add": _add, "multiply": _multiply,
+    "maxpool": _maxpool, "globalpool": _globalpool, "concat": _concat, "pad": _pad,
     "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move, "softmax": _softmax,
     "layernorm": _layernorm, "positions": _positions}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -1,13 +1,11 @@
 """Rows of transformers: tables, products of activations, heads, tokens, softmax and norms."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import reference
-from sim.hardware import HardwareSpec
 from sim.machine import Machine
 from sim.network import NetworkSpec
 from sim.program import Program

@@ -57,6 +57,42 @@ def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tup
     return result, overflows
 
 
+def multiply(a: Image, b: Image, transpose: bool, bits: int | None, overflow: str, tile: int,
+             zeros: tuple[int, int]) -> tuple[Image, list[int]]:
+    """Sums of (a - z_a)(b - z_b) [head][row][column], and overflowed outputs per column.
+
+    The register holds products of raw codes; what the zero points are worth is added behind it.
+    """
+    result: Image = []
+    overflows = [0] * (len(b[0]) if transpose else len(b[0][0]))
+    for rows, others in zip(a, b, strict=True):
+        columns = others if transpose else [list(column) for column in zip(*others, strict=True)]
+        result.append([])
+        for row in rows:
+            totals = []
+            for index, column in enumerate(columns):
+                products = [x * y for x, y in zip(row, column, strict=True)]
+                total, overflowed = accumulate(products, bits, overflow, tile)
+                shifted = [(x - zeros[0]) * (y - zeros[1]) for x, y in zip(row, column, strict=True)]
+                overflows[index] += overflowed
+                totals.append(total + sum(shifted) - sum(products))
+            result[-1].append(totals)
+    return result, overflows
+
+
+def rearrange(x: Image, split: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, int, int]) -> Image:
+    """The same numbers, read as a tensor of the sides `split`, its axes in another order, written as one of `shape`."""
+    flat = [code for row in x for pixel in row for code in pixel]
+    steps = [1] * len(split)
+    for axis in reversed(range(len(split) - 1)):
+        steps[axis] = steps[axis + 1] * split[axis + 1]
+    places = [0]
+    for axis in order:
+        places = [place + index * steps[axis] for place in places for index in range(split[axis])]
+    moved = iter([flat[place] for place in places])
+    return [[[next(moved) for _ in range(shape[2])] for _ in range(shape[1])] for _ in range(shape[0])]
+
+
 def accumulate(products: list[int], bits: int | None, overflow: str, tile: int) -> tuple[int, bool]:
     """(what the register holds at the end, whether this output counts as overflowed); contract C6."""
     exact = sum(products)
@@ -85,12 +121,19 @@ def window_sums(x: Image, rows: int, columns: int, stride: int, padding: int) ->
             for top in range(-padding, height + padding - rows + 1, stride)]
 
 
+def less(x: Image, zero: int) -> Image:
+    """Codes less their zero point."""
+    return [[[code - zero for code in pixel] for pixel in row] for row in x]
+
+
 def requantize(sums: Image, op: Any, skip: Image | None) -> Any:
     """Codes of the operation's format, or logits if it has none."""
     rule = rule_of(op.requant.name, op.requant)
     constants = {name: array.tolist() for name, array in op.requant.arrays().items()}
     limits = None if op.format is None else _limits(op.format.bits, op.format.signed, op.format.narrow)
-    return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits)
+    zero = op.zero_point  # clamp(R + zero, low, high)
+    limits = None if limits is None else (limits[0] - zero, limits[1] - zero)
+    return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits) + zero
               for c, total in enumerate(pixel)] for j, pixel in enumerate(row)] for i, row in enumerate(sums)]
 
 

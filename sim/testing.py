@@ -12,22 +12,42 @@ from hypothesis import strategies as st
 
 from sim import reference
 from sim.formats import IntFormat
+from sim.functions import FUNCTIONS
 from sim.hardware import HardwareSpec
 from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import (
     QUANTIZED_BITS,
     Activation,
+    Add,
     AvgPool,
+    Concat,
     Conv,
+    Embedding,
+    Flatten,
+    GlobalPool,
     Graph,
+    Heads,
     Input,
+    LayerNorm,
+    Linear,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Multiply,
     NetworkSpec,
+    Pad,
+    Positions,
     Precision,
     Requantize,
     Row,
+    Select,
+    Sequence,
     Shape,
     Shortcut,
+    Softmax,
+    TokenInput,
+    Tokens,
     expected_arrays,
 )
 from sim.program import Program
@@ -36,8 +56,13 @@ from sim.requantizers import REQUANTIZERS, Affine, Requantizer
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.requantizer import RequantizeError
 
+BEYOND = ("too large", "leave the range of float32", "not finite, or can make what is not", "is 0.0, must be positive",
+          "must be below 2^30", "results have at most", "of at most 16 bits")
+"""Why hardware may refuse random numbers."""
 Draw = Callable[..., Any]
 BITS = st.sampled_from(QUANTIZED_BITS)
+MOST_COLUMNS = 64
+"""Of what random networks multiply and flatten: plain Python integers have to follow."""
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
@@ -79,6 +104,27 @@ def pixels_for(draw: Draw, graph: Graph, count: int = 2) -> np.ndarray:
     """uint8 [count, H, W, C] for a network."""
     image = graph.input
     return codes(draw, (count, image.height, image.width, image.channels), IntFormat(8, signed=False)).astype(np.uint8)
+
+
+@st.composite
+def token_graphs(draw: st.DrawFn) -> Graph:
+    """Random networks of tokens: an embedding, then any rows; every token has logits, or one of them, or all together."""
+    tokens, vocabulary = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 9, 300]))
+    rows: list[Row] = [TokenInput("ids", tokens, vocabulary)]
+    rows.append(Embedding("words", "ids", draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"]))))
+    for index in range(draw(st.integers(0, 6))):
+        source = draw(st.sampled_from([row.name for row in rows[1:]]))
+        kind = draw(st.sampled_from(sorted({*DRAWN_ROWS} - {"conv"})))
+        rows.append(DRAWN_ROWS[kind](draw, f"row{index}", source, rows))
+    rows.append(Linear("logits", rows[-1].name, draw(st.integers(1, 4)), "boundary", draw(st.booleans())))
+    return Graph(tuple(rows))
+
+
+def ids_for(draw: Draw, graph: Graph, count: int = 2) -> np.ndarray:
+    """int32 [count, tokens] for a network of tokens."""
+    row = graph.rows[0]
+    assert isinstance(row, TokenInput)
+    return draw(generators).integers(0, row.vocabulary, (count, row.tokens)).astype(np.int32)
 
 
 @st.composite
@@ -140,7 +186,7 @@ def lowered(spec: NetworkSpec, requant: str) -> Program:
     try:
         return lower(spec, HardwareSpec(requant=requant))
     except LowerError as error:
-        assume("too large" not in str(error) and "leave the range of float32" not in str(error))
+        assume(not any(reason in str(error) for reason in BEYOND))
         raise
 
 
@@ -260,6 +306,40 @@ def _avgpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1])
 
 
+def _alike(rows: list[Row], *wanted: Shape) -> list[str]:
+    """Rows of one of these shapes."""
+    return [name for name, shape in _shapes(rows).items() if shape in wanted]
+
+
+def _add(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Add(name, source, draw(st.sampled_from(_alike(rows, _shapes(rows)[source]))), _activation(draw))
+
+
+def _multiply(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    shape = _shapes(rows)[source]
+    return Multiply(name, source, draw(st.sampled_from(_alike(rows, shape, (1, 1, shape[2])))), _activation(draw))
+
+
+def _maxpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    window = [draw(st.integers(1, min(3, side))) for side in _shapes(rows)[source][:2]]
+    return MaxPool(name, source, window[0], draw(st.integers(1, 2)), draw(st.integers(0, min(window) - 1)), window[1])
+
+
+def _globalpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return GlobalPool(name, source, _activation(draw))
+
+
+def _concat(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    shapes = _shapes(rows)
+    fitting = [other for other, shape in shapes.items() if shape[:2] == shapes[source][:2]]
+    return Concat(name, source, tuple(draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))), _activation(draw))
+
+
+def _pad(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    top, bottom, left, right = (draw(st.integers(0, 2)) for _ in range(4))
+    return Pad(name, source, (top, bottom, left, right))
+
+
 def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | None = None) -> Conv:
     shapes = _shapes(rows)
     height, width, depth = shapes[source]
@@ -284,6 +364,62 @@ def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | 
     return Conv(**fields)
 
 
+def _lookup(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Lookup(name, source, draw(st.sampled_from(sorted(FUNCTIONS))), _activation(draw))
+
+
+def _linear(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Linear(name, source, draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"])), draw(st.booleans()),
+                  _activation(draw))
+
+
+def _matmul(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """With itself, or with any tensor that fits."""
+    shapes = _shapes(rows)
+    heads, _, depth = shapes[source]
+    others = {row.name: shapes[row.name] for row in rows if not row.gives_ids}
+    sides = [(other, transpose, shape[0], *(shape[:0:-1] if transpose else shape[1:]))
+             for other, shape in others.items() for transpose in (True, False)]
+    fitting = [(other, transpose) for other, transpose, *found, columns in sides
+               if found == [heads, depth] and columns <= MOST_COLUMNS]
+    if not fitting:
+        return _requantize(draw, name, source, rows)
+    other, transpose = draw(st.sampled_from(fitting))
+    divisor = draw(st.sampled_from([1.0, 1.0, 0.25, 2.8284271247461903]))
+    return MatMul(name, source, other, _activation(draw), divisor, transpose, draw(st.sampled_from(["inner", "boundary"])))
+
+
+def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """Tokens if it is none, else heads; and what becomes one pixel, or one token."""
+    height, width, channels = _shapes(rows)[source]
+    kinds: list[Row] = [Sequence(name, source)]
+    if height * channels <= MOST_COLUMNS:
+        kinds.append(Tokens(name, source))
+    if height * width * channels <= MOST_COLUMNS:
+        kinds.append(Flatten(name, source))
+    if width == 1:
+        heads = draw(st.sampled_from([count for count in range(1, channels + 1) if channels % count == 0]))
+        kinds += [Heads(name, source, heads)] * 2 + [Select(name, source, draw(st.integers(0, height - 1)))]
+    return draw(st.sampled_from(kinds))
+
+
+def _softmax(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Softmax(name, source, role=draw(st.sampled_from(["inner", "boundary", "skip"])))
+
+
+def _layernorm(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    definition = draw(st.sampled_from(["exact", "exact", "ibert", "irmsnorm"]))
+    return LayerNorm(name, source, definition, draw(st.sampled_from([1e-5, 1e-12, 0.1])), _activation(draw))
+
+
+def _positions(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """Of any shape: it reads nothing."""
+    return Positions(name, draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"])))
+
+
 DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
-    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool}
+    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool, "add": _add, "multiply": _multiply,
+    "maxpool": _maxpool, "globalpool": _globalpool, "concat": _concat, "pad": _pad,
+    "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move, "softmax": _softmax,
+    "layernorm": _layernorm, "positions": _positions}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -5,6 +5,15 @@ from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
 from sim.formats import IntFormat
+from sim.ops.add import AddOp
+from sim.ops.concat import ConcatOp
+from sim.ops.matmul import MatMulOp, product_reach
+from sim.ops.maxpool import MaxPoolOp
+from sim.ops.move import MoveOp
+from sim.ops.multiply import MultiplyOp
+from sim.ops.op import reach_of
+from sim.ops.pad import PadOp
+from sim.ops.select import SelectOp
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.tflite_single import TfliteSingle
@@ -79,7 +88,7 @@ def conv_ops(draw, name: str, source: Op, before: list[Op], last: bool = False):
     return ConvOp(name, source.name, shape, target, skip=skip, weights=weights, stride=stride, padding=padding,
                   groups=groups, operand=source.format, weight_format=form, weight_bits=form.bits,
                   accumulator=draw(accumulators()), requant=draw(requantizers(channels, reach)),
-                  operand_zero=source.zero_point, **unusual)
+                  operand_zero=source.zero_point, zero_point=draw(zero_points(target)) if target else 0, **unusual)
 
 
 @st.composite
@@ -108,11 +117,100 @@ def pool_ops(draw, name: str, source: Op, before: list[Op]):
     rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
     sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
     target = draw(formats())
-    requant = draw(requantizers(channels, rows * columns * (source.format.max + 1)))
-    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns)
+    requant = draw(requantizers(channels, rows * columns * reach_of(source)))
+    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns, source.zero_point,
+                  zero_point=draw(zero_points(target)))
 
 
-DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops}
+@st.composite
+def matmul_ops(draw, name: str, source: Op, before: list[Op]):
+    """A product with itself, or with any tensor that fits, of any format and zero point."""
+    heads, tokens, depth = source.shape
+    fitting = [(op, transpose) for op in before for transpose in (True, False)
+               if (op.shape[0], op.shape[2 if transpose else 1]) == (heads, depth) and op.format is not None]
+    other, transpose = draw(st.sampled_from(fitting or [(source, True)]))
+    columns = other.shape[1 if transpose else 2]
+    reach = product_reach(source.format, other.format, depth, source.zero_point, other.zero_point)
+    target = draw(formats())
+    return MatMulOp(name, source.name, (heads, tokens, columns), target, other.name, source.format, other.format,
+                    depth, transpose, draw(accumulators()), draw(requantizers(columns, reach)), source.zero_point,
+                    other.zero_point, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def move_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any sides that the numbers of an image fill, in any order."""
+    split, rest = [], int(np.prod(source.shape))
+    while rest > 1 and len(split) < 4:
+        split.append(draw(st.sampled_from([side for side in range(1, rest + 1) if rest % side == 0])))
+        rest //= split[-1]
+    split.append(rest)
+    order = draw(st.permutations(range(len(split))))
+    height = draw(st.sampled_from([split[order[0]], 1, source.shape[0]]))
+    width = draw(st.sampled_from([side for side in range(1, 9) if int(np.prod(split)) // height % side == 0]))
+    shape = height, width, int(np.prod(split)) // height // width
+    return MoveOp(name, source.name, shape, source.format, tuple(split), tuple(order), zero_point=source.zero_point)
+
+
+@st.composite
+def select_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any row."""
+    index = draw(st.integers(0, source.shape[0] - 1))
+    return SelectOp(name, source.name, (1, *source.shape[1:]), source.format, index, zero_point=source.zero_point)
+
+
+@st.composite
+def add_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one shape."""
+    other, target = draw(st.sampled_from([op for op in before if op.shape == source.shape])), draw(formats())
+    return AddOp(name, source.name, source.shape, target, other.name, draw(requantizers(source.shape[2], reach_of(source))),
+                 source.zero_point, other.zero_point, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def multiply_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one shape, or by one pixel."""
+    target, channels = draw(formats()), source.shape[2]
+    other = draw(st.sampled_from([op for op in before if op.shape in (source.shape, (1, 1, channels))]))
+    return MultiplyOp(name, source.name, source.shape, target, other.name,
+                      draw(requantizers(channels, reach_of(source) * reach_of(other))), source.zero_point, other.zero_point,
+                      zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def maxpool_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any window with a code in it at every position."""
+    height, width, channels = source.shape
+    rows, columns = draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width)))
+    padding, stride = draw(st.integers(0, min(rows, columns) - 1)), draw(st.integers(1, 3))
+    sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
+    return MaxPoolOp(name, source.name, (*sides, channels), source.format, rows, stride, padding, columns,
+                     zero_point=source.zero_point)
+
+
+@st.composite
+def concat_ops(draw, name: str, source: Op, before: list[Op]):
+    """Up to three of one height and width, with any tables."""
+    fitting, target = [op for op in before if op.shape[:2] == source.shape[:2]], draw(formats())
+    others = draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))
+    sources = [source, *others]
+    lengths = tuple(op.format.max - op.format.min + 1 for op in sources)
+    return ConcatOp(name, source.name, (*source.shape[:2], sum(op.shape[2] for op in sources)), target,
+                    tuple(op.name for op in others), codes(draw, (sum(lengths),), target).astype(target.dtype),
+                    tuple(op.format.min for op in sources), lengths, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def pad_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any paddings."""
+    (height, width, channels), sides = source.shape, [draw(st.integers(0, 2)) for _ in range(4)]
+    return PadOp(name, source.name, (height + sum(sides[:2]), width + sum(sides[2:]), channels), source.format, tuple(sides),
+                 zero_point=source.zero_point)
+
+
+DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops, "add": add_ops,
+             "multiply": multiply_ops, "maxpool": maxpool_ops, "concat": concat_ops, "pad": pad_ops,
+             "matmul": matmul_ops, "matmul2": matmul_ops, "move": move_ops, "select": select_ops}
 """How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
 
 
@@ -125,7 +223,6 @@ def programs(draw):
     ops: list[Op] = [InputOp("image", "", shape, form, table, zero_point=draw(zero_points(form)))]
     for index in range(draw(st.integers(0, 4))):
         source, kind = draw(st.sampled_from(ops)), draw(st.sampled_from(sorted(DRAWN_OPS)))
-        kind = "conv" if source.zero_point and kind == "pool" else kind
         ops.append(draw(DRAWN_OPS[kind](f"op{index}", source, ops)))
     ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
     return Program(tuple(ops))

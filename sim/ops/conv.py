@@ -252,8 +252,6 @@ class ConvOp(Op):
             raise ProgramError(f"its residual {self.skip} has another shape")
         if self.skip and before[self.skip].zero_point:
             raise ProgramError(f"its residual {self.skip} has a zero point that is not 0: add it in an operation of its own")
-        if self.zero_point:
-            raise ProgramError("a convolution's own codes have the zero point 0")
         self.requant.check(self.shape[2], max(map(abs, self.bounds)) + int(np.abs(self.correction).max(initial=0)))
 
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:

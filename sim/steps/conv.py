@@ -35,6 +35,7 @@ from sim.kernels.staged_lines import REPLAY_TO_CODES, REPLAY_TO_SUMS, conv_stage
 from sim.kernels.stages import divide_stages
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps.step import Step
+from sim.steps.zero import shifted
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
@@ -95,11 +96,13 @@ class Convolution(Step):
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
         skip = inputs[1] if self.op.skip else None
-        if self._correction is None:
+        if self._correction is None and not self.op.zero_point:
             return self._kernels.codes_into(self._framed(inputs[0]), skip, out)
         sums, overflows = self.registers(inputs)
-        assert self.op.format is not None
-        self.op.requant.codes_into(sums - self._correction, skip, self.op.format, out)
+        sums = sums if self._correction is None else sums - self._correction
+        self.op.requant.codes_into(sums, skip, shifted(self.op), out)
+        if self.op.zero_point:
+            out.interior[...] += out.array.dtype.type(self.op.zero_point)  # modulo their storage, as zero.py says
         return overflows
 
     def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -55,7 +55,7 @@ class LayerNorm(Row):
 
     def array_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, tuple[int, ...]]:
         """A weight and a bias for each channel, as torch.nn.LayerNorm has them."""
-        channels = (shapes[self.source][2],)
+        channels: tuple[int, ...] = (shapes[self.source][2],)
         return {"weight": channels} | ({"bias": channels} if self.has_bias else {})
 
     def lower(self, to: "Lowering") -> tuple[Op, float]:

@@ -20,7 +20,7 @@ from training.folder import held
 from training.options import ConfigError
 from training.record import command_line
 from training.sweeps.cluster import LOCAL, require_ray, run_on_ray
-from training.sweeps.grid import GridError, built_in, find_grid
+from training.sweeps.grid import GridError, built_in, find_grid, with_settings
 from training.sweeps.keeper import Keeper
 from training.sweeps.listing import show_list
 from training.sweeps.local import run_here
@@ -40,6 +40,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     grid: Annotated[str, typer.Argument(help=f"{', '.join(built_in())}; or a file of yours, GRID.toml")],
     seeds: Annotated[int | None, typer.Option(help="how many seeds  [default: the grid's]")] = None,
     first_seed: Annotated[int | None, typer.Option(help="the first of them  [default: the grid's]")] = None,
+    change: Annotated[list[str] | None, typer.Option(
+        "--set", metavar="OPTION=VALUE", help="another setting of the grid, such as data=FILE; may be given again")] = None,
     only: Annotated[str | None, typer.Option(help="these jobs and what they need, names separated by commas")] = None,
     show: Annotated[bool, typer.Option("--list", "--dry-run", help="show what would be done, and what is there already")
                     ] = False,
@@ -50,8 +52,8 @@ def main(  # noqa: PLR0913 - one parameter per option
                        ] = False,
     jobs: Annotated[int | None, typer.Option(help="runs at a time  [default: the cores]")] = None,
     threads: Annotated[int | None, typer.Option(
-        help="threads of a run, on which its last bits depend  [default: OMP_NUM_THREADS, or the cores by the jobs]")] = None,
-    low_priority: Annotated[bool, typer.Option("--low-priority", help="let everything else on this machine go first")] = False,
+        help="of each run; its last bits depend on them  [default: OMP_NUM_THREADS, or the cores by the jobs]")] = None,
+    low_priority: Annotated[bool, typer.Option("--low-priority", help="let all else on this machine go first")] = False,
     ray: Annotated[str | None, typer.Option(help=f"address of a Ray cluster that does the work, or {LOCAL}")] = None,
 ) -> None:
     """Train and evaluate every job of a grid that is not finished in the folder of runs, and keep their records.
@@ -62,7 +64,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     if (seeds is not None and seeds < 1) or (first_seed is not None and first_seed < 0):
         raise SweepError("seeds: at least 1 from a first seed of at least 0 is allowed")
     workers = _workers(jobs, threads, ray)
-    asked = find_grid(grid)
+    asked = with_settings(find_grid(grid), change or [])
     chosen = None
     if seeds is not None or first_seed is not None:
         first = asked.seeds[0] if first_seed is None else first_seed
@@ -72,8 +74,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     if show:
         show_list(new_console(), planner)
         return
-    options |= {"grid": None, "show": None, "list": None, "results": None if results == RESULTS else results,
-                "out": None if out == RUNS else out}
+    options |= {"grid": None, "show": None, "change": None, "set": change, "out": None if out == RUNS else out,
+                "results": None if results == RESULTS else results}
     crew = Crew(workers.threads, LOWEST if low_priority else 0)
     with held(out / asked.name):
         sweep = Sweep(planner, results, replace, command_line("training.sweep", options, [grid]))

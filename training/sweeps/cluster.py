@@ -44,8 +44,7 @@ def run_on_ray(address: str, tasks: Mapping[str, Task], crew: Crew, jobs: int, w
         raise SweepError(f"ray: {printable(address)}: {' '.join(str(error).split())}") from None
     try:
         remote = ray.remote(num_cpus=threads, max_retries=RETRIES)(_do)
-        here = str(Path.cwd())
-        results: dict[str, Any] = {}
+        here, results = str(Path.cwd()), dict[str, Any]()
         for task in tasks.values():  # in an order in which what is needed comes first
             needed = [results[name] for name in task.needs if name in results]
             results[task.name] = remote.remote(task, crew.threads, crew.nice, here, *needed)

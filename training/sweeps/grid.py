@@ -5,7 +5,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -106,6 +106,21 @@ def find_grid(name: str) -> Grid:
     near = difflib.get_close_matches(name, built_in(), 1)
     hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(built_in())}"
     raise GridError(f"unknown sweep {printable(repr(name))}, {hint}; or name a file of your own, such as grid{ENDING}")
+
+
+def with_settings(grid: Grid, changes: Sequence[str]) -> Grid:
+    """The grid with other settings, each "option=value" with a value as in its file, or a bare text.  Raises GridError."""
+    settings = dict(grid.settings)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            grid.refuse(f"set: {change!r} is not of the form option=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, KeyError):
+            value = text
+        settings |= _Reader(grid.file).options({key: value}, "set")
+    return replace(grid, settings=MappingProxyType(settings))
 
 
 def read_grid(file: Path) -> Grid:

@@ -1,5 +1,6 @@
 """What a grid would do: its jobs as a table with epochs, cost, and what is there already."""
 
+import math
 from collections.abc import Iterator
 from statistics import fmean
 
@@ -7,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.command import show_table
-from sim.network import Conv, Graph
+from sim.network import Graph, expected_arrays
 from sim.records import RecordError, read_record
 from sim.text import printable
 from training.folder import KIND, RECORD_FILE
@@ -77,16 +78,13 @@ def macs(plan: Plan) -> int | None:
 
 
 def forward(graph: Graph) -> int:
-    """Multiply-adds of one image: every weight once for every place of the output."""
-    total = 0
-    for row in graph.rows:
-        if isinstance(row, Conv):
-            height, width, _ = graph.shapes[row.name]
-            shape = row.array_shapes(graph.shapes[row.input][2])["weight"]
-            places = height * width
-            for count in shape:
-                places *= count
-            total += places
+    """Multiply-adds of one image: every weight of a layer once for every place of its output."""
+    shapes, total = graph.shapes(), 0
+    for name, shape in expected_arrays(graph).items():
+        row, _, kind = name.partition(".")
+        if kind == "weight":
+            height, width, _ = shapes[row]
+            total += math.prod((height, width, *shape))
     return total
 
 

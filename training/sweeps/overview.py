@@ -62,6 +62,8 @@ class Overview:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: dict[str, Progress] = field(default_factory=dict)
     paces: list[float] = field(default_factory=list)
+    rests: list[float] = field(default_factory=list)
+    """Seconds that finished tasks took beside their epochs: to start, to evaluate."""
     live: Live | None = None
 
     def __enter__(self) -> "Overview":
@@ -78,7 +80,7 @@ class Overview:
         """One more runs."""
         self.running[task.name] = Progress()
         if self.live is None:
-            what = f", {task.epochs} epochs" if task.epochs else ""
+            what = f", {task.epochs} epoch{'s' * (task.epochs > 1)}" if task.epochs else ""
             self._say(f"[{len(self.outcomes)}/{len(self.tasks)}] {task} begins{what}")
 
     def end(self, task: Task, outcome: Outcome) -> Outcome:
@@ -86,7 +88,7 @@ class Overview:
         outcome = self.keep(task, outcome)
         if progress := self.running.pop(task.name, None):
             progress.look(task.folder / RECORD_FILE)
-            self.paces += [progress.pace] if progress.pace is not None and task.epochs else []
+            self._learn(task, outcome, progress)
         self.outcomes[task.name] = outcome
         took = f" in {duration(outcome.seconds)}" if outcome.seconds >= 1 else ""
         reason = f": {outcome.error}" if outcome.status != FINISHED else ""
@@ -100,17 +102,27 @@ class Overview:
             progress.look(self.tasks[name].folder / RECORD_FILE)
 
     def left_of(self, task: Task) -> float | None:
-        """Seconds until a task is done, None where nothing tells; what is evaluated counts nothing beside training."""
+        """Seconds until a task is done; None where nothing tells."""
         progress = self.running.get(task.name, Progress())
         pace = progress.pace if progress.pace is not None else self._pace()
         remaining = max(0, task.epochs - progress.done)
-        return remaining * pace if pace is not None else None if remaining else 0.0
+        if remaining and pace is None:
+            return None
+        return remaining * (pace or 0.0) + (fmean(self.rests) if self.rests else 0.0)
 
     def left(self) -> float | None:
         """Seconds until all is done, by the pace so far and with all workers at work; None where nothing tells."""
         each = [self.left_of(task) for task in self._unfinished()]
         known = [seconds for seconds in each if seconds is not None]
         return max(sum(known) / self.workers, max(known, default=0.0)) if len(known) == len(each) else None
+
+    def _learn(self, task: Task, outcome: Outcome, progress: Progress) -> None:
+        if outcome.status == FINISHED:
+            epochs = 0.0
+            if task.epochs and progress.pace is not None:
+                self.paces.append(progress.pace)
+                epochs = task.epochs * progress.pace
+            self.rests.append(max(0.0, outcome.seconds - epochs))
 
     def _unfinished(self) -> list[Task]:
         return [task for name, task in self.tasks.items() if name not in self.outcomes]

@@ -104,6 +104,8 @@ class Crew:
                     break
                 if not command.is_done:
                     self.call(command.module, *command.options)
+                    if not command.is_done:
+                        raise SweepError(f"{command.module} ended and {command.product} is not as it should be")
         except (SweepError, RecordError, OSError) as problem:
             status, error = (NOT_RUN, "interrupted") if self.stopped else (FAILED, printable(problem))
         return Outcome(task.name, status, error, time.monotonic() - started)

@@ -119,9 +119,8 @@ class Sweep:
                 self.keep(task, Outcome(name, FINISHED), is_last=False)
             else:
                 todo[name] = task
-        finished = len(self.planner.tasks) - len(todo)
-        print(f"{len(todo)} to do, {finished} finished before; {workers.jobs} at a time of {workers.threads} threads",
-              flush=True)
+        print(f"{len(todo)} to do, {len(self.planner.tasks) - len(todo)} finished before; {workers.jobs} at a time, "
+              f"{workers.threads} thread{'s' * (workers.threads > 1)} each", flush=True)
         self.record.write()
         if not todo:
             return
@@ -129,7 +128,8 @@ class Sweep:
             if ray is None:
                 run_here(todo, crew, workers.jobs, overview)
             else:
-                run_on_ray(ray, todo, crew, workers.jobs, overview)
+                finished = {name: task for name, task in self.planner.tasks.items() if name not in todo}
+                run_on_ray(ray, todo, finished, crew, workers.jobs, overview)
 
     def keep(self, task: Task, outcome: Outcome, is_last: bool = True) -> Outcome:
         """Keep the records of a task that is finished; if one cannot be, it failed."""

@@ -28,8 +28,12 @@ def require_ray() -> Any:
     return ray
 
 
-def run_on_ray(address: str, tasks: Mapping[str, Task], crew: Crew, jobs: int, watcher: Watcher) -> None:
-    """Do all tasks on the cluster at `address`, or on `jobs` workers of this machine ("local")."""
+def run_on_ray(address: str, tasks: Mapping[str, Task], finished: Mapping[str, Task], crew: Crew, jobs: int,
+               watcher: Watcher) -> None:
+    """Do all tasks on the cluster at `address`, or on `jobs` workers of this machine ("local").
+
+    `finished` are those that some of them need and that are done already.
+    """
     ray = require_ray()
     variables = {"PYTHONPATH": path} if (path := environment(0).get("PYTHONPATH")) else {}
     told: dict[str, Any] = {"runtime_env": {"env_vars": variables}, "log_to_driver": False}
@@ -42,17 +46,21 @@ def run_on_ray(address: str, tasks: Mapping[str, Task], crew: Crew, jobs: int, w
         ray.init(**told)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SweepError(f"ray: {printable(address)}: {' '.join(str(error).split())}") from None
+    here, results = str(Path.cwd()), dict[str, Any]()
     try:
         remote = ray.remote(num_cpus=threads, max_retries=RETRIES)(_do)
-        here, results = str(Path.cwd()), dict[str, Any]()
         for task in tasks.values():  # in an order in which what is needed comes first
-            needed = [results[name] for name in task.needs if name in results]
+            for name in task.needs:
+                if name not in results:
+                    folder = finished[name].folder
+                    results[name] = ray.put(Outcome(name, FINISHED, folder=str(folder), files=files_of(folder)))
+            needed = [results[name] for name in task.needs]
             results[task.name] = remote.remote(task, crew.threads, crew.nice, here, *needed)
             watcher.begin(task)
-        _collect(ray, {result: tasks[name] for name, result in results.items()}, watcher)
+        _collect(ray, {results[name]: task for name, task in tasks.items()}, watcher)
     except KeyboardInterrupt:
-        for result in results.values():
-            ray.cancel(result)
+        for name in tasks.keys() & results.keys():
+            ray.cancel(results[name])
         raise
     finally:
         ray.shutdown()

@@ -408,9 +408,12 @@ class Planner:
 
 def _evaluation(plan: Plan, out: Path, options: Mapping[str, Any], file: Path) -> Command:
     """The command that runs a student in integers; what a network of that kind always needs is added."""
-    told = {"boundary-bits": DEPLOYED_BITS} if plan.config.boundary_bits == FLOAT_BITS else {}
-    told |= {} if plan.config.quantizer in list(QUANTIZERS) else {"quantizer": plan.config.quantizer}
-    asked = {"bits": plan.config.bits, **told, **options}
+    asked: dict[str, Any] = {"bits": plan.config.bits}
+    if plan.config.boundary_bits == FLOAT_BITS:
+        asked["boundary-bits"] = DEPLOYED_BITS
+    if plan.config.quantizer not in list(QUANTIZERS):
+        asked["quantizer"] = plan.config.quantizer
+    asked |= options
     words = ["--model", str(out / FINAL_FILE)]
     for key, value in asked.items():
         words += [f"--{key}"] if value is True else [] if value is False else [f"--{key}", str(value)]

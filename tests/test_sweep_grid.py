@@ -230,6 +230,13 @@ def test_jobs_of_another_grid__are_teachers_too(write):
     assert "runs/base/float-seed0/ckpt.pt" in tasks["mine/skip-seed0"].commands[0].options
 
 
+def test_only__chooses_jobs_and_what_they_need(write):
+    text = SETTINGS + BOTH + 'other = { scheme = "individual", bits = 4 }\n[[evaluations]]\nname = "x-{job}"\nbits = 2\n'
+    found = planner(write(text), only=("skip",))
+    assert list(found.chosen) == ["mine/float-seed0", "mine/skip-seed0", "mine/x-skip"]
+    assert "mine/other-seed0" in found.tasks
+
+
 def test_own_code__is_named_as_on_the_command_line(write):
     Path("net.py").write_text("from training.models import MODELS\n\n\ndef build(image, classes, width):\n"
                               "    return MODELS['resnet8'](image, classes, width)\n")

@@ -105,7 +105,7 @@ class Sweep:
     command: str
 
     def __post_init__(self) -> None:
-        tasks = self.planner.tasks
+        tasks = self.planner.chosen
         self.keepers = {task.grid: Keeper(self.results / "records" / task.grid, self.replace) for task in tasks.values()}
         for name, keeper in self.keepers.items():
             keeper.check({record: source for task in tasks.values() if task.grid == name for source, record in task.kept})
@@ -114,12 +114,12 @@ class Sweep:
     def run(self, crew: Crew, workers: Workers, ray: str | None) -> None:
         """Keep what is finished, do the rest."""
         todo: dict[str, Task] = {}
-        for name, task in self.planner.tasks.items():
+        for name, task in self.planner.chosen.items():
             if task.is_done:
                 self.keep(task, Outcome(name, FINISHED), is_last=False)
             else:
                 todo[name] = task
-        print(f"{len(todo)} to do, {len(self.planner.tasks) - len(todo)} finished before; {workers.jobs} at a time, "
+        print(f"{len(todo)} to do, {len(self.planner.chosen) - len(todo)} finished before; {workers.jobs} at a time, "
               f"{workers.threads} thread{'s' * (workers.threads > 1)} each", flush=True)
         self.record.write()
         if not todo:
@@ -128,7 +128,7 @@ class Sweep:
             if ray is None:
                 run_here(todo, crew, workers.jobs, overview)
             else:
-                finished = {name: task for name, task in self.planner.tasks.items() if name not in todo}
+                finished = {name: task for name, task in self.planner.chosen.items() if name not in todo}
                 run_on_ray(ray, todo, finished, crew, workers.jobs, overview)
 
     def keep(self, task: Task, outcome: Outcome, is_last: bool = True) -> Outcome:
@@ -146,7 +146,7 @@ class Sweep:
 
     def fail_if_any_did(self) -> None:
         """Raise SweepError, which counts what failed and names the first."""
-        outcomes = [self.record.outcomes[name] for name in self.planner.tasks]
+        outcomes = [self.record.outcomes[name] for name in self.planner.chosen]
         failed = [outcome for outcome in outcomes if outcome.status == FAILED]
         if failed:
             counts = Counter(outcome.status for outcome in outcomes)

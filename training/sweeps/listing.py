@@ -33,7 +33,7 @@ def show_list(console: Console, planner: Planner) -> None:
         table.add_column(column, justify="left" if column in ("job", "seeds", "scheme", "path", "teacher") else "right")
     total = 0.0
     for (home, name), plan in planner.plans.items():
-        tasks = [task for task in planner.tasks.values() if (task.grid, task.job) == (home, name) and _is_run(task)]
+        tasks = [task for task in planner.chosen.values() if (task.grid, task.job) == (home, name) and _is_run(task)]
         if not tasks:
             continue
         cost, pace = macs(plan), paces.get(_network(plan))
@@ -45,7 +45,7 @@ def show_list(console: Console, planner: Planner) -> None:
             "?" if plan.path_epochs is None else str(plan.path_epochs), "?" if cost is None else f"{cost / 1e12:.1f}",
             "?" if hours is None else f"{hours:.2f}", _there(tasks))
     show_table(console, table)
-    evaluations = [task for task in planner.tasks.values() if not _is_run(task)]
+    evaluations = [task for task in planner.chosen.values() if not _is_run(task)]
     if evaluations:
         console.print(f"and {len(evaluations)} more evaluations, {_there(evaluations)} there")
     for data in {plan.data.missing for plan in planner.plans.values()} - {""}:
@@ -91,7 +91,7 @@ def forward(graph: Graph) -> int:
 def _paces(planner: Planner) -> dict[tuple[object, ...], float]:
     """Seconds of an epoch by what is trained, as far as records of this sweep tell."""
     found: dict[tuple[object, ...], list[float]] = {}
-    for task in planner.tasks.values():
+    for task in planner.chosen.values():
         if _is_run(task) and task.epochs:
             found.setdefault(_network(planner.plans[task.grid, task.job]), []).extend(_seconds(task))
     return {key: fmean(seconds) for key, seconds in found.items() if seconds}

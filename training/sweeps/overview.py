@@ -128,7 +128,7 @@ class Overview:
         return [task for name, task in self.tasks.items() if name not in self.outcomes]
 
     def _pace(self) -> float | None:
-        found = [*self.paces, *(progress.pace for progress in self.running.values() if progress.pace is not None)]
+        found = [*self.paces, *(progress.pace for progress in list(self.running.values()) if progress.pace is not None)]
         return fmean(found) if found else None
 
     def _say(self, line: str) -> None:
@@ -139,7 +139,7 @@ class Overview:
         table = Table(box=None, pad_edge=False)
         for column in ("running", "epoch", "val %", "left"):
             table.add_column(column, justify="left" if column == "running" else "right", no_wrap=True)
-        for name, progress in self.running.items():
+        for name, progress in list(self.running.items()):  # drawn by a thread of its own
             task = self.tasks[name]
             table.add_row(printable(task), f"{min(progress.done, task.epochs)}/{task.epochs}" if task.epochs else "-",
                           UNKNOWN if progress.accuracy is None else f"{progress.accuracy:.2f}", duration(self.left_of(task)))
@@ -147,7 +147,7 @@ class Overview:
 
     def summary(self) -> str:
         """How many are done, and when the rest will be."""
-        states = [outcome.status for outcome in self.outcomes.values()]
+        states = [outcome.status for outcome in list(self.outcomes.values())]
         counts = [f"{states.count(state)} {state}" for state in dict.fromkeys([FINISHED, *states])]
         waiting = len(self.tasks) - len(self.outcomes) - len(self.running)
         return f"{', '.join(counts)}, {len(self.running)} running, {waiting} waiting; {duration(self.left())} left in all"

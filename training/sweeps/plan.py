@@ -125,8 +125,8 @@ class Plan:
 class Planner:
     """Plans the jobs of a grid and those of other grids that they name.
 
-    `seeds`: instead of the grid's.  `only`: names of jobs, with what they need.  `is_guessing`: data that are not there are
-    no error, as for a list of what would be done.  Everything raises GridError in one line.
+    `seeds`: instead of the grid's.  `only`: names of jobs; `chosen` are their tasks and what these need.  `is_guessing`:
+    data that are not there are no error, as for a list of what would be done.  Everything raises GridError in one line.
     """
 
     def __init__(self, grid: Grid, out: Path, *, seeds: tuple[int, ...] | None = None, only: tuple[str, ...] = (),
@@ -141,19 +141,19 @@ class Planner:
         for name in only:
             if name not in grid.jobs:
                 grid.refuse(f"only: there is no job {name!r}{_near(name, grid.jobs)}")
-        self.wanted = [job for job in grid.jobs.values() if not only or job.name in only]
-        for job in grid.jobs.values():  # all of them: whether a setting is read does not depend on what is wanted
-            self.plan(grid, job.name)
+        for name in grid.jobs:
+            self.plan(grid, name)
         if unread := [name for name in grid.settings if name not in self._read]:
             grid.refuse(f"settings: {OPTIONS[unread[0]].text}: it would change nothing in any job")
         self._check_equal_compute()
-        for seed in dict.fromkeys([*self.seeds, *(seed for job in self.wanted for seed in job.seeds or ())]):
-            for job in self.wanted:
+        for seed in dict.fromkeys([*self.seeds, *(seed for job in grid.jobs.values() for seed in job.seeds or ())]):
+            for job in grid.jobs.values():
                 if seed in (job.seeds or self.seeds):
                     self.task(grid, job.name, seed)
         for evaluation in grid.evaluations:
             self._evaluations(evaluation)
         self._check_names()
+        self.chosen = self._with_needs(only) if only else self.tasks
 
     # --- jobs
 
@@ -369,9 +369,9 @@ class Planner:
         return teacher.seeds[0]
 
     def _evaluations(self, evaluation: Evaluation) -> None:
-        for name in [job.name for job in self.wanted] if EVERY in evaluation.jobs else evaluation.jobs:
+        for name in self.grid.jobs if EVERY in evaluation.jobs else evaluation.jobs:
             plan = self.plans[self.grid.name, name]
-            if plan.job not in self.wanted or (EVERY in evaluation.jobs and not plan.is_quantized):
+            if EVERY in evaluation.jobs and not plan.is_quantized:
                 continue
             seeds = plan.job.seeds or self.seeds
             for seed in seeds if "{seed" in evaluation.name else seeds[:1]:
@@ -396,6 +396,12 @@ class Planner:
         self.tasks[f"{run.grid}/{name}"] = Task(
             f"{run.grid}/{name}", run.grid, run.job, run.seed, run.folder, (_evaluation(plan, run.folder, options, file),),
             ((file, f"{name}.eval.json"),), (run.name,))
+
+    def _with_needs(self, only: tuple[str, ...]) -> dict[str, Task]:
+        names = {task.name for task in self.tasks.values() if task.grid == self.grid.name and task.job in only}
+        for task in reversed(self.tasks.values()):
+            names |= set(task.needs) if task.name in names else set()
+        return {name: task for name, task in self.tasks.items() if name in names}
 
     def _check_names(self) -> None:
         seen: dict[tuple[str, str], str] = {}
@@ -498,7 +504,7 @@ def _text(error: BaseException) -> str:
 
 def check_folders(planner: Planner) -> None:
     """Raise GridError for a folder whose run is not the one that the grid asks for now; RecordError for a damaged one."""
-    for task in planner.tasks.values():
+    for task in planner.chosen.values():
         record = task.folder / RECORD_FILE
         if record.exists():
             plan = planner.plans[task.grid, task.job]

@@ -9,7 +9,7 @@ from typing import Any
 from sim.records import write_record
 from training.record import provenance
 from training.sweeps.plan import Planner
-from training.sweeps.work import NOT_RUN, Outcome
+from training.sweeps.work import FINISHED, NOT_RUN, Outcome
 
 GRID_FILE = "grid.json"
 KIND = "grid"
@@ -32,7 +32,9 @@ class GridRecord:
             "hours": grid.hours, "left_out": list(grid.left_out), "jobs": [self._row(name) for name in self.planner.tasks]})
 
     def _row(self, name: str) -> dict[str, Any]:
-        task, outcome = self.planner.tasks[name], self.outcomes.get(name, Outcome(name, NOT_RUN))
+        task = self.planner.tasks[name]
+        is_done = name not in self.planner.chosen and task.is_done
+        outcome = self.outcomes.get(name, Outcome(name, FINISHED if is_done else NOT_RUN))
         plan = self.planner.plans[task.grid, task.job]
         return {"name": name, "job": task.job, "seed": task.seed, "scheme": plan.config.scheme,
                 "path": list(plan.config.path), "epochs": task.epochs, "status": outcome.status, "error": outcome.error}

@@ -27,7 +27,7 @@ from training.sweeps.cluster import run_on_ray
 from training.sweeps.grid import GridError, built_in, find_grid, read_grid, with_settings
 from training.sweeps.local import run_here
 from training.sweeps.overview import Overview, Progress, duration
-from training.sweeps.plan import Planner
+from training.sweeps.tasks import Schedule
 from training.sweeps.work import FAILED, FINISHED, NOT_RUN, Crew, Outcome, SweepError, Task
 from training.tables import make_tables
 
@@ -49,8 +49,8 @@ def write(tmp_path, monkeypatch):
     return into
 
 
-def planner(file, **options):
-    return Planner(read_grid(file), Path("runs"), **options)
+def schedule(file, **options):
+    return Schedule(read_grid(file), Path("runs"), **options)
 
 
 def start(*options):
@@ -65,7 +65,7 @@ OLD = ("digits", "ablations", "cifar10-q75")
 @pytest.mark.parametrize("name", OLD)
 def test_built_in_grid__asks_for_the_runs_whose_records_are_kept(name):
     """Sweeps that were tables in Python are TOML files now: names and configurations are those of the committed records."""
-    planned = Planner(find_grid(name), Path("runs"), is_guessing=True)
+    planned = Schedule(find_grid(name), Path("runs"), is_guessing=True)
     folder = records.ROOT / "results/records" / name
     own = [task for task in planned.tasks.values() if task.grid == name]
     assert sorted(record for task in own for _, record in task.kept) == sorted(file.name for file in folder.iterdir())
@@ -84,7 +84,7 @@ def test_built_in_grid__asks_for_the_runs_whose_records_are_kept(name):
 
 def test_built_in_grids__evaluate_as_the_kept_records_did():
     for name in ("digits", "cifar10-q75"):
-        for task in Planner(find_grid(name), Path("runs"), is_guessing=True).tasks.values():
+        for task in Schedule(find_grid(name), Path("runs"), is_guessing=True).tasks.values():
             words = list(task.commands[-1].options)
             if task.commands[-1].module == "sim.eval":
                 record = read_record(records.ROOT / "results/records" / name / task.kept[-1][1])
@@ -99,7 +99,7 @@ def test_built_in_grids__evaluate_as_the_kept_records_did():
 @pytest.mark.parametrize("name", built_in())
 def test_built_in_grid__can_be_planned_and_says_what_it_is(name):
     grid = find_grid(name)
-    planned = Planner(grid, Path("runs"), is_guessing=True)
+    planned = Schedule(grid, Path("runs"), is_guessing=True)
     assert grid.title
     assert grid.why
     assert grid.equal_compute.words
@@ -163,7 +163,7 @@ def test_built_in_grids__come_with_the_package():
 ])
 def test_grid__that_makes_no_sense_is_one_line_with_file_job_and_key(text, words, write):
     with pytest.raises(GridError) as error:
-        planner(write(text))
+        schedule(write(text))
     assert str(error.value).startswith("mine.toml: ")
     assert "\n" not in str(error.value)
     for word in words:
@@ -188,7 +188,7 @@ def test_settings__count_where_they_have_an_effect(write):
     text = SETTINGS + 'kd-weight = 0.3\nu = 0.7\nskip-bits = 4\n[jobs]\n' + FLOAT + SKIP + \
         'speq = { scheme = "speq", path = [32, 2], teacher = "float" }\n' \
         'ptq = { scheme = "ptq", bits = 2, teacher = "float" }\n'
-    plans = planner(write(text)).plans
+    plans = schedule(write(text)).plans
     told = {name: plan.options for (_, name), plan in plans.items()}
     assert told["float"] == {"dataset": "digits", "model": "resnet8", "width": 4, "epochs": 2, "scheme": "individual",
                              "path": (32,)}
@@ -202,7 +202,7 @@ def test_teachers__are_of_the_same_seed_or_one_for_all(write):
     text = "seeds = 2\n" + SETTINGS + "[jobs]\n" + FLOAT + SKIP + \
         'one = { scheme = "individual", path = [32], lr = 0.1, seeds = [7] }\n' + SKIP.replace("skip =", "of-one =").replace(
             '"float"', '"one"')
-    tasks = planner(write(text)).tasks
+    tasks = schedule(write(text)).tasks
     assert tasks["mine/skip-seed1"].needs == ("mine/float-seed1",)
     assert tasks["mine/of-one-seed1"].needs == ("mine/one-seed7",)
     assert "runs/mine/one-seed7/ckpt.pt" in tasks["mine/of-one-seed1"].commands[0].options
@@ -215,7 +215,7 @@ def test_ladders__share_the_steps_that_they_have_in_common(write):
                "other": "[32, 8, 4], lr = 0.3"}
     text = SETTINGS + "[jobs]\n" + FLOAT + "".join(
         f'{name} = {{ scheme = "takd", teacher = "float", path = {path} }}\n' for name, path in ladders.items())
-    plans = {name: plan for (_, name), plan in planner(write(text)).plans.items()}
+    plans = {name: plan for (_, name), plan in schedule(write(text)).plans.items()}
     teachers = {name: plan.references["teacher"].text("mine") for name, plan in plans.items() if plan.references}
     assert teachers == {"a": "float", "b": "a:4bit", "c": "a:8bit", "d": "a", "other": "float"}
     assert {name: plan.epochs for name, plan in plans.items()} == {"float": 2, "a": 6, "b": 2, "c": 2, "d": 2, "other": 4}
@@ -225,14 +225,14 @@ def test_ladders__share_the_steps_that_they_have_in_common(write):
 
 def test_jobs_of_another_grid__are_teachers_too(write):
     write(SETTINGS + "[jobs]\n" + FLOAT, "base.toml")
-    tasks = planner(write(SETTINGS + "[jobs]\n" + SKIP.replace('"float"', '"base/float"'))).tasks
+    tasks = schedule(write(SETTINGS + "[jobs]\n" + SKIP.replace('"float"', '"base/float"'))).tasks
     assert list(tasks) == ["base/float-seed0", "mine/skip-seed0"]
     assert "runs/base/float-seed0/ckpt.pt" in tasks["mine/skip-seed0"].commands[0].options
 
 
 def test_only__chooses_jobs_and_what_they_need(write):
     text = SETTINGS + BOTH + 'other = { scheme = "individual", bits = 4 }\n[[evaluations]]\nname = "x-{job}"\nbits = 2\n'
-    found = planner(write(text), only=("skip",))
+    found = schedule(write(text), only=("skip",))
     assert list(found.chosen) == ["mine/float-seed0", "mine/skip-seed0", "mine/x-skip"]
     assert "mine/other-seed0" in found.tasks
 
@@ -243,20 +243,20 @@ def test_own_code__is_named_as_on_the_command_line(write):
     Path("mine.py").write_text("import dataclasses\nfrom training.schemes import SCHEMES\n\n"
                                "SKIP = dataclasses.replace(SCHEMES['skip-level'], name='skip')\n")
     text = SETTINGS.replace('"resnet8"', '"net.py:build"') + BOTH.replace('"skip-level"', '"mine.py:SKIP"')
-    words = planner(write(text)).tasks["mine/skip-seed0"].commands[0].options
+    words = schedule(write(text)).tasks["mine/skip-seed0"].commands[0].options
     assert words[words.index("--model") + 1] == "net.py:build"
     assert words[words.index("--scheme") + 1] == "mine.py:SKIP"
 
 
 def test_network_with_float_ends__is_evaluated_at_8_bits(write):
     text = SETTINGS + 'boundary-bits = "float"\n[jobs]\n' + FLOAT + SKIP
-    words = planner(write(text)).tasks["mine/skip-seed0"].commands[1].options
+    words = schedule(write(text)).tasks["mine/skip-seed0"].commands[1].options
     assert words[words.index("--boundary-bits") + 1] == "8"
 
 
 def test_set__takes_the_place_of_a_setting(write):
     grid = with_settings(read_grid(write(SETTINGS + "[jobs]\n" + FLOAT)), ["epochs=5", "augment=none"])
-    plan = Planner(grid, Path("runs")).plans["mine", "float"]
+    plan = Schedule(grid, Path("runs")).plans["mine", "float"]
     assert (plan.config.epochs, plan.config.augment) == (5, "none")
 
 

@@ -25,8 +25,8 @@ from training.sweeps.keeper import Keeper
 from training.sweeps.listing import show_list
 from training.sweeps.local import run_here
 from training.sweeps.overview import Overview
-from training.sweeps.plan import Planner, check_folders
 from training.sweeps.report import GridRecord
+from training.sweeps.tasks import Schedule, check_folders
 from training.sweeps.work import FAILED, FINISHED, LOWEST, Crew, Outcome, SweepError, Task
 from training.tables import RESULTS
 
@@ -69,16 +69,16 @@ def main(  # noqa: PLR0913 - one parameter per option
     if seeds is not None or first_seed is not None:
         first = asked.seeds[0] if first_seed is None else first_seed
         chosen = tuple(range(first, first + (len(asked.seeds) if seeds is None else seeds)))
-    planner = Planner(asked, out, seeds=chosen, only=tuple(only.split(",")) if only else (), is_guessing=show)
-    check_folders(planner)
+    schedule = Schedule(asked, out, seeds=chosen, only=tuple(only.split(",")) if only else (), is_guessing=show)
+    check_folders(schedule)
     if show:
-        show_list(new_console(), planner)
+        show_list(new_console(), schedule)
         return
     options |= {"grid": None, "show": None, "change": None, "set": change, "out": None if out == RUNS else out,
                 "results": None if results == RESULTS else results}
     crew = Crew(workers.threads, LOWEST if low_priority else 0)
     with held(out / asked.name):
-        sweep = Sweep(planner, results, replace, command_line("training.sweep", options, [grid]))
+        sweep = Sweep(schedule, results, replace, command_line("training.sweep", options, [grid]))
         try:
             sweep.run(crew, workers, ray)
         except KeyboardInterrupt:
@@ -99,27 +99,27 @@ class Workers:
 class Sweep:
     """The tasks of a plan, done by somebody, and what becomes of their records."""
 
-    planner: Planner
+    schedule: Schedule
     results: Path
     replace: bool
     command: str
 
     def __post_init__(self) -> None:
-        tasks = self.planner.chosen
+        tasks = self.schedule.chosen
         self.keepers = {task.grid: Keeper(self.results / "records" / task.grid, self.replace) for task in tasks.values()}
         for name, keeper in self.keepers.items():
             keeper.check({record: source for task in tasks.values() if task.grid == name for source, record in task.kept})
-        self.record = GridRecord(self.planner, self.results, self.command)
+        self.record = GridRecord(self.schedule, self.results, self.command)
 
     def run(self, crew: Crew, workers: Workers, ray: str | None) -> None:
         """Keep what is finished, do the rest."""
         todo: dict[str, Task] = {}
-        for name, task in self.planner.chosen.items():
+        for name, task in self.schedule.chosen.items():
             if task.is_done:
                 self.keep(task, Outcome(name, FINISHED), is_last=False)
             else:
                 todo[name] = task
-        print(f"{len(todo)} to do, {len(self.planner.chosen) - len(todo)} finished before; {workers.jobs} at a time, "
+        print(f"{len(todo)} to do, {len(self.schedule.chosen) - len(todo)} finished before; {workers.jobs} at a time, "
               f"{workers.threads} thread{'s' * (workers.threads > 1)} each", flush=True)
         self.record.write()
         if not todo:
@@ -128,7 +128,7 @@ class Sweep:
             if ray is None:
                 run_here(todo, crew, workers.jobs, overview)
             else:
-                finished = {name: task for name, task in self.planner.chosen.items() if name not in todo}
+                finished = {name: task for name, task in self.schedule.chosen.items() if name not in todo}
                 run_on_ray(ray, todo, finished, crew, workers.jobs, overview)
 
     def keep(self, task: Task, outcome: Outcome, is_last: bool = True) -> Outcome:
@@ -146,7 +146,7 @@ class Sweep:
 
     def fail_if_any_did(self) -> None:
         """Raise SweepError, which counts what failed and names the first."""
-        outcomes = [self.record.outcomes[name] for name in self.planner.chosen]
+        outcomes = [self.record.outcomes[name] for name in self.schedule.chosen]
         failed = [outcome for outcome in outcomes if outcome.status == FAILED]
         if failed:
             counts = Counter(outcome.status for outcome in outcomes)

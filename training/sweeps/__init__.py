@@ -1,3 +1,6 @@
-"""Grids of runs: what one says (grid.py), what follows from it (plan.py), who does the work (work.py, local.py, cluster.py),
-which records are kept (keeper.py), and what a user sees of it meanwhile (overview.py, listing.py).
+"""Grids of runs.
+
+What one says (grid.py), what follows for each job (planner.py, ladders.py; plan.py is the result) and what is to do (tasks.py);
+who does it (work.py, local.py, cluster.py; follow.py is the process of a command); which records are kept (keeper.py,
+report.py); what a user sees of it (listing.py, overview.py).
 """

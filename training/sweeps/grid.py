@@ -243,6 +243,12 @@ class _Reader:
         return values
 
 
+def near(name: str, names: Collection[str]) -> str:
+    """", did you mean ...?", if one of the names is like it."""
+    found = difflib.get_close_matches(name, names, 1)
+    return f", did you mean {found[0]}?" if found else ""
+
+
 EVALUATION_OPTIONS: Mapping[str, tuple[Any, str]] = MappingProxyType({
     **dict.fromkeys(("bits", "boundary-bits", "accumulator", "boundary-accumulator", "limit", "batch"),
                     (int, "a whole number, or several in a list")),

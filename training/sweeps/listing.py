@@ -13,27 +13,28 @@ from sim.records import RecordError, read_record
 from sim.text import printable
 from training.folder import KIND, RECORD_FILE
 from training.sweeps.overview import duration
-from training.sweeps.plan import Plan, Planner
+from training.sweeps.plan import Plan
+from training.sweeps.tasks import Schedule
 from training.sweeps.work import Task
 
 BACKWARD = 3
 """Multiply-adds of a training step for one of its forward pass: gradients of activations and of weights are as many each."""
 
 
-def show_list(console: Console, planner: Planner) -> None:
+def show_list(console: Console, schedule: Schedule) -> None:
     """Title and words of the grid, its jobs, and what was left out."""
-    grid = planner.grid
+    grid = schedule.grid
     for line in filter(None, (grid.title, grid.why)):
         console.print(printable(line), soft_wrap=True)
     if grid.equal_compute.words:
         console.print(printable(f"equal compute: {grid.equal_compute.words}"), soft_wrap=True)
-    paces = _paces(planner)
+    paces = _paces(schedule)
     table = Table()
     for column in ("job", "seeds", "scheme", "path", "teacher", "epochs", "along path", "10^12 macs", "hours", "there"):
         table.add_column(column, justify="left" if column in ("job", "seeds", "scheme", "path", "teacher") else "right")
     total = 0.0
-    for (home, name), plan in planner.plans.items():
-        tasks = [task for task in planner.chosen.values() if (task.grid, task.job) == (home, name) and _is_run(task)]
+    for (home, name), plan in schedule.plans.items():
+        tasks = [task for task in schedule.chosen.values() if (task.grid, task.job) == (home, name) and _is_run(task)]
         if not tasks:
             continue
         cost, pace = macs(plan), paces.get(_network(plan))
@@ -45,10 +46,10 @@ def show_list(console: Console, planner: Planner) -> None:
             "?" if plan.path_epochs is None else str(plan.path_epochs), "?" if cost is None else f"{cost / 1e12:.1f}",
             "?" if hours is None else f"{hours:.2f}", _there(tasks))
     show_table(console, table)
-    evaluations = [task for task in planner.chosen.values() if not _is_run(task)]
+    evaluations = [task for task in schedule.chosen.values() if not _is_run(task)]
     if evaluations:
         console.print(f"and {len(evaluations)} more evaluations, {_there(evaluations)} there")
-    for data in {plan.data.missing for plan in planner.plans.values()} - {""}:
+    for data in {plan.data.missing for plan in schedule.plans.values()} - {""}:
         console.print(printable(f"cost unknown: {data}"), soft_wrap=True)
     if total:
         console.print(f"by the pace of what is there: {duration(total * 3600)} of one worker left")
@@ -88,12 +89,12 @@ def forward(graph: Graph) -> int:
     return total
 
 
-def _paces(planner: Planner) -> dict[tuple[object, ...], float]:
+def _paces(schedule: Schedule) -> dict[tuple[object, ...], float]:
     """Seconds of an epoch by what is trained, as far as records of this sweep tell."""
     found: dict[tuple[object, ...], list[float]] = {}
-    for task in planner.chosen.values():
+    for task in schedule.chosen.values():
         if _is_run(task) and task.epochs:
-            found.setdefault(_network(planner.plans[task.grid, task.job]), []).extend(_seconds(task))
+            found.setdefault(_network(schedule.plans[task.grid, task.job]), []).extend(_seconds(task))
     return {key: fmean(seconds) for key, seconds in found.items() if seconds}
 
 

@@ -130,6 +130,7 @@ def test_built_in_grids__come_with_the_package():
     ("[jobs]\na = { scheme = 'kd', epoch = 1 }", ["job a", "epoch", "did you mean epochs?"]),
     ("[jobs]\na = { scheme = 'kd', out = 'x' }", ["job a", "out", "sets it itself"]),
     ("[jobs]\na = { bits = 2 }", ["job a", "scheme", "none is given", "takd"]),
+    ("[jobs]\na = { scheme = 3 }", ["job a", "scheme: 3", "a text"]),
     ("[jobs]\na = { scheme = 'tadk' }", ["job a", "scheme", "did you mean takd?"]),
     ("[jobs]\na = { scheme = 'kd', bits = '2' }", ["job a", "bits", "a whole number"]),
     ("[jobs]\na = { scheme = 'kd', bits = 9 }", ["job a", "bits", "1 to 8, 16 or 32"]),
@@ -258,6 +259,9 @@ def test_set__takes_the_place_of_a_setting(write):
     grid = with_settings(read_grid(write(SETTINGS + "[jobs]\n" + FLOAT)), ["epochs=5", "augment=none"])
     plan = Schedule(grid, Path("runs")).plans["mine", "float"]
     assert (plan.config.epochs, plan.config.augment) == (5, "none")
+    write(SETTINGS + "[jobs]\n" + FLOAT, "base.toml")
+    grid = with_settings(read_grid(write(SETTINGS + "[jobs]\n" + SKIP.replace('"float"', '"base/float"'))), ["width=8"])
+    assert {plan.config.width for plan in Schedule(grid, Path("runs")).plans.values()} == {8}
 
 
 def test_list__shows_epochs_cost_and_what_is_there(write):

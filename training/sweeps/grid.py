@@ -81,6 +81,8 @@ class Grid:
     hours: float | None = None
     left_out: tuple[str, ...] = ()
     equal_compute: EqualCompute = EqualCompute()
+    changes: tuple[str, ...] = ()
+    """Settings that are not those of the file, as `with_settings` was given them."""
 
     @cached_property
     def name(self) -> str:
@@ -120,7 +122,7 @@ def with_settings(grid: Grid, changes: Sequence[str]) -> Grid:
         except (tomllib.TOMLDecodeError, KeyError):
             value = text
         settings |= _Reader(grid.file).options({key: value}, "set")
-    return replace(grid, settings=MappingProxyType(settings))
+    return replace(grid, settings=MappingProxyType(settings), changes=(*grid.changes, *changes))
 
 
 def read_grid(file: Path) -> Grid:

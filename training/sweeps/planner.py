@@ -23,7 +23,7 @@ from training.options import OPTIONS, read_options
 from training.quantizers import QUANTIZERS
 from training.runner import adopted_step, check_takes_teacher, graphs_of, image_of, wanted_steps
 from training.schemes import SCHEMES, SchemeError, SchemeOptions
-from training.sweeps.grid import BUILT_IN, ENDING, Grid, GridError, Job, built_in, near, read_grid
+from training.sweeps.grid import BUILT_IN, ENDING, Grid, GridError, Job, built_in, near, read_grid, with_settings
 from training.sweeps.ladders import ladder_to_share
 from training.sweeps.plan import Data, Plan, Reference
 
@@ -82,10 +82,10 @@ class Planner:
         given = {**shared, **own}
         if "scheme" not in given:
             raise ConfigError(f"scheme: none is given, choose one of {', '.join(SCHEMES)}, or your own, file.py:NAME")
-        for name, table in TABLES.items():
-            if isinstance(given.get(name), str):
-                table.find(given[name], OPTIONS[name].text)
-        uses = SCHEMES[str(given["scheme"])].uses
+        named = read_options({name: given[name] for name in TABLES if name in given})
+        for name, value in named.items():
+            TABLES[name].find(value, OPTIONS[name].text)
+        uses = SCHEMES[named["scheme"]].uses
         of_schemes = {field.name for field in dataclasses.fields(SchemeOptions)}
         shared = {name: value for name, value in shared.items() if name not in of_schemes or name in uses}
         references: dict[str, Reference] = {}
@@ -167,7 +167,7 @@ class Planner:
                 beside = BUILT_IN / f"{name}{ENDING}"
             if not beside.is_file() or "/" in name:
                 return None
-            self.grids[name] = read_grid(beside)
+            self.grids[name] = with_settings(read_grid(beside), self.grid.changes)
         return self.grids[name]
 
     def _data_of(self, config: RunConfig) -> Data:

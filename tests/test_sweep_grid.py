@@ -412,7 +412,7 @@ def test_sweep__with_a_failed_job_goes_on_says_so_and_goes_on_after_kill_9(write
     at_once = training.train("skip-level", bits=2, teacher=teacher.checkpoint, out="at-once", **small)
     Path("runs/mine/broken-seed0").mkdir()
     Path("runs/mine/broken-seed0/x.pt").touch()  # of nobody knows what: training.run refuses the folder
-    first, record = sweep_process(folder, "--jobs", "2"), Path("runs/mine/skip-seed0/run.json")
+    first, record = sweep_process(folder, "--only", "skip"), Path("runs/mine/skip-seed0/run.json")
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and first.poll() is None and not (
             record.exists() and len(json.loads(record.read_text())["steps"].get("2bit", {}).get("epochs", [])) >= 2):

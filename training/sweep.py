@@ -77,7 +77,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     options |= {"grid": None, "show": None, "change": None, "set": change, "out": None if out == RUNS else out,
                 "results": None if results == RESULTS else results}
     crew = Crew(workers.threads, LOWEST if low_priority else 0)
-    with held(out / asked.name):
+    with held(out / asked.name), crew.suspended_together():
         sweep = Sweep(schedule, results, replace, command_line("training.sweep", options, [grid]))
         try:
             sweep.run(crew, workers, ray)

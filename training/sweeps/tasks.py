@@ -5,16 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sim.accumulator import Accumulator, AccumulatorError
 from sim.network import FLOAT_BITS
 from sim.records import read_record
-from sim.registry import RegistryError
-from sim.requantizers import REQUANTIZERS
-from training.config import ConfigError, RunConfig
 from training.folder import FINAL_FILE, KIND, RECORD_FILE, unlike
 from training.options import OPTIONS, shown_options
 from training.quantizers import QUANTIZERS
 from training.sweeps.grid import EVERY, NAME, Evaluation, Grid, near
+from training.sweeps.hardware import HardwareError, check_evaluation
 from training.sweeps.plan import Plan
 from training.sweeps.planner import Planner
 from training.sweeps.work import Command, Task
@@ -86,9 +83,9 @@ class Schedule:
         where = f"evaluation {evaluation.name!r}"
         try:
             name = evaluation.name.format(**{**options, "job": run.job, "seed": run.seed})
-            _check_evaluation(options)
+            check_evaluation(options)
         except (KeyError, IndexError, AttributeError, ValueError) as error:
-            if isinstance(error, ConfigError | AccumulatorError | RegistryError):
+            if isinstance(error, HardwareError):
                 self.grid.refuse(f"{where}: {error}")
             allowed = ", ".join(f"{{{key}}}" for key in ("job", "seed", *options))
             self.grid.refuse(f"{where}: its name can have {allowed}, and not {error}")
@@ -127,20 +124,6 @@ def _evaluation(plan: Plan, out: Path, options: Mapping[str, Any], file: Path) -
     for key, value in asked.items():
         words += [f"--{key}"] if value is True else [] if value is False else [f"--{key}", str(value)]
     return Command("sim.eval", (*words, "--json", str(file)), file)
-
-
-def _check_evaluation(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError, AccumulatorError or RegistryError for a combination that sim.eval would refuse after hours."""
-    for key in ("overflow", "tile"):
-        if key in options and not options.keys() & {"accumulator", "boundary-accumulator"}:
-            raise ConfigError(f"{key}: without accumulator it changes nothing")
-    tile = options.get("tile", 1)
-    for key in options.keys() & {"accumulator", "boundary-accumulator"}:
-        Accumulator(options[key], options.get("overflow", "wrap"), 0 if tile == "end" else tile)
-    for key in options.keys() & {"bits", "boundary-bits"}:
-        RunConfig.check_bits(options[key])
-    if "requant" in options:
-        REQUANTIZERS.find(options["requant"], "requant")
 
 
 def _arguments(options: Mapping[str, Any]) -> tuple[str, ...]:

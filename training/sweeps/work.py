@@ -1,11 +1,13 @@
 """One task of a sweep and how it is done: commands as a user would type them, each in a process of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,6 +148,27 @@ class Crew:
         finally:
             with self._lock:
                 self._children.discard(child)
+
+    @contextlib.contextmanager
+    def suspended_together(self) -> Iterator[None]:
+        """Within the block a SIGTSTP (Ctrl-Z, `kill -TSTP`) stops the commands, too, and a SIGCONT lets all go on."""
+        def suspend(*_: object) -> None:
+            self._tell(signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self._tell(signal.SIGCONT)
+
+        if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+            yield
+            return
+        before = signal.signal(signal.SIGTSTP, suspend)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTSTP, before)
+
+    def _tell(self, number: int) -> None:
+        for child in list(self._children):
+            child.send_signal(number)
 
     def stop(self) -> None:
         """Interrupt every command and start no other; whatever does not end in time, or at a second Ctrl-C, is killed."""

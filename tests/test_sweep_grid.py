@@ -276,6 +276,14 @@ def test_list__shows_epochs_cost_and_what_is_there(write):
     assert not Path("results").exists()
 
 
+@pytest.mark.parametrize("name", ["mnist", "cifar100", "npz"])
+def test_list__needs_no_data(name, write):
+    write(SETTINGS.replace('"digits"', f'"{name}"\ndata = "nowhere"') + BOTH)
+    result = start("--list")
+    assert result.exception is None, result.exception
+    assert f"cost unknown: the data of {name}" in result.output
+
+
 # --- who does the work
 
 class Watcher:

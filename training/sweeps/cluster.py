@@ -11,6 +11,7 @@ from typing import Any
 
 from sim.files import write_atomically
 from sim.text import printable
+from training.folder import RECORD_FILE
 from training.sweeps.local import POLL, Watcher, hindrance
 from training.sweeps.work import FAILED, FINISHED, NOT_RUN, Crew, Outcome, SweepError, Task, environment, files_of
 
@@ -56,7 +57,6 @@ def run_on_ray(address: str, tasks: Mapping[str, Task], finished: Mapping[str, T
                     results[name] = ray.put(Outcome(name, FINISHED, folder=str(folder), files=files_of(folder)))
             needed = [results[name] for name in task.needs]
             results[task.name] = remote.remote(task, crew.threads, crew.nice, here, *needed)
-            watcher.begin(task)
         _collect(ray, {results[name]: task for name, task in tasks.items()}, watcher)
     except KeyboardInterrupt:
         for name in tasks.keys() & results.keys():
@@ -67,7 +67,8 @@ def run_on_ray(address: str, tasks: Mapping[str, Task], finished: Mapping[str, T
 
 
 def _collect(ray: Any, waiting: dict[Any, Task], watcher: Watcher) -> None:
-    """Take what ends, in the order in which it does."""
+    """Take what ends, in the order in which it does; what begins shows where the disk is a common one."""
+    begun: set[str] = set()
     while waiting:
         done, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL)
         for result in done:
@@ -78,6 +79,10 @@ def _collect(ray: Any, waiting: dict[Any, Task], watcher: Watcher) -> None:
             except (ray.exceptions.RayError, OSError) as error:
                 outcome = Outcome(task.name, FAILED, printable(str(error).strip().splitlines()[-1]))
             watcher.end(task, outcome)
+        for task in waiting.values():
+            if task.name not in begun and (task.folder / RECORD_FILE).exists():
+                begun.add(task.name)
+                watcher.begin(task)
         watcher.tick()
 
 

@@ -1,5 +1,6 @@
 """What a sweep shows while it goes on: in a terminal a table that moves, elsewhere a line for whatever happens."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from training.sweeps.work import FINISHED, Outcome, Task
 
 RECENT = 3
 """Epochs whose mean is the pace of a run: widths differ from step to step."""
+HEARTBEAT = 600.0
+"""Seconds between lines where no terminal shows that it goes on."""
 UNKNOWN = "?"
 
 
@@ -65,6 +68,8 @@ class Overview:
     rests: list[float] = field(default_factory=list)
     """Seconds that finished tasks took beside their epochs: to start, to evaluate."""
     live: Live | None = None
+    spoke: float = field(default_factory=time.monotonic)
+    """When the last line was printed."""
 
     def __enter__(self) -> "Overview":
         if self.console.is_terminal:
@@ -100,6 +105,8 @@ class Overview:
         """Look at the records of what runs."""
         for name, progress in self.running.items():
             progress.look(self.tasks[name].folder / RECORD_FILE)
+        if self.live is None and time.monotonic() > self.spoke + HEARTBEAT:
+            self._say(self.summary())
 
     def left_of(self, task: Task) -> float | None:
         """Seconds until a task is done; None where nothing tells."""
@@ -132,6 +139,7 @@ class Overview:
         return fmean(found) if found else None
 
     def _say(self, line: str) -> None:
+        self.spoke = time.monotonic()
         self.console.print(printable(line), soft_wrap=True)
 
     def _table(self) -> Group:

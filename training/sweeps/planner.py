@@ -178,16 +178,13 @@ class Planner:
 
     def _loaded(self, name: str, path: str, size: str) -> Data:
         source = DATASETS.get(name)
-        is_there = source is None or not source.reads or Path(path or "data").exists()
-        if is_there or not self.is_guessing:  # a list downloads nothing
-            try:
-                found = load_dataset(name, Path(path) if path else None, size=size)
-                return Data(image_of(found), found.classes, len(found.train), found.augment, found.size)
-            except DataError as error:
-                if not self.is_guessing or source is None:
-                    raise
-                return _guessed(name, str(error))
-        return _guessed(name, f"the data of {name} are not in {path or 'data'}")
+        if self.is_guessing and source is not None and source.reads:
+            if not source.needs:
+                return _guessed(name, f"the data of {name} are read, and downloaded if need be, when the sweep begins")
+            if not Path(path).exists():
+                return _guessed(name, f"the data of {name} are not in {path or 'data'}")
+        found = load_dataset(name, Path(path) if path else None, size=size)
+        return Data(image_of(found), found.classes, len(found.train), found.augment, found.size)
 
     def folder(self, grid: Grid, job: str, seed: int) -> Path:
         """Where a run's files lie."""
@@ -221,7 +218,9 @@ class Planner:
 
 def _guessed(name: str, missing: str) -> Data:
     """What a data set that is not here will most likely look like: networks can be checked, costs are unknown."""
-    return Data(Input("image", "", 32, 32, 3, (0.5,) * 3, (0.25,) * 3), 100 if name == "cifar100" else 10, missing=missing)
+    size, channels = (28, 1) if name.endswith("mnist") else (32, 3)
+    image = Input("image", "", size, size, channels, (0.5,) * channels, (0.25,) * channels)
+    return Data(image, 100 if name == "cifar100" else 10, augment=DATASETS[name].augment, missing=missing)
 
 
 def _is_unread(name: str, run: Run) -> bool:

@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import os
 import runpy
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,16 @@ def _run_here(module, *options):
             status = stop.code or 0
     texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
     return subprocess.CompletedProcess([module, *options], status, *texts)
+
+
+def processes_in(folder):
+    """The processes beside this one that work in a folder, where the system tells."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.resolve() == Path(folder).resolve() and link.parent.name != str(os.getpid()):
+                found.append(int(link.parent.name))
+    return found
 
 
 def assert_one_line(result, *words, status=None):

@@ -129,6 +129,16 @@ def _before(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"gradients": "float32", "size": "", "augment": augment, **config, **unread}
 
 
+def unlike(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """What of a configuration is another one in a record, as far as that knows it.
+
+    Not where data, checkpoints and own code lie: they may have moved, and are compared by their digests when a run goes on.
+    """
+    there = _before(record["config"])
+    keys = [key for key in config.keys() & there.keys() if key not in (*FILES, "data") and not is_own(str(there[key]))]
+    return differences({key: config[key] for key in keys}, {key: there[key] for key in keys})
+
+
 def _check_same(folder: Path, record: Mapping[str, Any], now: Now) -> dict[str, Any]:
     """What has moved since; raises ConfigError if this is not the run in the folder."""
     if record.get("data_digest") != now.data["digest"]:

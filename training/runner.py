@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,23 +46,14 @@ class Runner:
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        channels, height, width = self.dataset.train.pixels.shape[1:]
-        image = Input("image", "", height, width, channels, self.dataset.mean, self.dataset.std)
         config = self.config
-        self.graphs: dict[str, Graph] = {
-            "student": MODELS[config.model](image, self.dataset.classes, config.width),
-            "teacher": MODELS[config.teacher_model or config.model](
-                image, self.dataset.classes, config.teacher_width or config.width)}
-        config.precision(config.path[-1]).check(self.graphs["student"])
+        self.graphs = graphs_of(config, image_of(self.dataset), self.dataset.classes)
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
         self.validation = self.dataset.validation.to(self.device)
         self.individual = self._individual()
         self.steps = config.plan()
         self.adopted, self.given = self._adopted()
-        needed = _needed(self.steps, self.adopted)
-        self.wanted = [step for step in self.steps if step.name in needed]
-        if config.init_from and not any(not step.start and step.network == "student" for step in self.wanted):
-            raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
+        self.wanted = wanted_steps(config, self.steps, self.adopted)
         if config.init_from:  # before there is a record: it may not fit
             with weights_from(torch.Generator()):
                 self._transfer(self._network("student", config.bits))
@@ -145,27 +137,11 @@ class Runner:
 
     def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
-        config = self.config
-        if not config.teacher:
+        if not self.config.teacher:
             return "", None
-        before = self.steps[:-1]
-        if not before:
-            raise ConfigError(f"teacher: scheme {config.scheme} trains nothing before its student that a checkpoint could "
-                              "stand in for, leave it out")
-        given = load_checkpoint(Path(config.teacher))
-        bits = given.spec.precision.inner
-        path = ",".join(map(str, config.path))
-        if bits == config.bits:
-            raise ConfigError(f"teacher {config.teacher} has {bits} bits, as the student: a teacher is a network before it "
-                              f"on the path {path}")
-        if bits not in config.path[:-1]:
-            raise ConfigError(f"teacher {config.teacher} has {bits} bits and the path is {path}: name a path through it")
-        adopted = next((step for step in before
-                        if step.bits == bits and given.spec.graph == self.graphs[step.network]), None)
-        if adopted is None:
-            raise ConfigError(f"teacher {config.teacher} is another network than any step of this run, "
-                              "or was trained on other data")
-        return adopted.name, given
+        check_takes_teacher(self.config, self.steps)
+        given = load_checkpoint(Path(self.config.teacher))
+        return adopted_step(self.config, self.steps, self.graphs, given.spec.precision.inner, given.spec.graph), given
 
     def _both(self, step: Step, index: int) -> tuple[QuantNetwork, QuantNetwork | None]:
         """The network of a step before its first epoch, and its partner if it has one.
@@ -358,8 +334,46 @@ class Runner:
         return QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device)
 
 
-def _needed(steps: list[Step], adopted: str) -> set[str]:
-    """The steps that the last one depends on, as far as no adopted checkpoint stands in for them."""
+def image_of(dataset: Dataset) -> Input:
+    """The first row of the networks of a data set."""
+    channels, height, width = dataset.train.pixels.shape[1:]
+    return Input("image", "", height, width, channels, dataset.mean, dataset.std)
+
+
+def graphs_of(config: RunConfig, image: Input, classes: int) -> dict[str, Graph]:
+    """The networks of a run, "student" and "teacher".  Raises NetworkError or QuantizerError for widths they cannot have."""
+    graphs = {"student": MODELS[config.model](image, classes, config.width),
+              "teacher": MODELS[config.teacher_model or config.model](image, classes, config.teacher_width or config.width)}
+    config.precision(config.path[-1]).check(graphs["student"])
+    return graphs
+
+
+def check_takes_teacher(config: RunConfig, steps: Sequence[Step]) -> None:
+    """Raise ConfigError if there is no step that a given teacher could stand in for."""
+    if len(steps) < 2:
+        raise ConfigError(f"teacher: scheme {config.scheme} trains nothing before its student that a checkpoint could "
+                          "stand in for, leave it out")
+
+
+def adopted_step(config: RunConfig, steps: Sequence[Step], graphs: Mapping[str, Graph], bits: int, graph: Graph) -> str:
+    """The name of the step that the given teacher, of that width and network, stands in for.  Raises ConfigError."""
+    path = ",".join(map(str, config.path))
+    if bits == config.bits:
+        raise ConfigError(f"teacher {config.teacher} has {bits} bits, as the student: a teacher is a network before it "
+                          f"on the path {path}")
+    if bits not in config.path[:-1]:
+        raise ConfigError(f"teacher {config.teacher} has {bits} bits and the path is {path}: name a path through it")
+    for step in steps[:-1]:
+        if step.bits == bits and graph == graphs[step.network]:
+            return step.name
+    raise ConfigError(f"teacher {config.teacher} is another network than any step of this run, or was trained on other data")
+
+
+def wanted_steps(config: RunConfig, steps: Sequence[Step], adopted: str) -> list[Step]:
+    """The steps that the last one depends on, as far as no adopted checkpoint stands in for them.
+
+    Raises ConfigError if none of them takes the weights of `init_from`.
+    """
     by_name = {step.name: step for step in steps} | {step.partner_name: step for step in steps if step.partner is not None}
     needed: set[str] = set()
     waiting = [steps[-1].name]
@@ -368,7 +382,10 @@ def _needed(steps: list[Step], adopted: str) -> set[str]:
         if step.name not in needed and step.name != adopted:
             needed.add(step.name)
             waiting += [name for name in (step.start, step.teacher, step.partner) if name]
-    return needed
+    wanted = [step for step in steps if step.name in needed]
+    if config.init_from and not any(not step.start and step.network == "student" for step in wanted):
+        raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
+    return wanted
 
 
 def _keep_best(best: dict[str, Any], model: QuantNetwork, accuracy: float, loss: float, epoch: int) -> None:

@@ -30,11 +30,12 @@ from training.report.evaluations import accumulator_rows, agreement_rows, left_o
 from training.report.identity import Group, group_runs
 from training.report.markup import Section, csv, latex, markdown, markdown_text
 from training.report.records import Record, Records, TableError, find_records
-from training.report.rows import curve_rows, hardware_of, scheme_rows
+from training.report.rows import curve_rows, hardware_of, job_rows, scheme_rows
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
     summarize_agreement,
+    summarize_jobs,
     summarize_others,
     summarize_schemes,
 )
@@ -58,7 +59,7 @@ class Report:
     def of(cls, folders: list[Path], skip_damaged: bool = False) -> "Report":
         """The records below the folders; raises TableError if there are none, or one is damaged."""
         records = find_records(folders, skip_damaged)
-        if not (records.runs or records.evaluations or records.performance):
+        if not (records.runs or records.evaluations or records.performance or records.grids):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
             where = ", ".join(map(str, folders))
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
@@ -245,6 +246,12 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "`comparisons.md`; with few seeds only large differences can exceed noise, and of so many changes one or two "
         "that change nothing would. Commands: `ablations.csv`.",
         ("dataset", "scheme", "bits", "change"), summarize_ablations),
+    "jobs": Table(
+        lambda report: job_rows(report.records.grids),
+        "Jobs that are missing",
+        "Jobs of sweeps that failed or were not run; `python -m training.sweep` with the grid's name goes on with them. "
+        "Commands: `jobs.csv`.",
+        ("grid", "status"), summarize_jobs),
     "performance": Table(_rows_of_benchmarks, TITLE, NOTE, ("number",), performance_table),
 })
 PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({

@@ -10,7 +10,7 @@ from typing import Any
 from sim.records import RecordError, read_record
 from sim.text import printable
 
-TRAINING, EVALUATION, PERFORMANCE = "training", "evaluation", "performance"
+TRAINING, EVALUATION, PERFORMANCE, GRID = KINDS = "training", "evaluation", "performance", "grid"
 
 
 class TableError(ValueError):
@@ -134,6 +134,8 @@ class Records:
     runs: list[Run] = field(default_factory=list)
     evaluations: list[Record] = field(default_factory=list)
     performance: Record | None = None
+    grids: list[Record] = field(default_factory=list)
+    """What sweeps say of their jobs, the newest of each grid."""
     notes: list[str] = field(default_factory=list)
     undigested: int = 0
     """How many say nothing by which a change of them could be noticed."""
@@ -144,7 +146,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
 
     Raises TableError for a folder that is missing and, unless told to leave them out, for damaged records.
     """
-    found: dict[str, list[Record]] = {TRAINING: [], EVALUATION: [], PERFORMANCE: []}
+    found: dict[str, list[Record]] = {kind: [] for kind in KINDS}
     records, seen = Records(), set()
     for file in _json_files(folders):
         try:
@@ -160,6 +162,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
     records.undigested = sum("digest" not in record.content for kind in found.values() for record in kind)
     records.evaluations = found[EVALUATION]
     records.performance = _newest(found[PERFORMANCE], "benchmarks", records.notes)
+    records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
     return records
 
@@ -222,7 +225,7 @@ def _read(file: Path) -> Record | None:
 
 def _kind(content: Mapping[str, Any]) -> str:
     kind = content.get("kind")
-    if kind in (TRAINING, EVALUATION, PERFORMANCE):
+    if kind in KINDS:
         return str(kind)
     return PERFORMANCE if kind is None and {"rows", "ratios", "hardware"} <= content.keys() else ""
 
@@ -235,8 +238,7 @@ def _is_foreign(file: Path) -> bool:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return False
-    return not (isinstance(content, dict) and (content.get("kind") in (TRAINING, EVALUATION, PERFORMANCE) or
-                                               {"schema", "digest"} <= content.keys()))
+    return not (isinstance(content, dict) and (content.get("kind") in KINDS or {"schema", "digest"} <= content.keys()))
 
 
 def _check_common(record: Record) -> None:
@@ -296,13 +298,24 @@ def _check_performance(record: Record) -> None:
     _check_common(record)
 
 
+def _check_grid(record: Record) -> None:
+    _check_common(record)
+    for job in record["jobs"]:
+        if not all(isinstance(job[key], str) for key in ("name", "job", "scheme", "status", "error")):
+            raise TypeError("a job's words are no texts")
+        int(job["seed"]), int(job["epochs"]), [int(bits) for bits in job["path"]]
+    if not isinstance(record["grid"], str):
+        raise TypeError("grid is no text")
+
+
 def _percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:
         raise ValueError(f"{value!r} is no accuracy in percent")
     return float(value)
 
 
-CHECKS = {TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_performance}
+CHECKS = {TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_performance,
+          GRID: _check_grid}
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""
 
 

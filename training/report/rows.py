@@ -61,6 +61,17 @@ def _commands(training: Record) -> str:
     return printable("; then ".join(dict.fromkeys([str(training["command"]), *later])))
 
 
+def job_rows(grids: list[Record]) -> Iterator[dict[str, Any]]:
+    """One row per job of a sweep that is not finished, with its error if there was one."""
+    for grid in grids:
+        for job in grid["jobs"]:
+            if job["status"] != "finished":
+                yield {"grid": printable(grid["grid"]), "job": printable(job["name"].split("/", 1)[-1]),
+                       "scheme": printable(job["scheme"]), "path": "-".join(map(str, job["path"])), "seed": job["seed"],
+                       "epochs": job["epochs"], "status": printable(job["status"]),
+                       "error": printable(job["error"]) or NONE, **origin_of(grid)}
+
+
 def curve_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
     """One row per epoch of a student's own step."""
     for number, group in enumerate(groups):

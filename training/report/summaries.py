@@ -123,3 +123,9 @@ def _common_cells(rows: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
 def _differing(rows: pd.DataFrame) -> list[str]:
     return [differing_text([part], [whole]) for part, whole in
             zip(rows["codes differing"], rows["codes compared"], strict=True)]
+
+
+def summarize_jobs(rows: pd.DataFrame) -> list[Section]:
+    """One table."""
+    columns = ("grid", "job", "scheme", "path", "epochs", "status", "error")
+    return [Section(pd.DataFrame({**{column: rows[column] for column in columns}, **origin_cells(rows)}).astype(str))]

@@ -1,5 +1,6 @@
 """The cache of compiled kernels is not needed: trouble with it is one line, and the run goes on."""
 
+import ast
 import hashlib
 import os
 import subprocess
@@ -178,3 +179,22 @@ def test_proof__that_cannot_be_kept_is_not_begun(monkeypatch, tmp_path, caplog):
     assert not isa.is_proven(isa.AMX)
     assert not isa.is_proven(isa.AMX)
     assert [str(tmp_path / "file" / "amx.proof") in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_compiled_code__takes_nothing_from_sources_that_the_cache_does_not_know():
+    """A constant from another folder would stand in kept kernels as it was when they were compiled."""
+    root, seen = Path(cache.__file__).parents[1], 0
+    inside = tuple(f"sim.{folder}" for folder in cache.COMPILED)
+    for path in (path for folder in cache.COMPILED for path in (root / folder).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        foreign = {alias.asname or alias.name for node in ast.walk(tree)
+                   if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sim.")
+                   and not (node.module or "").startswith(inside) for alias in node.names}
+        for function in tree.body:
+            names = {getattr(getattr(mark, "func", mark), "id", "") for mark in getattr(function, "decorator_list", ())}
+            if isinstance(function, ast.FunctionDef) and (names & {"kernel", "inline"} or path.parent.name == "kernels"):
+                seen += bool(names & {"kernel", "inline"})
+                body = [node for part in function.body for node in ast.walk(part)]
+                used = {node.id for node in body if isinstance(node, ast.Name)}
+                assert not (names & {"kernel", "inline"} and used & foreign), (path.name, function.name, used & foreign)
+    assert seen > 30

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept between processes.  Trouble there costs compilations, and never stops a run.
 
 numba's own cache looks at the file of a kernel alone, and would go on using code whose callees have changed; it checks
-nothing that it reads, and ends the run when a disk is full.  Here kernels lie in a folder named by a digest of sim's
-sources, the versions and the processor, each in a file that begins with the digest of its content.
+nothing that it reads, and ends the run when a disk is full.  Here kernels lie in a folder named by a digest of the
+sources with compiled code, the versions and the processor, each in a file that begins with the digest of its content.
 """
 
 import contextlib
@@ -28,10 +28,15 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 _SOURCES = tuple(str(_ROOT / package) + os.sep for package in ("sim", "training"))
 
 
-def source_digest() -> str:
-    """A digest of everything that compiled kernels depend on."""
+COMPILED = ("kernels", "requantizers")
+"""The folders of sim in which compiled code stands; it takes no constant from anywhere else (a test sees to that)."""
+
+
+def source_digest(*folders: str) -> str:
+    """A digest of all sources of sim, or of those of some folders, of the versions that compile them, and the processor."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).resolve().parent.parent.rglob("*.py")):
+    root = Path(__file__).resolve().parent.parent
+    for path in sorted(path for folder in folders or (".",) for path in (root / folder).rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     cpu = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
     facts = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__, *cpu,
@@ -64,7 +69,7 @@ def _prepare_cache() -> Path | None:
     try:
         base = Path(os.environ.get("BITTRUE_CACHE_DIR") or
                     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bittrue")
-        folder = base / source_digest()
+        folder = base / source_digest(*COMPILED)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

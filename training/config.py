@@ -12,9 +12,10 @@ from training.data import AUGMENTATIONS
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
 from training.options import ConfigError
-from training.presets import PRESETS, Recipe
+from training.presets import PRESETS
 from training.quantizers import CALIBRATIONS, QUANTIZERS
-from training.schemes import SCHEMES, SchemeOptions, Step, find_scheme
+from training.schemes import SCHEMES, Step, find_scheme
+from training.schemes.options import LossOptions
 
 __all__ = ["ConfigError", "RunConfig", "differences", "options_of", "resolve"]
 
@@ -28,7 +29,7 @@ OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tens
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Recipe, SchemeOptions):
+class RunConfig(LossOptions):
     """One run: a recipe, what it is applied to, what its scheme is told.  Equal ones give equal weights on one machine."""
 
     scheme: str
@@ -36,7 +37,6 @@ class RunConfig(Recipe, SchemeOptions):
     data: str
     model: str
     width: int
-    path: tuple[int, ...]
     preset: str
     skip_bits: int
     quantizer: str
@@ -112,11 +112,6 @@ class RunConfig(Recipe, SchemeOptions):
         """Raise ConfigError for a width that does not exist."""
         if bits not in (*QUANTIZED_BITS, FLOAT_BITS):
             raise ConfigError(f"bits: {bits} is not allowed, choose 1 to 8, 16 or 32 (float)")
-
-    @property
-    def bits(self) -> int:
-        """Bits of the student."""
-        return self.path[-1]
 
     def plan(self) -> list[Step]:
         """The steps of this run.  Raises SchemeError for options that make no sense together."""

@@ -35,7 +35,7 @@ from sim.kernels.staged_lines import REPLAY_TO_CODES, REPLAY_TO_SUMS, conv_stage
 from sim.kernels.stages import divide_stages
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps.step import Step
-from sim.steps.zero import shifted
+from sim.steps.zero import requantize_into
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
@@ -100,9 +100,7 @@ class Convolution(Step):
             return self._kernels.codes_into(self._framed(inputs[0]), skip, out)
         sums, overflows = self.registers(inputs)
         sums = sums if self._correction is None else sums - self._correction
-        self.op.requant.codes_into(sums, skip, shifted(self.op), out)
-        if self.op.zero_point:
-            out.interior[...] += out.array.dtype.type(self.op.zero_point)  # modulo their storage, as zero.py says
+        requantize_into(self.op, sums, skip, out)
         return overflows
 
     def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:

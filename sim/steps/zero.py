@@ -58,3 +58,10 @@ def ending(op: Op, requant: Requantizer) -> tuple[tuple[Any, ...], int, np.int32
     """What kernels/elementwise.py wants at a line's end: constants, neighboring pixels they are for, the zero point."""
     repeat = repeat_of(op.shape[1], op.shape[2])
     return requant.line_arguments(shifted(op), repeat), repeat, np.int32(op.zero_point)
+
+
+def requantize_into(op: Any, sums: np.ndarray, skip: Padded | None, out: Padded) -> None:
+    """Sums [N, H, W, C], of codes less their zero points, and a residual's codes -> codes of an operation's output."""
+    op.requant.codes_into(sums, skip, shifted(op), out)
+    if op.zero_point:
+        out.interior[...] += out.array.dtype.type(op.zero_point)

@@ -2,28 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses import distillation_kl, hinton_loss, weighted_cross_entropy
-
-if TYPE_CHECKING:
-    from training.config import RunConfig
-    from training.network import QuantNetwork
+from training.network import QuantNetwork
+from training.schemes.options import LossOptions
 
 
 @dataclass
 class Lesson:
     """Who takes part in a step.  `progress` is the part of the step that is over, `generator` the step's own randomness."""
 
-    config: "RunConfig"
-    student: "QuantNetwork"
-    teacher: "QuantNetwork | None"
-    partner: "QuantNetwork | None"
-    individual: "QuantNetwork | None"
+    config: LossOptions
+    student: QuantNetwork
+    teacher: QuantNetwork | None
+    partner: QuantNetwork | None
+    individual: QuantNetwork | None
     generator: torch.Generator
     progress: float = 0.0
 
@@ -58,7 +56,7 @@ LOSS_OPTIONS = frozenset({
     "kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "u", "high_bits",
     "candidates", "teacher_statistics", "self_distillation"})
 """Options that only a loss can read."""
-Reads = Callable[["RunConfig"], frozenset[str]]
+Reads = Callable[[LossOptions], frozenset[str]]
 Loss = TypeVar("Loss", bound=Callable[..., Any])
 
 
@@ -75,7 +73,7 @@ def reads(options: Reads, *, mixes_labels: bool = False) -> Callable[[Loss], Los
     return declare
 
 
-def options_read(objective: Objective, config: "RunConfig", is_student: bool) -> frozenset[str]:
+def options_read(objective: Objective, config: LossOptions, is_student: bool) -> frozenset[str]:
     """Which of LOSS_OPTIONS the objective of a step reads; `individual` is shown to the student only."""
     declared: Reads | None = getattr(objective, "reads", None)
     if declared is None:
@@ -83,7 +81,7 @@ def options_read(objective: Objective, config: "RunConfig", is_student: bool) ->
     return frozenset() if objective is labels_only and not is_student else declared(config)
 
 
-def soft_label_options(config: "RunConfig") -> frozenset[str]:
+def soft_label_options(config: LossOptions) -> frozenset[str]:
     """What T^2 KL with its weight reads: nothing else where it never counts."""
     if config.drop_kd_after == 0.0:
         return frozenset({"drop_kd_after"})
@@ -92,16 +90,16 @@ def soft_label_options(config: "RunConfig") -> frozenset[str]:
     return frozenset({"kd_weight", "drop_kd_after", "temperature", "kl_reduction"})
 
 
-def example_options(config: "RunConfig") -> frozenset[str]:
+def example_options(config: LossOptions) -> frozenset[str]:
     """What weights of examples read."""
     return frozenset({"hard_example_weight", "individual"})
 
 
-def _with_examples(config: "RunConfig") -> frozenset[str]:
+def _with_examples(config: LossOptions) -> frozenset[str]:
     return soft_label_options(config) | example_options(config)
 
 
-def _mixed(config: "RunConfig") -> frozenset[str]:
+def _mixed(config: LossOptions) -> frozenset[str]:
     labels_count = config.kd_weight < 1.0 or config.drop_kd_after < 1.0
     return _with_examples(config) if labels_count else soft_label_options(config)
 

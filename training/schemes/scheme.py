@@ -5,72 +5,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sim.network import FLOAT_BITS
+from training.schemes.objectives import Objective
+from training.schemes.options import PHASES, SchemeError, SchemeOptions, option_name
 
-if TYPE_CHECKING:
-    from training.schemes.objectives import Objective
+__all__ = ["PHASES", "Path", "Scheme", "SchemeError", "SchemeOptions", "Step"]  # what schemes are made of, from one place
 
 Path = tuple[int, ...]
-PHASES = ("ss", "cs", "tu")
-STATISTICS = ("batch", "running", "shared")
-CANDIDATES = ("pair", "uniform")
-SELF_DISTILLATIONS = ("cosine", "kl")
-
-
-class SchemeError(ValueError):
-    """A scheme, path, width or option that makes no sense, and what is allowed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchemeOptions:
-    """What only some schemes have; a scheme names in `uses` those that it reads.  Defaults are published or ours (?)."""
-
-    teacher_model: str = ""
-    """The teacher's own architecture; empty: the student's."""
-    teacher_width: int = 0
-    """Channels of its first stage; 0: the student's."""
-    phases: tuple[str, ...] = PHASES
-    """qkd: which of self-studying, co-studying and tutoring run."""
-    fixed_teacher: bool = False
-    """qkd: the teacher does not learn while co-studying."""
-    u: float = 0.5
-    """speq: probability of the teacher's high precision in each layer."""
-    high_bits: int = 8
-    """speq: the teacher's high precision."""
-    candidates: str = "pair"
-    """speq: the student's width and high_bits, or any width from 2 to 8 alike."""
-    teacher_statistics: str = "batch"
-    """speq: the teacher pass normalizes by its batch, by the running statistics, or shares in updating them (?)."""
-    self_distillation: str = "cosine"
-    """speq: cosine or kl."""
-    drop_kd_after: float = 1.0
-    """The part of a step after which it learns from labels alone."""
-    hard_example_weight: float = 0.0
-    """How much more an example counts that the teacher (and the network of `individual`) gets wrong."""
-    individual: str = ""
-    """Checkpoint of a network trained alone, for hard_example_weight."""
-
-    def check_options(self) -> None:
-        """Raise SchemeError for a value that is not allowed."""
-        for key, choices in (("candidates", CANDIDATES), ("teacher_statistics", STATISTICS),
-                             ("self_distillation", SELF_DISTILLATIONS)):
-            if getattr(self, key) not in choices:
-                raise SchemeError(f"{_option(key)}: {getattr(self, key)!r} is unknown, choose one of {', '.join(choices)}")
-        if not self.phases or any(phase not in PHASES for phase in self.phases) or \
-                list(self.phases) != sorted(set(self.phases), key=PHASES.index):
-            raise SchemeError(f"phases: {','.join(self.phases)!r} is not allowed, choose from {','.join(PHASES)}, in order")
-        for key, low, high in (("u", 0.0, 1.0), ("high_bits", 2, 8), ("drop_kd_after", 0.0, 1.0),
-                               ("hard_example_weight", 0.0, 1e3), ("teacher_width", 0, 1024)):
-            if not low <= getattr(self, key) <= high:
-                raise SchemeError(f"{_option(key)}: {getattr(self, key)} is not allowed, choose {low} to {high}")
-        if self.candidates == "uniform" and (self.u, self.high_bits) != (SchemeOptions.u, SchemeOptions.high_bits):
-            raise SchemeError("u, high-bits: with candidates uniform every width is as likely, choose candidates pair")
-        if self.individual and not self.hard_example_weight:
-            raise SchemeError("individual: its mistakes count only with a hard-example-weight above 0")
-
-
 @dataclass(frozen=True)
 class Step:
     """One network to train.
@@ -84,7 +27,7 @@ class Step:
     name: str
     bits: int
     teacher: str | None
-    objective: "Objective"
+    objective: Objective
     start: str | None = None
     share: float = 1.0
     network: str = "student"
@@ -125,7 +68,7 @@ class Scheme:
         options.check_options()
         for option in fields(SchemeOptions):
             if option.name not in self.uses and getattr(options, option.name) != option.default:
-                raise SchemeError(f"{_option(option.name)}: scheme {self.name} has no such option")
+                raise SchemeError(f"{option_name(option.name)}: scheme {self.name} has no such option")
         steps = self.build(path, options)
         _check_steps(self.name, steps, path[-1])
         return steps
@@ -167,7 +110,3 @@ def check_from_float(name: str) -> Callable[[Path], None]:
 def has_own_teacher(options: SchemeOptions) -> bool:
     """Whether the teacher is another network than the student's float twin."""
     return bool(options.teacher_model or options.teacher_width)
-
-
-def _option(key: str) -> str:
-    return key.replace("_", "-")

@@ -8,7 +8,6 @@ without touching running statistics: those must describe the student that is dep
 """
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,10 +16,8 @@ from training.losses import distillation_cosine, distillation_kl, weighted_cross
 from training.network import QuantNetwork
 from training.schemes.kd import FLOAT
 from training.schemes.objectives import Lesson, example_options, labels_only, reads, soft_label_options
+from training.schemes.options import LossOptions
 from training.schemes.scheme import Path, Scheme, SchemeOptions, Step, check_from_float, from_float
-
-if TYPE_CHECKING:
-    from training.config import RunConfig
 
 NARROWEST, WIDEST = 2, 8
 """The widths of `candidates` uniform."""
@@ -49,7 +46,7 @@ def stochastic_teacher(lesson: Lesson, pixels: Tensor) -> Tensor:
             student.train()
 
 
-def _options_read(config: "RunConfig") -> frozenset[str]:
+def _options_read(config: LossOptions) -> frozenset[str]:
     """The teacher is asked for soft labels or for hard examples; u chooses between two widths where there are two."""
     distills = {"temperature"} <= soft_label_options(config)
     read = soft_label_options(config) | example_options(config)

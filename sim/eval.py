@@ -45,6 +45,8 @@ def main(  # noqa: PLR0913 - one parameter per option
                     ] = None,
     boundary_bits: Annotated[int | None, typer.Option(help="bits of the first and last layer  [default: as trained]")
                              ] = None,
+    activation_bits: Annotated[int | None, typer.Option(
+        help="bits of the inner activations alone: --bits 4 --activation-bits 8 is W4A8  [default: as the weights]")] = None,
     accumulator: Annotated[int | None, typer.Option(
         help=f"bits of the accumulator of inner layers, {MIN_BITS} to {MAX_BITS}  [default: unlimited]")] = None,
     boundary_accumulator: Annotated[int | None, typer.Option(
@@ -81,7 +83,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     outputs = {"save-program": save_program, "predictions": predictions, "json": json_file}
     check_outputs(outputs, {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
-    wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer)
+    wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
+                        activation_bits)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify)
     for note in job.notes:
         console.print(note)
@@ -194,10 +197,10 @@ def _show_comparison(console: Console, result: Evaluation, found: Verification) 
         verdict += f", by at most {found.largest_difference:,}"
     if not is_exact:
         verdict += ", each layer given the model's codes and a wide accumulator"
-    inner = result.subject.spec.precision.inner
+    widths = result.subject.spec.precision.short
     table = _table("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model",
                    left=("network", "bits", "data", "simulator and torch model"))
-    table.add_row(_title(result.subject.checkpoint), f"W{inner}A{inner}", result.examples.label, f"{found.fq_accuracy:.2f}",
+    table.add_row(_title(result.subject.checkpoint), widths, result.examples.label, f"{found.fq_accuracy:.2f}",
                   f"{result.accuracy:.2f}", verdict)
     show_table(console, table)
     if is_exact and found.differing and result.overflowed:

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     model: Any, pixels: np.ndarray | None = None, labels: Any = None, *,
-    bits: int | None = None, boundary_bits: int | None = None,
+    bits: int | None = None, boundary_bits: int | None = None, activation_bits: int | None = None,
     accumulator: int | None = None, boundary_accumulator: int | None = None,
     overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
@@ -42,10 +42,11 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     `model` is the path of a checkpoint or of a program file, a loaded Checkpoint, or a Program.  `pixels` uint8 of 0 to 255
     [N, height, width, channels] and `labels`, N whole numbers, are the images; without them a checkpoint's own test set is
     taken, or that of `dataset` and `data`.  `bits` and `boundary_bits`: widths of the inner layers and of the first and last
-    (default: as trained).  `accumulator`, `boundary_accumulator`: bits of their registers (unlimited), their `overflow`
-    ("wrap", "saturate", "error"; default wrap), and the products summed before they reach it, `tile` (a number or "end";
-    default 1).  `requant`: default "fp32", which equals the torch model.  `quantizer`: where the checkpoint's is, if it is
-    code of your own, "file.py:NAME".  `limit`: the first so many images only.  `batch`: images run at a time.
+    (default: as trained), `activation_bits` that of the inner activations alone.  `accumulator`, `boundary_accumulator`:
+    bits of their registers (unlimited), their `overflow` ("wrap", "saturate", "error"; default wrap), and the products
+    summed before they reach it, `tile` (a number or "end"; default 1).  `requant`: default "fp32", which equals the torch
+    model.  `quantizer`: where the checkpoint's is, if it is code of your own, "file.py:NAME".  `limit`: the first so many
+    images only.  `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
     set are wanted.  `json`: a file for the record, which training.tables reads.
 
@@ -67,7 +68,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     AccumulatorOverflowError under overflow "error".  Warns (UserWarning) about data other than those of training.
     """
     options = {name: plain(value) for name, value in locals().items()}
-    wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer)
+    wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
+                        activation_bits)
     source = Source(pixels, labels, dataset, _path("data", data), limit)
     if (record := _path("json", json)) is not None:
         file = Path(model) if isinstance(model, str | os.PathLike) else None

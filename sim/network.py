@@ -190,7 +190,16 @@ class Precision:
             return "float"
         boundary = "float" if self.boundary == FLOAT_BITS else self.boundary
         layers = "".join(f", {name} {'/'.join(map(str, widths))}" for name, *widths in self.layers)
-        return (f"W{self.inner}A{self.activations or self.inner}, first and last {boundary}, residual {self.skip}{layers}")
+        return f"{self.short}, first and last {boundary}, residual {self.skip}{layers}"
+
+    @property
+    def short(self) -> str:
+        """Widths of the inner layers, as the field writes them.
+
+        >>> Precision(4, activations=8).short
+        'W4A8'
+        """
+        return f"W{self.inner}A{self.activations or self.inner}"
 
 
 @dataclass(frozen=True)

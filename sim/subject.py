@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Arithmetic:
     """Widths and hardware as asked for; None where nothing was said, which means as trained, unlimited, or the default.
 
-    `bits`, `boundary_bits`: of weights and activations of the inner layers, and of the first and last.  `accumulator`,
+    `bits`, `boundary_bits`: of weights and activations of the inner layers, and of the first and last; `activation_bits`:
+    of the inner activations alone, where they differ from the weights.  `accumulator`,
     `boundary_accumulator`: bits of their registers, which `overflow` ("wrap", "saturate" or "error"; default wrap) and take
     sums of `tile` products (a number, or "end"; default 1).  `requant`: a name of sim.requantizers, default fp32, or code of
     one's own ("file.py:CLASS"), `quantizer`: where that of the checkpoint is, if it is such code.
@@ -43,6 +44,7 @@ class Arithmetic:
     tile: int | str | None = None
     requant: str | None = None
     quantizer: str | None = None
+    activation_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _program(program: Program, wanted: Arithmetic) -> Subject:
 def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     trained = checkpoint.spec
     hardware = hardware_of(wanted)
-    precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits)
+    precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits, wanted.activation_bits)
     _check_learned(trained, precision)
     spec = trained.at(precision)
     roles = {row.weight_role for row in spec.graph.rows} - {None}
@@ -193,7 +195,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Precision:
+def _precision(trained: Precision, bits: int | None, boundary: int | None,
+               activations: int | None) -> Precision:
     """The widths to run at: as trained, except where told otherwise."""
     inner = trained.inner if bits is None else bits
     if not _is_whole(inner) or inner not in QUANTIZED_BITS:
@@ -206,7 +209,10 @@ def _precision(trained: Precision, bits: int | None, boundary: int | None) -> Pr
     if boundary == FLOAT_BITS:
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
     layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
-    activations = trained.activations if inner == trained.inner else 0
+    if activations is None:
+        activations = trained.activations if inner == trained.inner else 0
+    elif not _is_whole(activations) or activations not in QUANTIZED_BITS:
+        raise EvalError(f"activation-bits: {activations!r} is not allowed, choose 1 to 8 or 16")
     return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers, activations)
 
 

@@ -47,6 +47,8 @@ class RunConfig(LossOptions):
     calibration: str = "minmax"
     layer_bits: str = ""
     """Exceptions of the student, "row=bits,row=bits"."""
+    activation_bits: int = 0
+    """Width of the inner activations of quantized networks; 0: that of the weights."""
     augment: str = ""
     """What training images go through; "" stands for the data set's default."""
     size: str = ""
@@ -134,7 +136,7 @@ class RunConfig(LossOptions):
 
     def precision(self, bits: int) -> Precision:
         """The precision of the step of that width; exceptions are the student's."""
-        precision = Precision.of(bits, self.boundary_bits, self.skip_bits)
+        precision = Precision.of(bits, self.boundary_bits, self.skip_bits, self.activation_bits)
         return dataclasses.replace(precision, layers=self._layers()) if bits == self.bits else precision
 
     def _layers(self) -> tuple[tuple[str, int], ...]:

@@ -107,6 +107,7 @@ RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
     "milestones": lambda run: _still(run) or _milestones(run), "teacher": _teacher,
     "teacher_model": _teacher_network, "teacher_width": _teacher_network,
     "calibration": _calibration, "boundary_bits": _boundary_bits, "skip_bits": _skip_bits,
+    "activation_bits": _boundary_bits,
 })
 """option -> why nothing reads it in a run; empty if something does.  Those of losses and of schemes are not here."""
 

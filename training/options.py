@@ -153,6 +153,8 @@ def _table() -> list[Option]:
         Option("boundary_bits", str, NETWORK, "bits of the first and last layer, or float", _by_preset("boundary_bits"),
                _boundary, lambda bits: FLOAT if bits == FLOAT_BITS else bits),
         Option("skip_bits", int, NETWORK, "bits of the residual path", "8"),
+        Option("activation_bits", int, NETWORK, "bits of the inner activations where they are not those of the weights: "
+               "--bits 4 --activation-bits 8 is W4A8", "as the weights"),
         Option("layer_bits", str, NETWORK,
                "exceptions of the student, for example stage1_block1_conv1=4,stage1_block1_in=4", read=_rows),
         Option("init_from", Path, NETWORK,

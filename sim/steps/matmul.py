@@ -63,8 +63,8 @@ class MatrixProduct(Step):
         """Products in order of depth."""
         assert self.register is not None
         matrices, (rows, columns), depth = len(a) * self.op.shape[0], self.op.shape[1:], self.op.depth
-        x = np.ascontiguousarray(a.reshape(matrices, rows, 1, depth), np.int64)
-        w = np.ascontiguousarray(b.reshape(matrices, 1, 1, depth, columns), np.int64)
+        x = np.ascontiguousarray(a.reshape(matrices, rows, depth), np.int64)
+        w = np.ascontiguousarray(b.reshape(matrices, depth, columns), np.int64)
         matmul_saturating(x, w, self.op.accumulator.tile, self.register.min, self.register.max,
                           sums.reshape(matrices, rows, columns), clipped.reshape(matrices, rows, columns))
 

@@ -68,7 +68,7 @@ class MatMul(Row):
         return heads, tokens, columns
 
     def lower(self, to: "Lowering") -> tuple[Op, float]:
-        """Equation M1: equation 6 with both scales, the divisor and no batch norm."""
+        """Equation H: equation 6 with both scales, the divisor and no batch norm."""
         sources = [to.ops[name] for name in self.sources()]
         a, b = (to.format_of(name) for name in self.sources())
         form, step = to.activation(self, self.activation)

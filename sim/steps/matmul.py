@@ -10,6 +10,7 @@ from sim.kernels.conv import count_flags, wrap_sums
 from sim.kernels.matmul import matmul_saturating
 from sim.ops.matmul import MatMulOp
 from sim.steps.step import Step
+from sim.steps.zero import shifted
 
 EXACT_FLOAT32 = 2**24
 
@@ -26,11 +27,13 @@ class MatrixProduct(Step):
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of both factors -> codes."""
-        assert self.op.format is not None
         sums, overflows = self.registers(inputs)
         if self.op.zero or self.op.other_zero:
             sums = sums + self._correction(inputs)
-        self.op.requant.codes_into(sums, None, self.op.format, out)
+        self.op.requant.codes_into(sums, None, shifted(self.op), out)
+        if self.op.zero_point:
+            interior = Padded(out.unsigned, out.pad).interior
+            interior += np.array(self.op.zero_point).astype(interior.dtype)  # modulo, as codes are stored
         return overflows
 
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -114,8 +114,8 @@ def token_graphs(draw: st.DrawFn) -> Graph:
     rows.append(Embedding("words", "ids", draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"]))))
     for index in range(draw(st.integers(0, 6))):
         source = draw(st.sampled_from([row.name for row in rows[1:]]))
-        kind = draw(st.sampled_from(sorted({*DRAWN_ROWS} - {"conv"})))
-        rows.append(DRAWN_ROWS[kind](draw, f"row{index}", source, rows))
+        row = DRAWN_ROWS[draw(st.sampled_from(sorted(DRAWN_ROWS)))](draw, f"row{index}", source, rows)
+        rows.append(Sequence(row.name, source) if "ids" in row.sources() else row)  # a second source may be any row
     rows.append(Linear("logits", rows[-1].name, draw(st.integers(1, 4)), "boundary", draw(st.booleans())))
     return Graph(tuple(rows))
 
@@ -379,9 +379,8 @@ def _matmul(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     """With itself, or with any tensor that fits."""
     shapes = _shapes(rows)
     heads, _, depth = shapes[source]
-    others = {row.name: shapes[row.name] for row in rows if not row.gives_ids}
     sides = [(other, transpose, shape[0], *(shape[:0:-1] if transpose else shape[1:]))
-             for other, shape in others.items() for transpose in (True, False)]
+             for other, shape in shapes.items() for transpose in (True, False)]
     fitting = [(other, transpose) for other, transpose, *found, columns in sides
                if found == [heads, depth] and columns <= MOST_COLUMNS]
     if not fitting:

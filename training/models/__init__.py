@@ -10,6 +10,7 @@ from typing import Any
 from sim.network import Graph, Input, NetworkError
 from sim.registry import Registry, RegistryError, where
 from training.models.resnet import cifar_resnet
+from training.models.vision import vision_transformer
 
 __all__ = ["MODELS", "Model"]
 
@@ -58,5 +59,6 @@ def _checked(name: str, graph: Any, image: Input, classes: int) -> Graph:
 
 
 MODELS: Registry[Model] = Registry(
-    "model", {f"resnet{depth}": functools.partial(cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)},
+    "model", {f"resnet{depth}": functools.partial(cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)} |
+    {"vit": functools.partial(vision_transformer, layers=4, heads=4, patch=4)},
     "bittrue.models", _check)

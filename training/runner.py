@@ -22,10 +22,12 @@ from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
 from training.layers import weights_from
 from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
+from training.models.published import PUBLISHED
 from training.network import QuantNetwork
 from training.schemes import Step
 from training.schemes.objectives import Lesson
 from training.watch import Display
+from training.weights import WeightsError, float_network, read_state_dict
 
 __all__ = ["FINAL_FILE", "RECORD_FILE", "RESUME_FILE", "Display", "Runner"]
 
@@ -46,7 +48,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         channels, height, width = self.dataset.train.pixels.shape[1:]
-        image = Input("image", "", height, width, channels, self.dataset.mean, self.dataset.std)
+        image = Input("image", "", height, width, channels, *self._normalization())
         config = self.config
         self.graphs: dict[str, Graph] = {
             "student": MODELS[config.model](image, self.dataset.classes, config.width),
@@ -67,6 +69,17 @@ class Runner:
                 self._transfer(self._network("student", config.bits))
             del self.record["transferred"]
 
+    def _normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of the pixels: as told, as of the weights that others have trained, or the data set's."""
+        config = self.config
+        if config.mean:
+            return config.mean, config.std
+        if config.float_weights and (known := PUBLISHED.get(config.teacher_model or config.model)):
+            return known.mean, known.std
+        if config.teacher and not (given := load_checkpoint(Path(config.teacher))).dataset["name"]:
+            return given.spec.graph.input.mean, given.spec.graph.input.std  # training.convert made it
+        return self.dataset.mean, self.dataset.std
+
     @property
     def plan(self) -> Run:
         """What this run is about to do, for those who ask whether an option matters to it."""
@@ -86,7 +99,7 @@ class Runner:
         self._check_files()
         if self.given is not None:
             self.record["steps"].setdefault(self.adopted, {
-                "bits": self.given.spec.precision.inner, "from": self.config.teacher,
+                "bits": self.given.spec.precision.inner, "from": self.config.teacher or self.config.float_weights,
                 "precision": str(self.given.spec.precision), "epochs": []})
         self._write_record("running")
         if self.given is not None and not self._file(self.adopted).exists():
@@ -146,9 +159,11 @@ class Runner:
     def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
         config = self.config
+        before = self.steps[:-1]
+        if config.float_weights:
+            return self._published(before)
         if not config.teacher:
             return "", None
-        before = self.steps[:-1]
         if not before:
             raise ConfigError(f"teacher: scheme {config.scheme} trains nothing before its student that a checkpoint could "
                               "stand in for, leave it out")
@@ -166,6 +181,20 @@ class Runner:
             raise ConfigError(f"teacher {config.teacher} is another network than any step of this run, "
                               "or was trained on other data")
         return adopted.name, given
+
+    def _published(self, before: list[Step]) -> tuple[str, Checkpoint]:
+        """The float step before the student, and the weights of others for it."""
+        config = self.config
+        step = next((step for step in before if step.bits == FLOAT_BITS), None)
+        if step is None:
+            raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose sqakd, "
+                              "ptq or another path, or begin with them: python -m training.convert, then --init-from")
+        model = config.model if step.network == "student" else config.teacher_model or config.model
+        try:
+            spec = float_network(self.graphs[step.network], read_state_dict(config.float_weights), model)
+        except WeightsError as error:
+            raise ConfigError(f"float-weights {config.float_weights}: {error}") from None
+        return step.name, self._checkpoint(spec, step.name)
 
     def _both(self, step: Step, index: int) -> tuple[QuantNetwork, QuantNetwork | None]:
         """The network of a step before its first epoch, and its partner if it has one.

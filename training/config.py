@@ -213,7 +213,8 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that make this configuration: what its preset and scheme do not say.  The inverse of `resolve`."""
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     made = {**dataclasses.asdict(PRESETS[values["preset"]]), **find_scheme(values["scheme"]).defaults}
-    base = {key: values[key] for key in ("scheme", "preset", "path", "model")}
+    base = {key: values[key] for key in ("scheme", "preset", "path")}
+    base |= {"model": values["model"]} if values["model"] != DEFAULTS["model"] else {}
     base |= {key: values[key] for key in ("epochs", "schedule") if values[key] != made[key]}
     if values["schedule"] == MULTISTEP and not made["milestones"]:
         base["milestones"] = values["milestones"]

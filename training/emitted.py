@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sim.network import Activation, AvgPool, Conv, Input, NetworkError, Requantize, Row, Shape, Shortcut
 from sim.ops.add import Add
 from sim.ops.concat import Concat
-from sim.ops.flatten import Flatten
+from sim.ops.move import Flatten
 from sim.ops.globalpool import GlobalPool
 from sim.ops.lookup import Lookup
 from sim.ops.maxpool import MaxPool

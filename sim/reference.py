@@ -52,6 +52,42 @@ def convolve(x: Image, weights: list, stride: int, padding: int, groups: int,
     return result, overflows
 
 
+def multiply(a: Image, b: Image, transpose: bool, bits: int | None, overflow: str, tile: int,
+             zeros: tuple[int, int]) -> tuple[Image, list[int]]:
+    """Sums of (a - z_a)(b - z_b) [head][row][column], and overflowed outputs per column.
+
+    The register holds products of raw codes; what the zero points are worth is added behind it.
+    """
+    result: Image = []
+    overflows = [0] * (len(b[0]) if transpose else len(b[0][0]))
+    for rows, others in zip(a, b, strict=True):
+        columns = others if transpose else [list(column) for column in zip(*others, strict=True)]
+        result.append([])
+        for row in rows:
+            totals = []
+            for index, column in enumerate(columns):
+                products = [x * y for x, y in zip(row, column, strict=True)]
+                total, overflowed = accumulate(products, bits, overflow, tile)
+                shifted = [(x - zeros[0]) * (y - zeros[1]) for x, y in zip(row, column, strict=True)]
+                overflows[index] += overflowed
+                totals.append(total + sum(shifted) - sum(products))
+            result[-1].append(totals)
+    return result, overflows
+
+
+def rearrange(x: Image, split: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, int, int]) -> Image:
+    """The same numbers, read as a tensor of the sides `split`, its axes in another order, written as one of `shape`."""
+    flat = [code for row in x for pixel in row for code in pixel]
+    steps = [1] * len(split)
+    for axis in reversed(range(len(split) - 1)):
+        steps[axis] = steps[axis + 1] * split[axis + 1]
+    places = [0]
+    for axis in order:
+        places = [place + index * steps[axis] for place in places for index in range(split[axis])]
+    moved = iter([flat[place] for place in places])
+    return [[[next(moved) for _ in range(shape[2])] for _ in range(shape[1])] for _ in range(shape[0])]
+
+
 def accumulate(products: list[int], bits: int | None, overflow: str, tile: int) -> tuple[int, bool]:
     """(what the register holds at the end, whether this output counts as overflowed); contract C6."""
     exact = sum(products)

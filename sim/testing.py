@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sim import reference
 from sim.formats import IntFormat
+from sim.functions import FUNCTIONS
 from sim.hardware import HardwareSpec
 from sim.lowering import LowerError, lower
 from sim.machine import Machine
@@ -20,14 +21,22 @@ from sim.network import (
     Activation,
     AvgPool,
     Conv,
+    Flatten,
     Graph,
+    Heads,
     Input,
+    Linear,
+    Lookup,
+    MatMul,
     NetworkSpec,
     Precision,
     Requantize,
     Row,
+    Select,
+    Sequence,
     Shape,
     Shortcut,
+    Tokens,
     expected_arrays,
 )
 from sim.program import Program
@@ -38,6 +47,8 @@ from sim.requantizers.requantizer import RequantizeError
 
 Draw = Callable[..., Any]
 BITS = st.sampled_from(QUANTIZED_BITS)
+MOST_COLUMNS = 64
+"""Of what random networks multiply and flatten: plain Python integers have to follow."""
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
@@ -277,6 +288,43 @@ def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | 
     return Conv(**fields)
 
 
+def _lookup(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Lookup(name, source, draw(st.sampled_from(sorted(FUNCTIONS))), _activation(draw))
+
+
+def _linear(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Linear(name, source, draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"])), draw(st.booleans()),
+                  _activation(draw))
+
+
+def _matmul(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """With itself, or with any tensor that fits."""
+    shapes = _shapes(rows)
+    heads, _, depth = shapes[source]
+    fitting = [(row, transpose) for row, shape in shapes.items() for transpose in (True, False)
+               if (shape[0], shape[2 if transpose else 1]) == (heads, depth) and shape[1 if transpose else 2] <= MOST_COLUMNS]
+    if not fitting:
+        return _requantize(draw, name, source, rows)
+    other, transpose = draw(st.sampled_from(fitting))
+    divisor = draw(st.sampled_from([1.0, 1.0, 0.25, 2.8284271247461903]))
+    return MatMul(name, source, other, _activation(draw), divisor, transpose, draw(st.sampled_from(["inner", "boundary"])))
+
+
+def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """Tokens if it is none, else heads; and what becomes one pixel, or one token."""
+    height, width, channels = _shapes(rows)[source]
+    kinds: list[Row] = [Sequence(name, source)]
+    if height * channels <= MOST_COLUMNS:
+        kinds.append(Tokens(name, source))
+    if height * width * channels <= MOST_COLUMNS:
+        kinds.append(Flatten(name, source))
+    if width == 1:
+        heads = draw(st.sampled_from([count for count in range(1, channels + 1) if channels % count == 0]))
+        kinds += [Heads(name, source, heads), Heads(name, source, heads), Select(name, source, draw(st.integers(0, height - 1)))]
+    return draw(st.sampled_from(kinds))
+
+
 DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
-    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool}
+    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool,
+    "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
 from sim.formats import IntFormat
+from sim.ops.matmul import MatMulOp, product_reach
+from sim.ops.move import MoveOp
+from sim.ops.select import SelectOp
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.tflite_single import TfliteSingle
@@ -97,7 +100,44 @@ def pool_ops(draw, name: str, source: Op, before: list[Op]):
     return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns)
 
 
-DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops}
+@st.composite
+def matmul_ops(draw, name: str, source: Op, before: list[Op]):
+    """A product with itself, or with any tensor that fits, of any format and zero point."""
+    heads, tokens, depth = source.shape
+    fitting = [(op, transpose) for op in before for transpose in (True, False)
+               if (op.shape[0], op.shape[2 if transpose else 1]) == (heads, depth) and op.format is not None]
+    other, transpose = draw(st.sampled_from(fitting or [(source, True)]))
+    columns = other.shape[1 if transpose else 2]
+    reach = product_reach(source.format, other.format, depth, source.zero_point, other.zero_point)
+    return MatMulOp(name, source.name, (heads, tokens, columns), draw(formats()), other.name, source.format, other.format,
+                    depth, transpose, draw(accumulators()), draw(requantizers(columns, reach)), source.zero_point,
+                    other.zero_point)
+
+
+@st.composite
+def move_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any sides that the numbers of an image fill, in any order."""
+    split, rest = [], int(np.prod(source.shape))
+    while rest > 1 and len(split) < 4:
+        split.append(draw(st.sampled_from([side for side in range(1, rest + 1) if rest % side == 0])))
+        rest //= split[-1]
+    split.append(rest)
+    order = draw(st.permutations(range(len(split))))
+    height = draw(st.sampled_from([split[order[0]], 1, source.shape[0]]))
+    width = draw(st.sampled_from([side for side in range(1, 9) if int(np.prod(split)) // height % side == 0]))
+    shape = height, width, int(np.prod(split)) // height // width
+    return MoveOp(name, source.name, shape, source.format, tuple(split), tuple(order), zero_point=source.zero_point)
+
+
+@st.composite
+def select_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any row."""
+    index = draw(st.integers(0, source.shape[0] - 1))
+    return SelectOp(name, source.name, (1, *source.shape[1:]), source.format, index, zero_point=source.zero_point)
+
+
+DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops,
+             "matmul": matmul_ops, "matmul2": matmul_ops, "move": move_ops, "select": select_ops}
 """How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
 
 

@@ -36,7 +36,7 @@ def assert_same(program: Program, pixels: np.ndarray, isa: str) -> None:
     machine = Machine(program, isa)
     trace: dict[str, np.ndarray] = {}
     machine.run(pixels, trace)
-    expected_overflows = {op.name: np.zeros(op.shape[2], np.int64) for op in program.convolutions}
+    expected_overflows = {op.name: np.zeros(op.shape[2], np.int64) for op in program.accumulating}
     for index, image in enumerate(pixels):
         values, overflows = reference.run(program, image.tolist())
         for name, value in values.items():

@@ -10,12 +10,21 @@ from types import MappingProxyType
 from sim.ops.avgpool import AvgPool, PoolOp
 from sim.ops.conv import Conv, ConvOp
 from sim.ops.input import Input, InputOp
+from sim.ops.linear import Linear
+from sim.ops.lookup import Lookup
+from sim.ops.matmul import MatMul, MatMulOp
+from sim.ops.move import Flatten, Heads, MoveOp, Sequence, Tokens
 from sim.ops.op import Op
 from sim.ops.requantize import Requantize, TableOp
 from sim.ops.row import Row
+from sim.ops.select import Select, SelectOp
 from sim.ops.shortcut import Shortcut, ShortcutOp
 
 __all__ = ["OPS", "ROWS"]
 
-ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (Input, Conv, Requantize, Shortcut, AvgPool)})
-OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (InputOp, ConvOp, TableOp, ShortcutOp, PoolOp)})
+ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (
+    Input, Conv, Requantize, Shortcut, AvgPool,
+    Lookup, Linear, MatMul, Heads, Tokens, Flatten, Sequence, Select)})
+OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (
+    InputOp, ConvOp, TableOp, ShortcutOp, PoolOp,
+    MatMulOp, MoveOp, SelectOp)})

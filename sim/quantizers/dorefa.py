@@ -3,6 +3,7 @@
 import numpy as np
 
 from sim.formats import IntFormat
+from sim.functions import tanh
 from sim.quantizers.quantizer import Arrays, Quantizer
 
 
@@ -15,7 +16,7 @@ class DoReFa(Quantizer):
         if bits == 1:
             return np.where(values >= 0.0, 1, -1).astype(np.int32), mean_magnitude(values)
         steps = float(2**bits - 1)
-        squashed = tanh(values)
+        squashed: np.ndarray = tanh(values)
         peak = np.max(np.abs(squashed))
         ratio = squashed / peak if peak > 0.0 else squashed
         level = np.rint((ratio * 0.5 + 0.5) * steps)
@@ -28,18 +29,6 @@ class DoReFa(Quantizer):
     def activation_scale(self, bits: int, limit: float, learned: Arrays) -> float:
         """The largest code stands for `limit`."""
         return limit / (2**bits - 1)
-
-
-def tanh(x: np.ndarray) -> np.ndarray:
-    """Equation 1: Lambert's fraction at x / 32, then five doublings; basic float64 operations only."""
-    y = np.clip(x, -20.0, 20.0) * 0.03125
-    square = y * y
-    above = ((square + 378.0) * square + 17325.0) * square + 135135.0
-    below = ((square * 28.0 + 3150.0) * square + 62370.0) * square + 135135.0
-    t: np.ndarray = (y * above) / below
-    for _ in range(5):
-        t = (t + t) / (t * t + 1.0)
-    return t
 
 
 def mean_magnitude(values: np.ndarray) -> float:

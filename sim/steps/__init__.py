@@ -13,11 +13,16 @@ from typing import Any
 from sim.ops.avgpool import PoolOp
 from sim.ops.conv import ConvOp
 from sim.ops.input import InputOp
+from sim.ops.matmul import MatMulOp
+from sim.ops.move import MoveOp
 from sim.ops.requantize import TableOp
+from sim.ops.select import SelectOp
 from sim.ops.shortcut import ShortcutOp
 from sim.steps.conv import Convolution
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
+from sim.steps.matmul import MatrixProduct
+from sim.steps.move import Pick, Rearrange
 from sim.steps.pool import Pool
 from sim.steps.shortcut import Copy
 from sim.steps.step import Step
@@ -25,4 +30,5 @@ from sim.steps.step import Step
 __all__ = ["STEPS", "Step"]
 
 STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
-    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool})
+    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
+    MatMulOp.kind: MatrixProduct, MoveOp.kind: Rearrange, SelectOp.kind: Pick})

@@ -13,13 +13,32 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sim.network import AvgPool, Conv, Input, Requantize, Row, Shortcut
+from sim.network import (
+    AvgPool,
+    Conv,
+    Flatten,
+    Heads,
+    Input,
+    Linear,
+    Lookup,
+    MatMul,
+    Requantize,
+    Row,
+    Select,
+    Sequence,
+    Shortcut,
+    Tokens,
+)
 from training.layers.activate import Activate
 from training.layers.avgpool import AvgPoolLayer
 from training.layers.codes import Codes, weights_from
 from training.layers.conv import ConvLayer
 from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
+from training.layers.linear import LinearLayer
+from training.layers.lookup import LookupLayer
+from training.layers.matmul import MatMulLayer
+from training.layers.move import FlattenLayer, HeadsLayer, SelectLayer, SequenceLayer, TokensLayer
 from training.layers.norm import Norm
 from training.layers.requantize import RequantizeLayer
 from training.layers.shortcut import ShortcutLayer
@@ -29,7 +48,9 @@ __all__ = ["LAYERS", "Activate", "Codes", "Context", "ConvLayer", "Layer", "Norm
 
 LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Input.kind: InputLayer, Conv.kind: ConvLayer, Requantize.kind: RequantizeLayer, Shortcut.kind: ShortcutLayer,
-    AvgPool.kind: AvgPoolLayer})
+    AvgPool.kind: AvgPoolLayer, Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
+    Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
+    Select.kind: SelectLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

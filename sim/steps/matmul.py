@@ -1,0 +1,77 @@
+"""The product of two activations: matrix products in floats that hold every sum exactly, or a register's loops."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sim.buffers import Padded
+from sim.kernels.conv import count_flags, wrap_sums
+from sim.kernels.matmul import matmul_saturating
+from sim.ops.matmul import MatMulOp
+from sim.steps.step import Step
+
+EXACT_FLOAT32 = 2**24
+
+
+class MatrixProduct(Step):
+    """One product of a program; sums are exact below 2^24 in float32 and below 2^53 in float64, in any order."""
+
+    def __init__(self, op: MatMulOp, isa: str) -> None:
+        self.op = op
+        register = op.accumulator.range
+        self.register = register if register is not None and register.bits < op.safe_bits else None
+        most = op.depth * op.operand.reach * op.other_operand.reach
+        self.floats: Any = np.float32 if most < EXACT_FLOAT32 else np.float64
+
+    def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
+        """Codes of both factors -> codes."""
+        assert self.op.format is not None
+        sums, overflows = self.registers(inputs)
+        if self.op.zero or self.op.other_zero:
+            sums = sums + self._correction(inputs)
+        self.op.requant.codes_into(sums, None, self.op.format, out)
+        return overflows
+
+    def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """int64 [N, heads, rows, columns], and overflows of each column."""
+        a, b = self._factors(inputs)
+        if self.register is None:
+            return self._exact(a, b), None
+        sums = np.empty((len(a), *self.op.shape), np.int64)
+        counts = np.empty((len(a) * self.op.shape[0], self.op.shape[2]), np.int32)
+        if self.op.accumulator.overflow == "wrap":
+            sums[...] = self._exact(a, b)
+            wrap_sums(sums, -self.register.min, 2 * self.register.max + 1, counts)
+        else:
+            clipped = np.empty(sums.shape, np.uint8)
+            self._saturating(a, b, sums, clipped)
+            count_flags(clipped, counts)
+        return sums, counts.sum(0, dtype=np.int64)
+
+    def _factors(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray]:
+        """[N, heads, rows, depth] and [N, heads, depth, columns]."""
+        a, b = (x.interior for x in inputs)
+        return a, b.swapaxes(2, 3) if self.op.transpose else b
+
+    def _exact(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """All sums in int64."""
+        product: np.ndarray = np.matmul(a.astype(self.floats), b.astype(self.floats))
+        return product.astype(np.int64)
+
+    def _saturating(self, a: np.ndarray, b: np.ndarray, sums: np.ndarray, clipped: np.ndarray) -> None:
+        """Products in order of depth."""
+        assert self.register is not None
+        matrices, (rows, columns), depth = len(a) * self.op.shape[0], self.op.shape[1:], self.op.depth
+        x = np.ascontiguousarray(a.reshape(matrices, rows, 1, depth), np.int64)
+        w = np.ascontiguousarray(b.reshape(matrices, 1, 1, depth, columns), np.int64)
+        matmul_saturating(x, w, self.op.accumulator.tile, self.register.min, self.register.max,
+                          sums.reshape(matrices, rows, columns), clipped.reshape(matrices, rows, columns))
+
+    def _correction(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """D z_a z_b - z_a sum(b) - z_b sum(a), [N, heads, rows, columns]."""
+        a, b = self._factors(inputs)
+        of_a, of_b = a.sum(3, dtype=np.int64, keepdims=True), b.sum(2, dtype=np.int64, keepdims=True)
+        zero, other = self.op.zero, self.op.other_zero
+        correction: np.ndarray = self.op.depth * zero * other - zero * of_b - other * of_a
+        return correction

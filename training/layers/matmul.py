@@ -1,0 +1,31 @@
+"""The product of two activations: exact integer sums, then the affine of the hardware."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from training.layers.codes import EXACT_FLOAT32, Codes
+from training.layers.layer import Layer
+
+
+class MatMulLayer(Layer):
+    """Equation M1."""
+
+    def forward(self, x: Codes, other: Codes) -> Codes:
+        """[N, depth, heads, tokens] and [N, depth, heads, others] (transposed) or [N, columns, heads, depth].
+
+        -> [N, others or columns, heads, tokens].
+        """
+        a, b = (values.permute(0, 2, 3, 1) for values in self._exact(x, other))
+        sums: Tensor = torch.matmul(a, b.mT if self.row.transpose else b)
+        step = self.end.step()
+        gain = torch.as_tensor(x.scale * other.scale / (self.row.divisor * step), device=sums.device).float()
+        return self.end(sums.float().permute(0, 3, 1, 2) * gain, step)
+
+    def _exact(self, x: Codes, other: Codes) -> tuple[Tensor, Tensor]:
+        """Both in floats that hold every partial sum of their products (contract C2)."""
+        most = x.values.shape[1] * x.bound * other.bound
+        if math.isfinite(most) and most >= EXACT_FLOAT32:
+            return x.values.double(), other.values.double()
+        return x.values.float(), other.values.float()

@@ -81,7 +81,7 @@ def _results(convolution: Convolution, x: Padded) -> tuple[np.ndarray, np.ndarra
     """Sums, overflows per channel (empty where none are possible) and codes, which other kernels may compute."""
     sums, overflows = convolution.registers([x])
     codes = Padded.zeros(IMAGES, convolution.op.shape, np.dtype(np.uint8), 1)
-    convolution.codes_into(x, None, codes)
+    convolution([x], codes)
     return sums, np.zeros(0, np.int64) if overflows is None else overflows, codes.interior
 
 

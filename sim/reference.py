@@ -22,32 +22,37 @@ def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int
     return values, overflows
 
 
-def convolve(x: Image, weights: list, stride: int, padding: int, groups: int,
-             bits: int | None, overflow: str, tile: int) -> tuple[Image, list[int]]:
-    """Register contents [row][column][channel] after all products, and overflowed outputs per channel.
+def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tuple[int, int, int, int], groups: int,
+             register: tuple[int | None, str, int], zero: int = 0) -> tuple[Image, list[int]]:
+    """Sums [row][column][channel] behind the registers after all products, and overflowed outputs per channel.
 
-    weights[kernel row][kernel column][in channel of the group][channel].
+    weights[kernel row][kernel column][in channel of the group][channel]; steps are the strides down and across and the
+    dilation, paddings top, bottom, left and right, register its bits, overflow and tile.  A border holds the code `zero`,
+    whose share is taken off behind the register.
     """
+    (down, across, dilation), (above, below, before, behind) = steps, paddings
     channels, depth = len(weights[0][0][0]), len(weights[0][0])
     height, width = len(x), len(x[0])
+    tall, wide = (len(weights) - 1) * dilation + 1, (len(weights[0]) - 1) * dilation + 1
     overflows = [0] * channels
     result: Image = []
-    for top in range(-padding, height + padding - len(weights) + 1, stride):
+    for top in range(-above, height + below - tall + 1, down):
         result.append([])
-        for left in range(-padding, width + padding - len(weights[0]) + 1, stride):
+        for left in range(-before, width + behind - wide + 1, across):
             pixel = []
             for o in range(channels):
                 first = o // (channels // groups) * depth
                 products = []
                 for a, weight_row in enumerate(weights):
                     for b, weight in enumerate(weight_row):
-                        inside = 0 <= top + a < height and 0 <= left + b < width
+                        i, j = top + a * dilation, left + b * dilation
+                        inside = 0 <= i < height and 0 <= j < width
                         for c in range(depth):
-                            code = x[top + a][left + b][first + c] if inside else 0
+                            code = x[i][j][first + c] if inside else zero
                             products.append(code * weight[c][o])
-                total, overflowed = accumulate(products, bits, overflow, tile)
+                total, overflowed = accumulate(products, *register)
                 overflows[o] += overflowed
-                pixel.append(total)
+                pixel.append(total - sum(zero * weight[c][o] for line in weights for weight in line for c in range(depth)))
             result[-1].append(pixel)
     return result, overflows
 

@@ -276,11 +276,18 @@ def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | 
     height, width, depth = shapes[source]
     padding = draw(st.integers(0, 2))
     kernel = draw(st.integers(1, min(3, min(height, width) + 2 * padding)))
+    unusual: dict[str, Any] = {}
+    if draw(st.integers(0, 3)) == 0:
+        paddings = [draw(st.integers(0, 2)) for _ in range(4)]
+        height, width = height + sum(paddings[:2]), width + sum(paddings[2:])
+        kernel, across = draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width)))
+        unusual = {"paddings": tuple(paddings), "kernel_width": across, "stride_width": draw(st.integers(1, 2)),
+                   "dilation": 2 if 2 * (kernel - 1) < height and 2 * (across - 1) < width else 1, "eps": 1e-3}
     groups = draw(st.sampled_from([g for g in range(1, depth + 1) if depth % g == 0]))
     norm = draw(st.booleans())
     row = Conv(name, source, groups * draw(st.integers(1, 4)), kernel, draw(st.integers(1, 2)), padding, groups,
                role=role or draw(st.sampled_from(["inner", "inner", "boundary"])), norm=norm,
-               bias=not norm and draw(st.booleans()), activation=_activation(draw))
+               bias=not norm and draw(st.booleans()), activation=_activation(draw), **unusual)
     shape = row.output_shape(shapes)
     residuals = [r.name for r in rows if shapes[r.name] == shape]
     skip = draw(st.sampled_from(["", *residuals]))

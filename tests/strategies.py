@@ -29,6 +29,12 @@ def formats(draw):
 
 
 @st.composite
+def zero_points(draw, form: IntFormat):
+    """The code that stands for 0: mostly 0, else any."""
+    return draw(st.sampled_from([0, 0, 0, form.min, form.max, draw(st.integers(form.min, form.max))]))
+
+
+@st.composite
 def requantizers(draw, channels: int, reach: int):
     """Constants anywhere in the range that a program may hold, near what sums of `reach` need, and far from it."""
     rng = draw(generators)
@@ -53,21 +59,30 @@ def conv_ops(draw, name: str, source: Op, before: list[Op], last: bool = False):
     """A convolution on `source`: any kernel, stride, padding, groups, width and signedness that fits."""
     height, width, depth = source.shape
     rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    padding = draw(st.integers(0, 2))
-    rows, columns = min(rows, height + 2 * padding), min(columns, width + 2 * padding)
-    stride = draw(st.integers(1, 3))
+    stride, padding, unusual = draw(st.integers(1, 3)), draw(st.integers(0, 2)), {}
+    paddings = (padding,) * 4
+    if draw(st.integers(0, 2)) == 0:
+        paddings = tuple(draw(st.integers(0, 2)) for _ in range(4))
+        unusual = {"paddings": paddings, "stride_width": draw(st.integers(1, 3)), "dilation": draw(st.integers(1, 2))}
+        padding = 0
+    height, width = height + sum(paddings[:2]), width + sum(paddings[2:])
+    dilation = unusual.get("dilation", 1)
+    rows, columns = min(rows, (height - 1) // dilation + 1), min(columns, (width - 1) // dilation + 1)
     groups = draw(st.sampled_from([g for g in range(1, depth + 1) if depth % g == 0]))
     channels = groups * draw(st.integers(1, 5))
     form = IntFormat(draw(st.integers(2, 17)), signed=True)
     weights = codes(draw, (rows, columns, depth // groups, channels), form).astype(np.int32)
-    shape = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding), channels
-    reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (source.format.max + 1)
-    residuals = [op.name for op in before if op.shape == shape and op.format is not None]
+    reach_down, reach_across = (rows - 1) * dilation + 1, (columns - 1) * dilation + 1
+    shape = (output_side(height, reach_down, stride, 0),
+             output_side(width, reach_across, unusual.get("stride_width", stride), 0), channels)
+    reach = 2 * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (source.format.max + 1)
+    residuals = [op.name for op in before if op.shape == shape and op.format is not None and not op.zero_point]
     skip = draw(st.sampled_from(["", *residuals])) if not last else ""
     target = None if last else draw(formats())
     return ConvOp(name, source.name, shape, target, skip=skip, weights=weights, stride=stride, padding=padding,
                   groups=groups, operand=source.format, weight_format=form, weight_bits=form.bits,
-                  accumulator=draw(accumulators()), requant=draw(requantizers(channels, reach)))
+                  accumulator=draw(accumulators()), requant=draw(requantizers(channels, reach)),
+                  operand_zero=source.zero_point, **unusual)
 
 
 @st.composite
@@ -76,7 +91,7 @@ def table_ops(draw, name: str, source: Op, before: list[Op]):
     target = draw(formats())
     size = source.format.max - source.format.min + 1
     return TableOp(name, source.name, source.shape, target, codes(draw, (size,), target).astype(target.dtype),
-                   source.format.min)
+                   source.format.min, zero_point=draw(zero_points(target)))
 
 
 @st.composite
@@ -147,9 +162,10 @@ def programs(draw):
     form = draw(formats())
     shape = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
     table = codes(draw, (shape[2], 256), form).astype(form.dtype)
-    ops: list[Op] = [InputOp("image", "", shape, form, table)]
+    ops: list[Op] = [InputOp("image", "", shape, form, table, zero_point=draw(zero_points(form)))]
     for index in range(draw(st.integers(0, 4))):
         source, kind = draw(st.sampled_from(ops)), draw(st.sampled_from(sorted(DRAWN_OPS)))
+        kind = "conv" if source.zero_point and kind == "pool" else kind
         ops.append(draw(DRAWN_OPS[kind](f"op{index}", source, ops)))
     ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
     return Program(tuple(ops))

@@ -14,8 +14,9 @@ from sim.definitions import INTEGER_FUNCTIONS, NORMS, SOFTMAXES, DefinitionError
 from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
+from sim.definitions.ita import ItaMax, ItaPartialMax
 from sim.definitions.layernorm import ExactLayerNorm
-from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax
+from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
 from sim.registry import RegistryError
@@ -521,9 +522,8 @@ def test_cmsis_nn__softmax_s8_to_s16():
 
 def test_cmsis_nn__softmax_s16():
     data = golden.arrays(golden.vectors("cmsis-nn/softmax_s16.npz"))
-    tables = TableSoftmax.build(1.0, S16, S16).arrays()
-    constants = {"multiplier": whole(data["def/INPUT_MULT"]), "shift": whole(data["def/INPUT_LEFT_SHIFT"])}
-    definition = TableSoftmax(S16, S16, **{**tables, **constants})
+    definition = TableSoftmax.build(float(np.float32(1 / 32767)), S16, S16)
+    assert (definition.multiplier, definition.shift) == (data["def/INPUT_MULT"], data["def/INPUT_LEFT_SHIFT"])
     shape = int(data["def/NUM_ROWS"]), int(data["def/ROW_SIZE"])
     definition.check(shape[1])
     x, y = data["arr/input"].astype(np.int64).reshape(shape), data["arr/output_ref"].reshape(shape)

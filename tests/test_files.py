@@ -192,7 +192,8 @@ def test_checkpoint__with_a_wrong_array_is_refused(scratch, array, message):
 @pytest.mark.parametrize(("row", "change", "message"), [
     (0, {"height": 1 << 40}, "height"), (0, {"std": [0.0]}, "std"), (0, {"mean": [float("inf")]}, "finite"),
     (1, {"kernel": 0}, "kernel"), (1, {"source": "nowhere"}, "nowhere"), (1, {"role": "outer"}, "outer"),
-    (1, {"kind": "lstm"}, "unknown kind"), (1, {"dilation": 2}, "dilation"), (1, {"groups": 3}, "groups"),
+    (1, {"kind": "lstm"}, "unknown kind"), (1, {"dilation": 0}, "dilation"), (1, {"bend": 2}, "bend"),
+    (1, {"paddings": [1, 2]}, "four numbers"), (1, {"eps": 0.0}, "eps"), (1, {"groups": 3}, "groups"),
     (1, {"name": "../x"}, "row name"), (1, {"activation": {"role": "skip", "limit": -1.0}}, "limit"),
     (1, {"activation": None}, "stem: has no activation"), (1, {"norm": "yes"}, "norm"),
     (1, {"skip": "image"}, "residual image is"),

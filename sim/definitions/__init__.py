@@ -7,8 +7,9 @@ from sim.definitions.definition import Definition, DefinitionError
 from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
+from sim.definitions.ita import ItaMax, ItaPartialMax
 from sim.definitions.layernorm import ExactLayerNorm, Norm
-from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, ItaMax, ItaPartialMax, Log2Softmax, Softmax
+from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.registry import Registry, RegistryError
 

@@ -148,7 +148,7 @@ class IntegerNoNorm(IntegerNorm):
     @classmethod
     def build(cls, scale: float, source: IntFormat, target: IntFormat, step: float = 1.0,
               learned: Mapping[str, np.ndarray] | None = None, eps: float = 1e-5) -> Self:
-        """gamma scale / step and beta / step in units of a power of 2, 2^16 or as much as 31 bits hold; a multiplier of 1."""
+        """gamma scale / step and beta / step in units of a power of 2, 2^16 or as much as 31 bits hold; multiplier 1."""
         cls._require_scale(scale)
         gamma = learned_array(learned, "gamma")
         beta = learned_array(learned, "beta", np.zeros(gamma.shape))

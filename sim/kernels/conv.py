@@ -1,6 +1,7 @@
 """Convolution sums on codes in plain int64 loops: any width, any groups, exact or through a saturating register.
 
-`x` [N, rows, columns, C] has zeros around every image; `offset` is where the first window begins.  These loops run what
+`x` [N, rows, columns, C] has a border around every image; `offset` is where the first window begins; `steps` are the strides
+down and across, and the dilation: from one tap of the kernel to the next.  These loops run what
 no register tile can (steps/conv.py), and all convolutions where kernels are interpreted.
 """
 
@@ -11,10 +12,12 @@ from sim.kernels.jit import inline, kernel
 
 
 @kernel
-def conv_exact(x: np.ndarray, offset: int, w: np.ndarray, stride: int, groups: int, sums: np.ndarray) -> None:
+def conv_exact(x: np.ndarray, offset: int, w: np.ndarray, steps: tuple[int, int, int], groups: int,
+               sums: np.ndarray) -> None:
     """Sums of all products.  `w` [KH, KW, C / groups, Cout]."""
     images, rows, columns, channels = sums.shape
     kernel_rows, kernel_columns, depth, _ = w.shape
+    down, across, dilation = steps
     per_group = channels // groups
     for line in prange(images * rows):
         n = line // rows
@@ -28,7 +31,8 @@ def conv_exact(x: np.ndarray, offset: int, w: np.ndarray, stride: int, groups: i
                     for c in range(depth):
                         weights = w[a, b, c, first : first + per_group]
                         for j in range(columns):
-                            value = x[n, i * stride + a + offset, j * stride + b + offset, group * depth + c]
+                            value = x[n, i * down + a * dilation + offset, j * across + b * dilation + offset,
+                                      group * depth + c]
                             if value != 0:
                                 for o in range(per_group):
                                     product = np.int64(value) * np.int64(weights[o])
@@ -37,11 +41,12 @@ def conv_exact(x: np.ndarray, offset: int, w: np.ndarray, stride: int, groups: i
 
 @kernel
 def conv_saturating(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        x: np.ndarray, offset: int, w: np.ndarray, stride: int, groups: int, tile: int, low: int, high: int,
-        sums: np.ndarray, clipped: np.ndarray) -> None:
+        x: np.ndarray, offset: int, w: np.ndarray, steps: tuple[int, int, int], groups: int, tile: int,
+        low: int, high: int, sums: np.ndarray, clipped: np.ndarray) -> None:
     """Registers that clip to low .. high after every `tile` products (0: once); `clipped` uint8 says which did."""
     images, rows, columns, channels = sums.shape
     depth = w.shape[2]
+    down, across, dilation = steps
     per_group = channels // groups
     for line in prange(images * rows):
         n = line // rows
@@ -50,15 +55,15 @@ def conv_saturating(  # noqa: PLR0913 - a kernel sees arrays, not objects
         for j in range(columns):
             for group in range(groups):
                 first = group * per_group
-                _replay_pixel(x[n], i * stride + offset, j * stride + offset, group * depth, w, first, tile, low, high,
-                              sums[n, i, j, first : first + per_group], clipped[n, i, j, first : first + per_group],
-                              partial)
+                _replay_pixel(x[n], i * down + offset, j * across + offset, dilation, group * depth, w, first, tile, low,
+                              high, sums[n, i, j, first : first + per_group],
+                              clipped[n, i, j, first : first + per_group], partial)
 
 
 @inline
 def _replay_pixel(  # noqa: PLR0913
-        x: np.ndarray, top: int, left: int, channel: int, w: np.ndarray, first: int, tile: int, low: int, high: int,
-        register: np.ndarray, clipped: np.ndarray, partial: np.ndarray) -> None:
+        x: np.ndarray, top: int, left: int, dilation: int, channel: int, w: np.ndarray, first: int, tile: int,
+        low: int, high: int, register: np.ndarray, clipped: np.ndarray, partial: np.ndarray) -> None:
     """All products of one pixel in order, for all channels `first` and on at once."""
     kernel_rows, kernel_columns, depth, _ = w.shape
     register[:] = np.int64(0)
@@ -67,7 +72,7 @@ def _replay_pixel(  # noqa: PLR0913
     for a in range(kernel_rows):
         for b in range(kernel_columns):
             for c in range(depth):
-                value = x[top + a, left + b, channel + c]
+                value = x[top + a * dilation, left + b * dilation, channel + c]
                 waiting += 1
                 if value != 0:
                     _add_products(value, w[a, b, c, first : first + len(register)], partial)

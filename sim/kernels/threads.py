@@ -6,6 +6,7 @@ child has none of its parent's threads: GNU's OpenMP would wait for them for eve
 run serially, compiled without threads.
 """
 
+import contextlib
 import enum
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 
 from sim.lazy import IMPORTING
@@ -33,6 +35,7 @@ class Mode(enum.Enum):
 
 
 _TURN = threading.RLock()
+_LLVM: Any = getattr(ffi.lib, "_lock", None) or contextlib.nullcontext()
 _mode = Mode.UNKNOWN
 is_free = False
 """Whether any thread may start parallel loops at any time, which is so nearly always: the quick question."""
@@ -83,13 +86,15 @@ def _has_openmp() -> bool:
 
 
 def _before() -> None:
-    """Nobody else imports, compiles or takes a turn while a process forks: its child would wait for them."""
+    """Nobody else imports, compiles, calls LLVM or takes a turn while a process forks: its child would wait for them."""
     IMPORTING.acquire()  # first, as who imports may compile
     _TURN.acquire()
     global_compiler_lock.acquire()
+    _LLVM.__enter__()  # held for each call of LLVM, also by finalizers, which no other lock keeps apart
 
 
 def _release() -> None:
+    _LLVM.__exit__(None, None, None)
     global_compiler_lock.release()
     _TURN.release()
     IMPORTING.release()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from sim import reference
 from sim.accumulator import Accumulator, bits_for, prefix_bounds
 from sim.formats import IntFormat, Shape, is_whole
-from sim.ops.op import MAX_SUM_BITS, Op, ProgramError, check_shape, check_sizes, output_side, read
-from sim.ops.row import Activation, NetworkError, Row, check_role, window_sides
-from sim.values import sizes
+from sim.ops.op import MAX_SUM_BITS, Op, ProgramError, Window, check_shape, check_sizes, read
+from sim.ops.row import Activation, NetworkError, Row, check_role, check_window, window_positions
+from sim.values import LATER, sizes
 
 if TYPE_CHECKING:
     from sim.ops.lowering import Lowering
@@ -25,8 +25,10 @@ BATCH_NORM_EPS = 1e-5
 class Conv(Row):
     """Convolution, optional batch norm, optional residual `skip`, then an activation; without one the sums are logits.
 
-    A fully connected layer is a convolution whose kernel covers its whole input.
-    Weights are [channels, in_channels / groups, kernel, kernel].
+    A fully connected layer is a convolution whose kernel covers its whole input.  A kernel has `kernel` rows and
+    `kernel_width` columns, moves by `stride` down and `stride_width` across (0: as many), and its taps are `dilation` apart.
+    `paddings` (top, bottom, left, right) stand for `padding` where they differ.  `eps` is the batch norm's.
+    Weights are [channels, in_channels / groups, rows, columns].
     """
 
     kind: ClassVar[str] = "conv"
@@ -41,16 +43,29 @@ class Conv(Row):
     bias: bool = False
     skip: str = ""
     activation: Activation | None = None
+    kernel_width: int = field(default=0, metadata=LATER)
+    stride_width: int = field(default=0, metadata=LATER)
+    dilation: int = field(default=1, metadata=LATER)
+    paddings: tuple[int, ...] = field(default=(), metadata=LATER)
+    eps: float = field(default=BATCH_NORM_EPS, metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_role(self.role)
         self._sizes(channels=self.channels, kernel=self.kernel, stride=self.stride,
                     padding=self.padding, groups=self.groups)
+        check_window(self)
+        if not isinstance(self.eps, float) or not 0.0 < self.eps < 1.0:
+            raise NetworkError(f"{self.name}: eps must be a number between 0 and 1, not {self.eps!r}")
         if self.channels % self.groups:
             raise NetworkError(f"{self.name}: {self.groups} groups do not divide {self.channels} channels")
         if self.norm and self.bias:
             raise NetworkError(f"{self.name}: batch norm already has a bias, set one of norm and bias")
+
+    @property
+    def window(self) -> Window:
+        """Taps, strides, dilation and paddings."""
+        return Window.of((self.kernel, self.kernel_width or self.kernel), self)
 
     def sources(self) -> tuple[str, ...]:
         """The input and, if there is one, the residual."""
@@ -75,7 +90,7 @@ class Conv(Row):
         height, width, channels = shapes[self.source]
         if channels % self.groups:
             raise NetworkError(f"{self.name}: {self.groups} groups do not divide {channels} input channels")
-        shape = (*window_sides(self, (self.kernel, self.kernel), height, width), self.channels)
+        shape = (*window_positions(self, self.window, height, width), self.channels)
         if self.skip and shapes[self.skip] != shape:
             raise NetworkError(f"{self.name}: residual {self.skip} is {shapes[self.skip]}, the output {shape}")
         if self.skip and self.activation is None:
@@ -85,7 +100,7 @@ class Conv(Row):
     def array_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, tuple[int, ...]]:
         """Weights, and a bias or a batch norm."""
         arrays: dict[str, tuple[int, ...]] = {
-            "weight": (self.channels, shapes[self.source][2] // self.groups, self.kernel, self.kernel)}
+            "weight": (self.channels, shapes[self.source][2] // self.groups, *self.window.taps)}
         if self.bias:
             arrays["bias"] = (self.channels,)
         if self.norm:
@@ -105,7 +120,8 @@ class Conv(Row):
         return ConvOp(
             self.name, self.source, to.shapes[self.name], form, skip=self.skip, weights=weights, stride=self.stride,
             padding=self.padding, groups=self.groups, operand=operand, weight_format=weight_format, weight_bits=bits,
-            accumulator=to.accumulator_of(self.role), requant=requant, unit=unit), step
+            accumulator=to.accumulator_of(self.role), requant=requant, unit=unit, stride_width=self.stride_width,
+            dilation=self.dilation, paddings=self.paddings), step
 
     def _folded(self, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
         if not self.norm:
@@ -113,7 +129,7 @@ class Conv(Row):
             return np.full(self.channels, 1.0) * (scale / step), bias / step
         gamma, beta, mean, var = (to.array(self, f"norm.{name}").astype(np.float64)
                                   for name in ("weight", "bias", "running_mean", "running_var"))
-        inverse = gamma / np.sqrt(var + BATCH_NORM_EPS)
+        inverse = gamma / np.sqrt(var + self.eps)
         return scale * inverse / step, (beta - mean * inverse) / step
 
 
@@ -121,7 +137,9 @@ class Conv(Row):
 class ConvOp(Op):
     """Products of codes and weights, summed in an accumulator, then requantized; `skip` names a residual or is empty.
 
-    `weights` int32 [kernel rows, kernel columns, in channels / groups, channels].  `operand` is the format of the input.
+    `weights` int32 [kernel rows, kernel columns, in channels / groups, channels].  `operand` is the format of the input,
+    `operand_zero` its zero point z: registers see codes and borders as they are, z sum(weights) is taken off behind them.
+    `stride_width` is 0 where it is as `stride`, `paddings` (top, bottom, left, right) empty where all are `padding`.
     """
 
     kind: ClassVar[str] = "conv"
@@ -138,12 +156,38 @@ class ConvOp(Op):
     accumulator: Accumulator
     requant: "Requantizer"
     unit: float = 1.0
+    stride_width: int = field(default=0, metadata=LATER)
+    dilation: int = field(default=1, metadata=LATER)
+    paddings: tuple[int, ...] = field(default=(), metadata=LATER)
+    operand_zero: int = field(default=0, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        # one way to say the same, one digest
+        if is_whole(self.stride_width) and self.stride_width == self.stride:
+            object.__setattr__(self, "stride_width", 0)
+        if len(self.paddings) == 4 and set(self.paddings) == {self.paddings[0]} and self.padding == 0:
+            object.__setattr__(self, "padding", self.paddings[0])
+            object.__setattr__(self, "paddings", ())
+
+    @property
+    def window(self) -> Window:
+        """Taps, strides, dilation and paddings."""
+        return Window.of(self.weights.shape[:2], self)
+
+    @property
+    def correction(self) -> np.ndarray:
+        """What is taken off the sums of each channel behind the register, int64 [channels]: z sum(weights)."""
+        total: np.ndarray = self.weights.sum((0, 1, 2), dtype=np.int64)
+        return self.operand_zero * total
 
     def details(self) -> list[str]:
         """Formats, geometry, register and requantizer."""
         rows, columns, depth, _ = self.weights.shape
         return [f"{self.operand} x {self.weight_format}", f"kernel {sizes((rows, columns, depth))}",
-                f"stride {self.stride}", f"padding {self.padding}", *([f"{self.groups} groups"] if self.groups > 1 else []),
+                f"stride {self.stride}{f' x {self.stride_width}' if self.stride_width else ''}",
+                f"padding {', '.join(map(str, self.paddings)) or self.padding}",
+                *([f"dilation {self.dilation}"] if self.dilation > 1 else []),
+                *([f"{self.groups} groups"] if self.groups > 1 else []),
                 *([f"plus {self.skip}"] if self.skip else []), str(self.accumulator), self.requant.name]
 
     def sources(self) -> tuple[str, ...]:
@@ -157,8 +201,8 @@ class ConvOp(Op):
 
     @property
     def border(self) -> int:
-        """Its padding."""
-        return self.padding
+        """Its padding, the widest."""
+        return max(self.window.paddings)
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -183,11 +227,17 @@ class ConvOp(Op):
 
     def check(self, before: Mapping[str, Op]) -> None:
         """Weights that fit, sums that float64 holds, a requantizer for them."""
-        check_sizes(self, stride=self.stride, padding=self.padding, groups=self.groups)
+        check_sizes(self, stride=self.stride, padding=self.padding, groups=self.groups, dilation=self.dilation,
+                    stride_width=self.stride_width or self.stride)
+        for padding in self.paddings:
+            check_sizes(self, padding=padding)
+        if len(self.paddings) not in (0, 4) or (self.paddings and self.padding):
+            raise ProgramError("its paddings must be top, bottom, left and right, or one padding for all")
         source = read(before, self.source)
         if self.weights.dtype != np.int32 or self.weights.ndim != 4 or self.weights.shape[3] % self.groups:
             raise ProgramError("its weights must be int32 [rows, columns, in channels / groups, channels]")
-        if self.weights.shape[2] * self.groups != source.shape[2] or source.format != self.operand:
+        if self.weights.shape[2] * self.groups != source.shape[2] or source.format != self.operand \
+                or source.zero_point != self.operand_zero:
             raise ProgramError("its weights or operand do not fit its input")
         width = self.weight_format.bits + self.operand.bits + int(self.weights[..., 0].size).bit_length()
         if width > MAX_SUM_BITS + 2 or self.safe_bits > MAX_SUM_BITS:
@@ -197,15 +247,18 @@ class ConvOp(Op):
             raise ProgramError("its weight bits or the unit of its logits make no sense")
         if not self.weight_format.contains(self.weights):
             raise ProgramError(f"its weights do not fit {self.weight_format}")
-        sides = (output_side(source.shape[axis], self.weights.shape[axis], self.stride, self.padding) for axis in (0, 1))
-        check_shape(self, (*sides, self.weights.shape[3]))
+        check_shape(self, (*self.window.sides(*source.shape[:2]), self.weights.shape[3]))
         if self.skip and (read(before, self.skip).shape != self.shape or self.format is None):
             raise ProgramError(f"its residual {self.skip} has another shape")
-        self.requant.check(self.shape[2], max(map(abs, self.bounds)))
+        if self.skip and before[self.skip].zero_point:
+            raise ProgramError(f"its residual {self.skip} has a zero point that is not 0: add it in an operation of its own")
+        if self.zero_point:
+            raise ProgramError("a convolution's own codes have the zero point 0")
+        self.requant.check(self.shape[2], max(map(abs, self.bounds)) + int(np.abs(self.correction).max(initial=0)))
 
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
         """Every product in order through the register, then the requantizer's rule."""
         sums, overflows = reference.convolve(
-            inputs[0], self.weights.tolist(), self.stride, self.padding, self.groups,
-            self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile)
+            inputs[0], self.weights.tolist(), self.window.steps, self.window.paddings, self.groups,
+            (self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile), self.operand_zero)
         return reference.requantize(sums, self, inputs[1] if self.skip else None), overflows

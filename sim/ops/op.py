@@ -132,3 +132,41 @@ def check_table(op: Op, table: np.ndarray, shape: tuple[int, ...]) -> None:
 def output_side(side: int, kernel: int, stride: int, padding: int) -> int:
     """Positions of a window along one side; strides that leave a rest drop it, as everywhere in the field."""
     return (side + 2 * padding - kernel) // stride + 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window moves over an image: rows and columns of its taps, strides, dilation, and what is around the image.
+
+    `paddings` are top, bottom, left, right.
+
+    >>> Window((3, 3), (2, 2), 1, (0, 1, 0, 1)).sides(224, 224)
+    (112, 112)
+    """
+
+    taps: tuple[int, int]
+    strides: tuple[int, int]
+    dilation: int
+    paddings: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, taps: tuple[int, int], row: Any) -> "Window":
+        """Of something with stride, padding, and the fields that say more: stride_width, dilation, paddings."""
+        return cls(taps, (row.stride, row.stride_width or row.stride), row.dilation, row.paddings or (row.padding,) * 4)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether both strides and all paddings are equal, and nothing is dilated."""
+        return self.dilation == 1 and len(set(self.strides)) == len(set(self.paddings)) == 1
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """Strides down and across, dilation: as kernels take them."""
+        return (*self.strides, self.dilation)
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Positions down and across; strides that leave a rest drop it.  Below 1 if the window does not fit."""
+        top, bottom, left, right = self.paddings
+        reach = [(taps - 1) * self.dilation + 1 for taps in self.taps]
+        return ((height + top + bottom - reach[0]) // self.strides[0] + 1,
+                (width + left + right - reach[1]) // self.strides[1] + 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sim.formats import IntFormat, Shape, is_whole
-from sim.ops.op import MAX_SIZE, Op, output_side
+from sim.ops.op import MAX_SIZE, Op, Window
 from sim.values import LATER, is_stored, sizes
 
 if TYPE_CHECKING:
@@ -112,10 +112,15 @@ class Row:
         raise NotImplementedError
 
     def _sizes(self, **sizes: int) -> None:
-        for key, value in sizes.items():
-            least = 0 if key == "padding" else 1
-            if not is_whole(value) or not least <= value <= MAX_SIZE:
-                raise NetworkError(f"{self.name}: {key} must be a whole number from {least} to {MAX_SIZE}, not {value!r}")
+        check_sizes(self, **sizes)
+
+
+def check_sizes(row: Row, **sizes: int) -> None:
+    """Raise NetworkError unless sides, strides and the like are whole numbers of a size that is believed."""
+    for key, value in sizes.items():
+        least = 0 if key == "padding" else 1
+        if not is_whole(value) or not least <= value <= MAX_SIZE:
+            raise NetworkError(f"{row.name}: {key} must be a whole number from {least} to {MAX_SIZE}, not {value!r}")
 
 
 def check_role(role: Any) -> None:
@@ -124,14 +129,41 @@ def check_role(role: Any) -> None:
         raise NetworkError(f"role {role!r} is unknown, choose one of {', '.join(ROLES)}")
 
 
-def window_sides(row: Any, window: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    """Positions of a row's window along both sides."""
-    rows, columns = (output_side(side, size, row.stride, row.padding)
-                     for side, size in zip((height, width), window, strict=True))
+def window_sides(row: Any, taps: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Positions of a window of so many rows and columns that moves by `row.stride` over an image padded by `row.padding`."""
+    return window_positions(row, Window(taps, (row.stride,) * 2, 1, (row.padding,) * 4), height, width)
+
+
+def window_positions(row: Row, window: Window, height: int, width: int) -> tuple[int, int]:
+    """Positions of a row's window down and across; NetworkError if it does not fit."""
+    rows, columns = window.sides(height, width)
     if min(rows, columns) < 1:
-        size = window[0] if window[0] == window[1] else sizes(window)
+        size = window.taps[0] if window.taps[0] == window.taps[1] else sizes(window.taps)
         raise NetworkError(f"{row.name}: kernel {size} is larger than its padded input {height}x{width}")
     return rows, columns
+
+
+def check_window(row: Any) -> None:
+    """Fields of windows that are not square: NetworkError unless they are sizes; one way to say the same is kept.
+
+    `kernel_width` and `stride_width` are 0 where they are as `kernel` and `stride`; `paddings` (top, bottom, left, right) is
+    empty where all are `padding`.
+    """
+    for name, like in (("kernel_width", "kernel"), ("stride_width", "stride")):
+        if is_whole(value := getattr(row, name)) and value in (0, getattr(row, like)):
+            object.__setattr__(row, name, 0)
+        else:
+            check_sizes(row, **{name: value})
+    check_sizes(row, dilation=row.dilation)
+    if not isinstance(row.paddings, tuple) or len(row.paddings) not in (0, 4):
+        raise NetworkError(f"{row.name}: paddings must be four numbers, top, bottom, left, right, not {row.paddings!r}")
+    for value in row.paddings:
+        check_sizes(row, padding=value)
+    if row.paddings and set(row.paddings) == {row.paddings[0]}:
+        object.__setattr__(row, "padding", row.paddings[0])
+        object.__setattr__(row, "paddings", ())
+    if row.paddings:
+        object.__setattr__(row, "padding", 0)
 
 
 def row_to_json(row: Row) -> dict[str, Any]:

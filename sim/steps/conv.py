@@ -68,7 +68,71 @@ class _Path:
 
 
 class Convolution(Step):
-    """One convolution of a program on one instruction set."""
+    """One convolution of a program on one instruction set.
+
+    Kernels know one stride, one padding and taps side by side, and codes whose zero is 0.  What is not so is brought there:
+    paddings that differ are copied around the codes, a dilated kernel becomes a larger one with zeros between its taps where
+    no register can tell, and the share of a zero point is taken off the sums.  Two strides go through the plain loops.
+    """
+
+    def __init__(self, op: "ConvOp", isa: str) -> None:
+        self.op = op
+        self._window = None if op.window.is_plain and not op.operand_zero else op.window
+        plain = op if self._window is None else replace(op, padding=0, paddings=(), operand_zero=0)
+        taps = op.weights[..., 0].size
+        is_blind = op.accumulator.bits is None or op.accumulator.overflow != "saturate" or op.accumulator.tile in (1, END) \
+            or op.accumulator.tile >= taps
+        if plain.dilation > 1 and is_blind:
+            plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1)
+        self._kernels = _Kernels(plain, isa if plain.window.is_plain else PLAIN)
+        self._correction = op.correction if op.operand_zero else None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its register can overflow."""
+        return self._kernels.register is not None
+
+    def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
+        """Codes of the input, and of the residual if there is one, -> codes."""
+        skip = inputs[1] if self.op.skip else None
+        if self._correction is None:
+            return self._kernels.codes_into(self._framed(inputs[0]), skip, out)
+        sums, overflows = self.registers(inputs)
+        assert self.op.format is not None
+        self.op.requant.codes_into(sums - self._correction, skip, self.op.format, out)
+        return overflows
+
+    def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Of whole sums."""
+        sums, overflows = self.registers(inputs)
+        return self.op.requant.logits(sums if self._correction is None else sums - self._correction), overflows
+
+    def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
+        return self._kernels.registers(self._framed(inputs[0]))
+
+    def _framed(self, x: Padded) -> Padded:
+        """The input with exactly the paddings of the window around it, if they are not what kernels know."""
+        if self._window is None:
+            return x
+        top, bottom, left, right = self._window.paddings
+        images, rows, columns, channels = x.array.shape
+        rows, columns = rows - 2 * x.pad, columns - 2 * x.pad
+        framed = Padded.zeros(images, (rows + top + bottom, columns + left + right, channels), x.array.dtype, 0)
+        framed.array[...] = x.array[:, x.pad - top : x.pad + rows + bottom, x.pad - left : x.pad + columns + right]
+        return framed
+
+
+def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
+    """The same kernel with zeros between its taps."""
+    rows, columns, depth, channels = weights.shape
+    wide = np.zeros(((rows - 1) * dilation + 1, (columns - 1) * dilation + 1, depth, channels), weights.dtype)
+    wide[::dilation, ::dilation] = weights
+    return wide
+
+
+class _Kernels:
+    """A convolution as kernels know it, on one instruction set."""
 
     def __init__(self, op: "ConvOp", isa: str) -> None:
         self.op = op
@@ -90,18 +154,8 @@ class Convolution(Step):
             if self._saturation is None:
                 self._path = None
 
-    def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
-        """Codes of the input, and of the residual if there is one, -> codes."""
-        return self.codes_into(inputs[0], inputs[1] if self.op.skip else None, out)
-
-    def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Of whole sums."""
-        sums, overflows = self.registers(inputs)
-        return self.op.requant.logits(sums), overflows
-
-    def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+    def registers(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
-        x = inputs[0]
         if self._path is None or self._layout is None:
             return self._plain(x)
         op, layout = self.op, self._layout
@@ -143,7 +197,7 @@ class Convolution(Step):
     def _by_registers(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
         """The same, one step after the other."""
         assert self.op.format is not None
-        sums, overflows = self.registers([x])
+        sums, overflows = self.registers(x)
         self.op.requant.codes_into(sums, skip, self.op.format, out)
         return overflows
 
@@ -207,7 +261,7 @@ class Convolution(Step):
     def _plain(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         op = self.op
         sums = np.empty((len(x.array), *op.shape), np.int64)
-        common = (x.array, x.pad - op.padding, op.weights, op.stride, op.groups)
+        common = (x.array, x.pad - op.padding, op.weights, op.window.steps, op.groups)
         if self.register is None:
             conv_exact(*common, sums)
             return sums, None

@@ -26,11 +26,12 @@ class ConvLayer(Layer):
         self.weight = nn.Parameter(torch.empty(arrays["weight"]))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu", generator=first_weights())
         self.bias = nn.Parameter(torch.zeros(row.channels)) if row.bias else None
-        self.norm = Norm(row.channels) if row.norm else None
+        self.norm = Norm(row.channels, row.eps) if row.norm else None
         self.products = self.weight[0].numel()
         for name, shape in self.quantizer.weight_parameters(row.channels).items():
             self.register_parameter(name, nn.Parameter(torch.ones(shape)))
         self.learned = tuple(self.quantizer.weight_parameters(row.channels))
+        self.window = None if row.window.is_plain else row.window
         self.geometry = Geometry(row.stride, row.padding, row.groups)
 
     @torch.no_grad()
@@ -49,12 +50,19 @@ class ConvLayer(Layer):
     def sums(self, x: Codes, weight: Tensor) -> Tensor:
         """The accumulators: exact integers where both operands are codes."""
         if self._exceeds_float32(x, weight):
-            return F.conv2d(x.values.double(), weight.double(), None, *self.geometry[:2], 1, self.geometry.groups)
-        if self.training:
+            return self._products(x.values.double(), weight.double())
+        if self.training and self.window is None:
             sums: Tensor = Products.apply(
                 x.values, weight, x.packed, self.geometry, self._bounds(x), self.gradients)
             return sums
-        return F.conv2d(x.values.to(weight.dtype), weight, None, *self.geometry[:2], 1, self.geometry.groups)
+        return self._products(x.values.to(weight.dtype), weight)
+
+    def _products(self, values: Tensor, weight: Tensor) -> Tensor:
+        if self.window is None:
+            return F.conv2d(values, weight, None, *self.geometry[:2], 1, self.geometry.groups)
+        top, bottom, left, right = self.window.paddings
+        values = F.pad(values, (left, right, top, bottom))
+        return F.conv2d(values, weight, None, self.window.strides, 0, self.window.dilation, self.geometry.groups)
 
     def folded(self, x_scale: Scale, weight_scale: Scale, skip_scale: Scale | None,
                step: Scale) -> tuple[Tensor, Tensor, Scale | None]:
@@ -82,6 +90,8 @@ class ConvLayer(Layer):
 
     def _can_fuse(self, x: Codes, weight: Tensor, weight_scale: Scale, skip: Codes | None) -> bool:
         """Whether this row is of the form that fused.NormalizedRow computes."""
+        if self.window is not None:
+            return False
         if self.norm is None or self.activate is None or not self.activate.can_fuse(x) or self._exceeds_float32(x, weight):
             return False
         if skip is not None and skip.packed is None:

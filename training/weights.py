@@ -56,7 +56,8 @@ def float_network(graph: Graph, state: Mapping[str, Tensor], model: str) -> Netw
     """The float network `graph`, which is `model`'s, with the weights of a state dict.
 
     Names are those of `training.models.published`, else "row.weight" and "row.norm.weight".  Matrices of fully connected
-    layers become windows over what they read, channels first, as torch flattens it.  Raises WeightsError that names every
+    layers become windows over what they read, channels first, as torch flattens it; a bias before a batch norm moves its
+    mean.  Raises WeightsError that names every
     tensor that is missing, of another shape, or belongs to no row.
     """
     names = PUBLISHED[model].names if model in PUBLISHED else own_names
@@ -76,6 +77,12 @@ def float_network(graph: Graph, state: Mapping[str, Tensor], model: str) -> Netw
                 wrong.append(f"{name} is {_shown(state[name].shape)}, {row.name} of {model} has {_shown(shape)} here")
             else:
                 found[f"{row.name}.{array}"] = _array(state[name], shape)
+        if f"{row.name}.norm.running_mean" in found and (bias := state.get(f"{layer}.bias")) is not None:
+            used.add(f"{layer}.bias")
+            if bias.shape == (row.weight_channels,):
+                found[f"{row.name}.norm.running_mean"] -= _array(bias, bias.shape)
+            else:
+                wrong.append(f"{layer}.bias is {_shown(bias.shape)}, not {row.weight_channels}")
     wrong += [f"{name} belongs to no row of {model}" for name in state if name not in used]
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
@@ -99,7 +106,7 @@ def _fits(tensor: Tensor, shape: Sequence[int]) -> bool:
 
 
 def _array(tensor: Tensor, shape: Sequence[int]) -> np.ndarray:
-    return np.ascontiguousarray(tensor.detach().to(torch.float32).reshape(tuple(shape)).numpy())
+    return tensor.detach().to(torch.float32).reshape(tuple(shape)).numpy().copy()
 
 
 def _shown(shape: Sequence[int]) -> str:

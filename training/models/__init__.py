@@ -9,11 +9,7 @@ from typing import Any
 
 from sim.network import Graph, Input, NetworkError
 from sim.registry import Registry, RegistryError, where
-from training.models.alexnet import alexnet
-from training.models.efficientnet import efficientnet_b0, efficientnet_lite0
-from training.models.mobilenetv2 import mobilenetv2
-from training.models.resnet import BLOCKS, cifar_resnet, resnet
-from training.models.vgg import vgg16, vgg_small
+from training.models import alexnet, efficientnet, mobilenetv2, resnet, vgg
 
 __all__ = ["MODELS", "Model"]
 
@@ -62,9 +58,10 @@ def _checked(name: str, graph: Any, image: Input, classes: int) -> Graph:
 
 
 BUILT_IN: dict[str, Model] = {
-    **{f"resnet{depth}": functools.partial(cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)},
-    **{f"resnet{depth}": functools.partial(resnet, depth=depth) for depth in BLOCKS},
-    "mobilenetv2": mobilenetv2, "efficientnet_b0": efficientnet_b0, "efficientnet_lite0": efficientnet_lite0,
-    "alexnet": alexnet, "vgg16": functools.partial(vgg16, norm=False), "vgg16_bn": functools.partial(vgg16, norm=True),
-    "vgg_small": vgg_small}
+    **{f"resnet{depth}": functools.partial(resnet.cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)},
+    **{f"resnet{depth}": functools.partial(resnet.imagenet_resnet, depth=depth) for depth in resnet.BLOCKS},
+    "mobilenetv2": mobilenetv2.mobilenetv2, "efficientnet_b0": efficientnet.efficientnet_b0,
+    "efficientnet_lite0": efficientnet.efficientnet_lite0, "alexnet": alexnet.alexnet,
+    "vgg16": functools.partial(vgg.vgg16, norm=False), "vgg16_bn": functools.partial(vgg.vgg16, norm=True),
+    "vgg_small": vgg.vgg_small}
 MODELS: Registry[Model] = Registry("model", BUILT_IN, "bittrue.models", _check)

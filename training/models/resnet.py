@@ -45,7 +45,7 @@ def _cifar_block(name: str, source: str, channels: int, stride: int) -> list[Row
     return rows
 
 
-def resnet(image: Input, classes: int, width: int, *, depth: int) -> Graph:
+def imagenet_resnet(image: Input, classes: int, width: int, *, depth: int) -> Graph:
     """ResNet-18, 34 or 50: four stages of width, 2, 4 and 8 width channels (bottlenecks: 4 times as many), shortcuts B.
 
     Published width: 64.  Images of 64 pixels and more begin with a 7x7 convolution of stride 2 and a 3x3 maximum of stride

@@ -74,7 +74,8 @@ class Runner:
         config = self.config
         if config.mean:
             return config.mean, config.std
-        if config.float_weights and (known := PUBLISHED.get(config.teacher_model or config.model)):
+        known = PUBLISHED.get(config.teacher_model or config.model)
+        if config.float_weights and known and len(known.mean) == len(self.dataset.mean):
             return known.mean, known.std
         if config.teacher and not (given := load_checkpoint(Path(config.teacher))).dataset["name"]:
             return given.spec.graph.input.mean, given.spec.graph.input.std  # training.convert made it

@@ -130,7 +130,9 @@ def _calls(module: nn.Module, graph: fx.Graph, seen: Mapping[str, Any]) -> tuple
     for node in graph.nodes:
         if node.op == "output":
             result = node.args[0]
-        elif isinstance(seen.get(node.name), Tensor) and node.op != "get_attr":
+        elif isinstance(seen[node.name], tuple | list) and any(isinstance(part, Tensor) for part in seen[node.name]):
+            raise ConvertError(f"{_place(node)}: {_shown(node)} gives several tensors, a row gives one")
+        elif isinstance(seen[node.name], Tensor) and node.op != "get_attr":
             calls[node.name] = call = _call(module, node, seen, calls)
             if call.kind == IDENTITY or _is_flat_already(call):
                 calls[node.name] = call.sources[0]

@@ -14,14 +14,20 @@ import numpy as np
 
 from sim.formats import Shape
 from sim.ops import ROWS
+from sim.ops.add import Add
 from sim.ops.avgpool import AvgPool
+from sim.ops.concat import Concat
 from sim.ops.conv import Conv
+from sim.ops.globalpool import GlobalPool
 from sim.ops.input import Input
 from sim.ops.linear import Linear
 from sim.ops.lookup import Lookup
 from sim.ops.matmul import MatMul
+from sim.ops.maxpool import MaxPool
 from sim.ops.move import Flatten, Heads, Sequence, Tokens
+from sim.ops.multiply import Multiply
 from sim.ops.op import MAX_SIZE
+from sim.ops.pad import Pad
 from sim.ops.requantize import Requantize
 from sim.ops.row import ROLES, Activation, NetworkError, Row, row_from_json, row_to_json
 from sim.ops.select import Select
@@ -30,9 +36,10 @@ from sim.quantizers import QUANTIZERS, Parameters, Quantizer, QuantizerError
 from sim.values import Value, sizes
 
 __all__ = [  # what describes a network, from one place
-    "FLOAT_BITS", "MAX_SIZE", "QUANTIZED_BITS", "ROLES", "Activation", "AvgPool", "Conv", "Graph", "Input", "NetworkError",
-    "NetworkSpec", "Parameters", "Precision", "QuantizerError", "Requantize", "Row", "Shape", "Shortcut", "expected_arrays",
-    "Flatten", "Heads", "Linear", "Lookup", "MatMul", "Select", "Sequence", "Tokens"]
+    "FLOAT_BITS", "MAX_SIZE", "QUANTIZED_BITS", "ROLES", "Activation", "Add", "AvgPool", "Concat", "Conv", "Flatten",
+    "GlobalPool", "Graph", "Heads", "Input", "Linear", "Lookup", "MatMul", "MaxPool", "Multiply", "NetworkError",
+    "NetworkSpec", "Pad", "Parameters", "Precision", "QuantizerError", "Requantize", "Row", "Select", "Sequence", "Shape", "Shortcut",
+    "Tokens", "expected_arrays"]
 
 FLOAT_BITS = 32
 """The width that stands for float32, no quantization."""

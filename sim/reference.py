@@ -121,12 +121,19 @@ def window_sums(x: Image, rows: int, columns: int, stride: int, padding: int) ->
             for top in range(-padding, height + padding - rows + 1, stride)]
 
 
+def less(x: Image, zero: int) -> Image:
+    """Codes less their zero point."""
+    return [[[code - zero for code in pixel] for pixel in row] for row in x]
+
+
 def requantize(sums: Image, op: Any, skip: Image | None) -> Any:
     """Codes of the operation's format, or logits if it has none."""
     rule = rule_of(op.requant.name, op.requant)
     constants = {name: array.tolist() for name, array in op.requant.arrays().items()}
     limits = None if op.format is None else _limits(op.format.bits, op.format.signed, op.format.narrow)
-    return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits)
+    zero = op.zero_point  # clamp(R + zero, low, high)
+    limits = None if limits is None else (limits[0] - zero, limits[1] - zero)
+    return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits) + zero
               for c, total in enumerate(pixel)] for j, pixel in enumerate(row)] for i, row in enumerate(sums)]
 
 

@@ -19,16 +19,22 @@ from sim.machine import Machine
 from sim.network import (
     QUANTIZED_BITS,
     Activation,
+    Add,
     AvgPool,
+    Concat,
     Conv,
     Flatten,
+    GlobalPool,
     Graph,
     Heads,
     Input,
     Linear,
     Lookup,
     MatMul,
+    MaxPool,
+    Multiply,
     NetworkSpec,
+    Pad,
     Precision,
     Requantize,
     Row,
@@ -271,6 +277,40 @@ def _avgpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return AvgPool(name, source, window[0], draw(st.integers(1, 2)), padding, _activation(draw), window[1])
 
 
+def _alike(rows: list[Row], *wanted: Shape) -> list[str]:
+    """Rows of one of these shapes."""
+    return [name for name, shape in _shapes(rows).items() if shape in wanted]
+
+
+def _add(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Add(name, source, draw(st.sampled_from(_alike(rows, _shapes(rows)[source]))), _activation(draw))
+
+
+def _multiply(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    shape = _shapes(rows)[source]
+    return Multiply(name, source, draw(st.sampled_from(_alike(rows, shape, (1, 1, shape[2])))), _activation(draw))
+
+
+def _maxpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    window = [draw(st.integers(1, min(3, side))) for side in _shapes(rows)[source][:2]]
+    return MaxPool(name, source, window[0], draw(st.integers(1, 2)), draw(st.integers(0, min(window) - 1)), window[1])
+
+
+def _globalpool(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return GlobalPool(name, source, _activation(draw))
+
+
+def _concat(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    shapes = _shapes(rows)
+    fitting = [other for other, shape in shapes.items() if shape[:2] == shapes[source][:2]]
+    return Concat(name, source, tuple(draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))), _activation(draw))
+
+
+def _pad(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    top, bottom, left, right = (draw(st.integers(0, 2)) for _ in range(4))
+    return Pad(name, source, (top, bottom, left, right))
+
+
 def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | None = None) -> Conv:
     shapes = _shapes(rows)
     height, width, depth = shapes[source]
@@ -332,6 +372,7 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
 
 
 DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
-    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool,
+    "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool, "add": _add, "multiply": _multiply,
+    "maxpool": _maxpool, "globalpool": _globalpool, "concat": _concat, "pad": _pad,
     "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -5,8 +5,14 @@ from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
 from sim.formats import IntFormat
+from sim.ops.add import AddOp
+from sim.ops.concat import ConcatOp
 from sim.ops.matmul import MatMulOp, product_reach
+from sim.ops.maxpool import MaxPoolOp
 from sim.ops.move import MoveOp
+from sim.ops.multiply import MultiplyOp
+from sim.ops.op import reach_of
+from sim.ops.pad import PadOp
 from sim.ops.select import SelectOp
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
@@ -111,8 +117,9 @@ def pool_ops(draw, name: str, source: Op, before: list[Op]):
     rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
     sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
     target = draw(formats())
-    requant = draw(requantizers(channels, rows * columns * (source.format.max + 1)))
-    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns)
+    requant = draw(requantizers(channels, rows * columns * reach_of(source)))
+    return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns, source.zero_point,
+                  zero_point=draw(zero_points(target)))
 
 
 @st.composite
@@ -151,7 +158,57 @@ def select_ops(draw, name: str, source: Op, before: list[Op]):
     return SelectOp(name, source.name, (1, *source.shape[1:]), source.format, index, zero_point=source.zero_point)
 
 
-DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops,
+@st.composite
+def add_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one shape."""
+    other, target = draw(st.sampled_from([op for op in before if op.shape == source.shape])), draw(formats())
+    return AddOp(name, source.name, source.shape, target, other.name, draw(requantizers(source.shape[2], reach_of(source))),
+                 source.zero_point, other.zero_point, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def multiply_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one shape, or by one pixel."""
+    target, channels = draw(formats()), source.shape[2]
+    other = draw(st.sampled_from([op for op in before if op.shape in (source.shape, (1, 1, channels))]))
+    return MultiplyOp(name, source.name, source.shape, target, other.name,
+                      draw(requantizers(channels, reach_of(source) * reach_of(other))), source.zero_point, other.zero_point,
+                      zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def maxpool_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any window with a code in it at every position."""
+    height, width, channels = source.shape
+    rows, columns = draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width)))
+    padding, stride = draw(st.integers(0, min(rows, columns) - 1)), draw(st.integers(1, 3))
+    sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
+    return MaxPoolOp(name, source.name, (*sides, channels), source.format, rows, stride, padding, columns,
+                     zero_point=source.zero_point)
+
+
+@st.composite
+def concat_ops(draw, name: str, source: Op, before: list[Op]):
+    """Up to three of one height and width, with any tables."""
+    fitting, target = [op for op in before if op.shape[:2] == source.shape[:2]], draw(formats())
+    others = draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))
+    sources = [source, *others]
+    lengths = tuple(op.format.max - op.format.min + 1 for op in sources)
+    return ConcatOp(name, source.name, (*source.shape[:2], sum(op.shape[2] for op in sources)), target,
+                    tuple(op.name for op in others), codes(draw, (sum(lengths),), target).astype(target.dtype),
+                    tuple(op.format.min for op in sources), lengths, zero_point=draw(zero_points(target)))
+
+
+@st.composite
+def pad_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any paddings."""
+    (height, width, channels), sides = source.shape, [draw(st.integers(0, 2)) for _ in range(4)]
+    return PadOp(name, source.name, (height + sum(sides[:2]), width + sum(sides[2:]), channels), source.format, tuple(sides),
+                 zero_point=source.zero_point)
+
+
+DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops, "add": add_ops,
+             "multiply": multiply_ops, "maxpool": maxpool_ops, "concat": concat_ops, "pad": pad_ops,
              "matmul": matmul_ops, "matmul2": matmul_ops, "move": move_ops, "select": select_ops}
 """How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
 
@@ -165,7 +222,6 @@ def programs(draw):
     ops: list[Op] = [InputOp("image", "", shape, form, table, zero_point=draw(zero_points(form)))]
     for index in range(draw(st.integers(0, 4))):
         source, kind = draw(st.sampled_from(ops)), draw(st.sampled_from(sorted(DRAWN_OPS)))
-        kind = "conv" if source.zero_point and kind == "pool" else kind
         ops.append(draw(DRAWN_OPS[kind](f"op{index}", source, ops)))
     ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
     return Program(tuple(ops))

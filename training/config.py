@@ -93,7 +93,7 @@ class RunConfig(Recipe, SchemeOptions):
 
     def _check_weights(self) -> None:
         if self.float_weights and (other := next((key for key in ("teacher", "init_from") if getattr(self, key)), "")):
-            raise ConfigError(f"float-weights: {other.replace('_', '-')} gives the first weights already, leave one of them out")
+            raise ConfigError(f"float-weights: {other.replace('_', '-')} gives the first weights, leave one of them out")
         if bool(self.mean) != bool(self.std):
             raise ConfigError("mean, std: give both, or none")
 

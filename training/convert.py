@@ -68,24 +68,24 @@ def convert(module: nn.Module, image_shape: Shape, mean: Sequence[float], std: S
 
 def _with_roles(emitter: Emitter, last: str) -> tuple[Row, ...]:
     """The rows with roles and limits, and the requantizations from wide rows to narrow layers."""
-    image, rows, narrow = emitter.image.name, [], {}
-    sources = {row.source for row in emitter.rows if row.name == last}
-    read_last = {emitter.base(name) for name in sources if name}
+    read_last = {emitter.base(row.source) for row in emitter.rows if row.name == last and row.source}
+    rows: list[Row] = []
+    narrow: dict[str, str] = {}
     for row in emitter.rows:
-        end = row.ends()
+        found, end = row, row.ends()
         if end is not None:
             role = "skip" if row.name in emitter.wide else "boundary" if row.name in read_last else "inner"
-            row = dataclasses.replace(row, activation=Activation(role, _limit(emitter, row, end), end.function))
-        if isinstance(row, Conv):
-            is_boundary = row.name == last or row.source == image
-            row = dataclasses.replace(row, role="boundary" if is_boundary else "inner")
-            if not is_boundary and emitter.base(row.source) in emitter.wide:
-                if row.source not in narrow:
-                    function = "none" if emitter.signed[row.source] else "relu"
-                    narrow[row.source] = f"{row.source}_in"
-                    rows.append(Requantize(narrow[row.source], row.source, Activation(function=function)))
-                row = dataclasses.replace(row, source=narrow[row.source])
-        rows.append(row)
+            found = dataclasses.replace(found, activation=Activation(  # type: ignore[call-arg]
+                role, _limit(emitter, row, end), end.function))
+        if isinstance(found, Conv):
+            is_boundary = row.name == last or row.source == emitter.image.name
+            if not is_boundary and row.source not in narrow and emitter.base(row.source) in emitter.wide:
+                function = "none" if emitter.signed[row.source] else "relu"
+                narrow[row.source] = f"{row.source}_in"
+                rows.append(Requantize(narrow[row.source], row.source, Activation(function=function)))
+            source = row.source if is_boundary else narrow.get(row.source, row.source)
+            found = dataclasses.replace(found, source=source, role="boundary" if is_boundary else "inner")
+        rows.append(found)
     return tuple(rows)
 
 
@@ -119,7 +119,7 @@ def _module(name: str, value: Any) -> nn.Module:
     """The module that own code names: one, or a function without arguments that returns one."""
     made = value if isinstance(value, nn.Module) else value() if callable(value) else value
     if not isinstance(made, nn.Module):
-        raise RegistryError(f"{name!r} gives {type(made).__name__}, expected a torch.nn.Module or a function that returns one")
+        raise RegistryError(f"{name!r} gives {type(made).__name__}, expected a torch.nn.Module, or a function that gives one")
     return made
 
 
@@ -128,13 +128,14 @@ app = new_app()
 
 
 @app.command()
-def main(  # noqa: PLR0913 - one parameter per option
+def main(
     out: Annotated[Path, typer.Option(help="checkpoint to write, for --teacher or --init-from", parser=output_file,
                                       metavar="FILE")],
     module: Annotated[str, typer.Argument(
         help="your torch module: file.py:NAME or package.module:NAME, a module or a function that returns one")] = "",
     model: Annotated[str, typer.Option(help=f"instead of it, a network of this project: {', '.join(MODELS)}")] = "",
-    float_weights: Annotated[Path | None, typer.Option(help="state dict file: torch.save(module.state_dict(), FILE)")] = None,
+    float_weights: Annotated[Path | None, typer.Option(help="state dict file: torch.save(module.state_dict(), FILE)")
+                             ] = None,
     image: Annotated[str, typer.Option(help="height x width x channels  [default: 32x32x3, or as published]")] = "",
     width: Annotated[int, typer.Option(help="channels of the first stage of --model  [default: as published]")] = 0,
     mean: Annotated[str, typer.Option(help="of the pixels, 0 to 1, by channel  [default: as published, or 0.5]")] = "",

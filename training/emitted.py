@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from sim.network import Activation, AvgPool, Conv, Input, NetworkError, Requantize, Row, Shape, Shortcut
-from sim.ops.add import Add
-from sim.ops.concat import Concat
-from sim.ops.move import Flatten
-from sim.ops.globalpool import GlobalPool
-from sim.ops.lookup import Lookup
-from sim.ops.maxpool import MaxPool
-from sim.ops.multiply import Multiply
-from sim.ops.pad import Pad
+from sim.network import (
+    Activation,
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalPool,
+    Input,
+    Lookup,
+    MaxPool,
+    Multiply,
+    NetworkError,
+    Pad,
+    Requantize,
+    Row,
+    Shape,
+    Shortcut,
+)
+from sim.ops.conv import BATCH_NORM_EPS
 from sim.values import sizes
 from training.models.rows import RESIDUAL_LIMIT
 from training.traced import Call
@@ -154,7 +165,7 @@ def _pair(call: Call, name: str, value: Any) -> tuple[int, int]:
         pair *= 2
     if len(pair) != 2 or not all(isinstance(part, int) for part in pair):
         raise call.error(f"{name} {value!r} has no row")
-    return pair  # type: ignore[return-value]
+    return pair
 
 
 def _one(call: Call, name: str, value: Any) -> int:
@@ -178,28 +189,25 @@ def _layer(to: Emitter, pattern: Pattern, is_last: bool) -> str:
         source = source.sources[0]  # a flattening is part of the layer
     name = to.name(call)
     weight = _array(module.weight)
-    geometry: dict[str, Any]
     if call.kind == "linear":
         height, width, depth = source.pixels
         if height * width * depth != weight.shape[1]:
             raise call.error(f"a layer on the last axis of {source.shape} has no row")
         weight = weight.reshape(len(weight), depth, height, width)
-        geometry = {"kernel": height, **({"kernel_width": width} if width != height else {})}
+        geometry: dict[str, Any] = {"kernel": height, "kernel_width": width if width != height else 0}
     else:
         geometry = _geometry(call, module)
     arrays = {"weight": weight}
     bias = None if module.bias is None else _array(module.bias)
-    extra: dict[str, Any] = {}
     if pattern.norm is not None:
-        norms, extra = _norm(pattern.norm, bias)
-        arrays |= norms
+        arrays |= _norm(pattern.norm, bias)
     elif bias is not None:
         arrays["bias"] = bias
     is_logits = is_last and pattern.function == "none" and pattern.skip is None and call.reads == 1
     signed = pattern.function == "none"
     row = Conv(name, to.names[source], len(weight), norm=pattern.norm is not None, bias="bias" in arrays,
                skip="" if pattern.skip is None else to.names[pattern.skip],
-               activation=None if is_logits else pattern.activation(signed), **geometry, **extra)
+               activation=None if is_logits else pattern.activation(signed), eps=_eps(pattern.norm), **geometry)
     to.arrays |= {f"{name}.{key}": array for key, array in arrays.items()}
     to.add(row, pattern.norm or call, signed)
     if pattern.skip is not None:
@@ -209,18 +217,14 @@ def _layer(to: Emitter, pattern: Pattern, is_last: bool) -> str:
 
 
 def _geometry(call: Call, module: nn.Conv2d) -> dict[str, Any]:
-    """Only what is not as usual, so that rows stay short."""
     kernel, stride = _pair(call, "kernel_size", module.kernel_size), _pair(call, "stride", module.stride)
     dilation = _one(call, "dilation", module.dilation)
     if module.padding_mode != "zeros":
         raise call.error(f"padding_mode {module.padding_mode!r} has no row")
-    fields: dict[str, Any] = {"kernel": kernel[0], "stride": stride[0], "groups": module.groups}
-    if kernel[1] != kernel[0]:
-        fields["kernel_width"] = kernel[1]
-    if stride[1] != stride[0]:
-        fields["stride_width"] = stride[1]
-    if dilation != 1:
-        fields["dilation"] = dilation
+    fields: dict[str, Any] = {
+        "kernel": kernel[0], "stride": stride[0], "groups": module.groups, "dilation": dilation,
+        "kernel_width": kernel[1] if kernel[1] != kernel[0] else 0,
+        "stride_width": stride[1] if stride[1] != stride[0] else 0}
     if module.padding == "same":
         totals = [dilation * (side - 1) for side in kernel]
         (top, bottom), (left, right) = ((total // 2, total - total // 2) for total in totals)
@@ -230,7 +234,11 @@ def _geometry(call: Call, module: nn.Conv2d) -> dict[str, Any]:
     return fields | ({"padding": top} if top == bottom == left == right else {"paddings": (top, bottom, left, right)})
 
 
-def _norm(call: Call, bias: np.ndarray | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _eps(norm: Call | None) -> float:
+    return BATCH_NORM_EPS if norm is None else float(norm.module.eps)
+
+
+def _norm(call: Call, bias: np.ndarray | None) -> dict[str, np.ndarray]:
     """Arrays of a batch norm; the bias of the layer before it moves its mean."""
     module = call.module
     if module.running_mean is None:
@@ -239,18 +247,18 @@ def _norm(call: Call, bias: np.ndarray | None) -> tuple[dict[str, np.ndarray], d
     mean = _array(module.running_mean)
     arrays = {"weight": _array(module.weight, 1.0, size), "bias": _array(module.bias, 0.0, size),
               "running_mean": mean if bias is None else mean - bias, "running_var": _array(module.running_var)}
-    return {f"norm.{key}": array for key, array in arrays.items()}, {"eps": module.eps} if module.eps != 1e-5 else {}
+    return {f"norm.{key}": array for key, array in arrays.items()}
 
 
 def _lone_norm(to: Emitter, pattern: Pattern, is_last: bool) -> str:
     """A batch norm behind anything else: a convolution of one weight per channel, which is 1."""
     call = pattern.call
     size, name = call.module.num_features, to.name(call)
-    norms, extra = _norm(call, None)
-    to.arrays |= {f"{name}.{key}": array for key, array in norms.items()} | {
-        f"{name}.weight": np.ones((size, 1, 1, 1), np.float32)}
+    arrays = {"weight": np.ones((size, 1, 1, 1), np.float32), **_norm(call, None)}
+    to.arrays |= {f"{name}.{key}": array for key, array in arrays.items()}
     signed = pattern.function == "none"
-    return to.add(Conv(name, to.source(call), size, groups=size, activation=pattern.activation(signed), **extra), call, signed)
+    row = Conv(name, to.source(call), size, groups=size, activation=pattern.activation(signed), eps=_eps(call))
+    return to.add(row, call, signed)
 
 
 def _function(to: Emitter, pattern: Pattern, is_last: bool) -> str:
@@ -359,12 +367,12 @@ def _concat(to: Emitter, pattern: Pattern, is_last: bool) -> str:
 
 def _pad(to: Emitter, pattern: Pattern, is_last: bool) -> str:
     call = pattern.call
-    amounts = call.settings.get("pad", call.settings.get("padding"))
-    amounts = (amounts,) * 4 if isinstance(amounts, int) else tuple(amounts)
+    given: Any = call.settings["pad" if call.kind == "pad" else "padding"]
+    amounts = [given] * 4 if isinstance(given, int) else list(given)
     if call.settings.get("mode", "constant") != "constant" or call.settings.get("value") not in (None, 0, 0.0):
         raise call.error("a border of anything but 0 has no row")
     source, signed = to.source(call), to.signed[to.source(call)]
-    left, right, top, bottom, before, after = (*amounts, *(0,) * (6 - len(amounts)))
+    left, right, top, bottom, before, after = amounts + [0] * (6 - len(amounts))
     if (before, after) != (0, 0):
         added = before + after
         if (left, right, top, bottom) != (0, 0, 0, 0) or before != added // 2:

@@ -188,8 +188,8 @@ class Runner:
         config = self.config
         step = next((step for step in before if step.bits == FLOAT_BITS), None)
         if step is None:
-            raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose sqakd, "
-                              "ptq or another path, or begin with them: python -m training.convert, then --init-from")
+            raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
+                              "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
         model = config.model if step.network == "student" else config.teacher_model or config.model
         try:
             spec = float_network(self.graphs[step.network], read_state_dict(config.float_weights), model)

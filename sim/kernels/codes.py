@@ -1,4 +1,4 @@
-"""Codes to codes: table look-ups and sums over windows, between tensors with borders."""
+"""Codes to codes by tables, between tensors with borders."""
 
 import numpy as np
 from numba import prange
@@ -54,18 +54,3 @@ def threshold_codes(x: np.ndarray, x_offset: int, first: int, thresholds: np.nda
                 code = source[k]
                 target[k] += (np.uint8(code > t0) + np.uint8(code > t1) + np.uint8(code > t2) + np.uint8(code > t3) +
                               np.uint8(code > t4) + np.uint8(code > t5) + np.uint8(code > t6) + np.uint8(code > t7))
-
-
-@kernel
-def window_sums(x: np.ndarray, offset: int, height: int, width: int, stride: int, sums: np.ndarray) -> None:
-    """Codes -> int64 sums [N, H', W', C] over height x width windows, the first of which begins at `offset`."""
-    images, rows, columns, channels = sums.shape
-    for line in prange(images * rows):
-        n = line // rows
-        i = line % rows
-        for j in range(columns):
-            sums[n, i, j] = np.int64(0)
-            for a in range(height):
-                for b in range(width):
-                    for c in range(channels):
-                        sums[n, i, j, c] += np.int64(x[n, i * stride + a + offset, j * stride + b + offset, c])

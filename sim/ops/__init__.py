@@ -7,14 +7,20 @@ and one in training/layers (how it learns): ADDING.md shows it.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from sim.ops.add import Add, AddOp
 from sim.ops.avgpool import AvgPool, PoolOp
+from sim.ops.concat import Concat, ConcatOp
 from sim.ops.conv import Conv, ConvOp
+from sim.ops.globalpool import GlobalPool
 from sim.ops.input import Input, InputOp
 from sim.ops.linear import Linear
 from sim.ops.lookup import Lookup
 from sim.ops.matmul import MatMul, MatMulOp
+from sim.ops.maxpool import MaxPool, MaxPoolOp
 from sim.ops.move import Flatten, Heads, MoveOp, Sequence, Tokens
+from sim.ops.multiply import Multiply, MultiplyOp
 from sim.ops.op import Op
+from sim.ops.pad import Pad, PadOp
 from sim.ops.requantize import Requantize, TableOp
 from sim.ops.row import Row
 from sim.ops.select import Select, SelectOp
@@ -23,8 +29,8 @@ from sim.ops.shortcut import Shortcut, ShortcutOp
 __all__ = ["OPS", "ROWS"]
 
 ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (
-    Input, Conv, Requantize, Shortcut, AvgPool,
+    Input, Conv, Requantize, Shortcut, AvgPool, Add, Multiply, MaxPool, GlobalPool, Concat, Pad,
     Lookup, Linear, MatMul, Heads, Tokens, Flatten, Sequence, Select)})
 OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (
-    InputOp, ConvOp, TableOp, ShortcutOp, PoolOp,
+    InputOp, ConvOp, TableOp, ShortcutOp, PoolOp, AddOp, MultiplyOp, MaxPoolOp, ConcatOp, PadOp,
     MatMulOp, MoveOp, SelectOp)})

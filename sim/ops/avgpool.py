@@ -9,7 +9,7 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, check_shape, check_sizes, format_of, output_side, read
+from sim.ops.op import Op, check_shape, check_sizes, check_zeros, output_side, reach_of, read
 from sim.ops.row import Activation, Row, window_sides
 from sim.values import LATER, sizes
 
@@ -71,7 +71,10 @@ class AvgPool(Row):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PoolOp(Op):
-    """Exact sums over windows of `size` rows and `width` columns (0: as many as rows), requantized."""
+    """Exact sums over windows of `size` rows and `width` columns (0: as many as rows), requantized.
+
+    They are sums of codes less `source_zero`, the zero point of its input.
+    """
 
     kind: ClassVar[str] = "pool"
     size: int
@@ -79,6 +82,7 @@ class PoolOp(Op):
     padding: int
     requant: "Requantizer"
     width: int = field(default=0, metadata=LATER)
+    source_zero: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.width == self.size and is_whole(self.width):
@@ -102,11 +106,12 @@ class PoolOp(Op):
         """A requantizer for sums of whole windows."""
         check_sizes(self, size=self.size, stride=self.stride, padding=self.padding, window_width=self.window[1])
         source = read(before, self.source)
+        check_zeros(self.source_zero, source)
         sides = (output_side(source.shape[axis], self.window[axis], self.stride, self.padding) for axis in (0, 1))
         check_shape(self, (*sides, source.shape[2]))
-        self.requant.check(self.shape[2], math.prod(self.window) * (format_of(source).max + 1))
+        self.requant.check(self.shape[2], math.prod(self.window) * reach_of(source))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Sums, then the requantizer's rule."""
-        sums = reference.window_sums(inputs[0], *self.window, self.stride, self.padding)
+        sums = reference.window_sums(reference.less(inputs[0], self.source_zero), *self.window, self.stride, self.padding)
         return reference.requantize(sums, self, None), None

@@ -170,3 +170,15 @@ class Window:
         reach = [(taps - 1) * self.dilation + 1 for taps in self.taps]
         return ((height + top + bottom - reach[0]) // self.strides[0] + 1,
                 (width + left + right - reach[1]) // self.strides[1] + 1)
+
+
+def check_zeros(zero: int, source: Op) -> None:
+    """Raise ProgramError unless an operation takes from the codes that it reads what stands for 0 there."""
+    if zero != source.zero_point or isinstance(zero, bool):
+        raise ProgramError(f"takes {zero!r} for the zero point of {source.name}, which is {source.zero_point}")
+
+
+def reach_of(op: Op) -> int:
+    """Magnitude that no code of an operation passes, less its zero point."""
+    form = format_of(op)
+    return max(form.max - op.zero_point, op.zero_point - form.min)

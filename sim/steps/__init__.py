@@ -10,19 +10,29 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sim.ops.add import AddOp
 from sim.ops.avgpool import PoolOp
+from sim.ops.concat import ConcatOp
 from sim.ops.conv import ConvOp
 from sim.ops.input import InputOp
 from sim.ops.matmul import MatMulOp
+from sim.ops.maxpool import MaxPoolOp
 from sim.ops.move import MoveOp
+from sim.ops.multiply import MultiplyOp
+from sim.ops.pad import PadOp
 from sim.ops.requantize import TableOp
 from sim.ops.select import SelectOp
 from sim.ops.shortcut import ShortcutOp
+from sim.steps.add import Sum
+from sim.steps.concat import Concatenation
 from sim.steps.conv import Convolution
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
 from sim.steps.matmul import MatrixProduct
+from sim.steps.maxpool import Largest
 from sim.steps.move import Pick, Rearrange
+from sim.steps.multiply import Product
+from sim.steps.pad import Frame
 from sim.steps.pool import Pool
 from sim.steps.shortcut import Copy
 from sim.steps.step import Step
@@ -31,4 +41,5 @@ __all__ = ["STEPS", "Step"]
 
 STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
     InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
+    AddOp.kind: Sum, MultiplyOp.kind: Product, MaxPoolOp.kind: Largest, ConcatOp.kind: Concatenation, PadOp.kind: Frame,
     MatMulOp.kind: MatrixProduct, MoveOp.kind: Rearrange, SelectOp.kind: Pick})

@@ -18,12 +18,7 @@ class Lookup(Step):
 
     def __init__(self, op: TableOp, isa: str) -> None:
         self.thresholds = None if op.least else _thresholds(op.table)
-        self.table = op.table
-        if op.least:  # kernels see codes as unsigned numbers
-            codes = np.arange(op.least, op.least + len(op.table))
-            size = 1 << (8 if op.least >= -128 else 16)
-            self.table = np.zeros(size, op.table.dtype)
-            self.table[codes % size] = op.table
+        self.table = by_storage(op.table, op.least)
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """By comparisons where these are fewer."""
@@ -32,6 +27,17 @@ class Lookup(Step):
             table_codes(x.unsigned, x.pad, self.table, out.pad, out.array)
         else:
             threshold_codes(x.array, x.pad, self.table[0], self.thresholds, out.pad, out.array)
+
+
+def by_storage(table: np.ndarray, least: int) -> np.ndarray:
+    """A table that begins with the code `least`, in the order in which kernels see codes: as unsigned numbers."""
+    if least == 0:
+        return table
+    codes = np.arange(least, least + len(table))
+    size = 1 << (8 if least >= -128 else 16)
+    ordered = np.zeros(size, table.dtype)
+    ordered[codes % size] = table
+    return ordered
 
 
 def _thresholds(table: np.ndarray) -> np.ndarray | None:

@@ -1,25 +1,29 @@
 """Average pooling: sums over windows, then the requantizer."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from sim.buffers import Padded
-from sim.kernels.codes import window_sums
+from sim.kernels.elementwise import pool_lines
+from sim.kernels.lines import driver
 from sim.ops.avgpool import PoolOp
+from sim.requantizers.requantizer import residual_arguments
 from sim.steps.step import Step
+from sim.steps.zero import ending, place_of
 
 
 class Pool(Step):
     """One pool of a program."""
 
     def __init__(self, op: PoolOp, isa: str) -> None:
-        self.op = op
+        self.op, self._run, self._end = op, driver(pool_lines, codes=op.requant.line), ending(op, op.requant)
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
-        """Codes -> codes."""
+        """Codes -> codes, in one pass."""
         op, x = self.op, inputs[0]
-        sums = np.empty((len(x.array), *op.shape), np.int64)
-        window_sums(x.array, x.pad - op.padding, *op.window, op.stride, sums)
-        assert op.format is not None
-        op.requant.codes_into(sums, None, op.format, out)
+        most = math.prod(op.window) << 8 * x.array.itemsize + 1  # of codes less any zero point
+        self._run(x.unsigned, place_of(x, op.source_zero), (*op.window, op.stride, op.padding),
+                  np.empty(0, np.int32 if most < 2**31 else np.int64), residual_arguments(None)[0], self._end, out.unsigned,
+                  out.pad)

@@ -14,14 +14,20 @@ from types import MappingProxyType
 from typing import Any
 
 from sim.network import (
+    Add,
     AvgPool,
+    Concat,
     Conv,
     Flatten,
+    GlobalPool,
     Heads,
     Input,
     Linear,
     Lookup,
     MatMul,
+    MaxPool,
+    Multiply,
+    Pad,
     Requantize,
     Row,
     Select,
@@ -30,16 +36,22 @@ from sim.network import (
     Tokens,
 )
 from training.layers.activate import Activate
+from training.layers.add import AddLayer
 from training.layers.avgpool import AvgPoolLayer
 from training.layers.codes import Codes, weights_from
+from training.layers.concat import ConcatLayer
 from training.layers.conv import ConvLayer
+from training.layers.globalpool import GlobalPoolLayer
 from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
 from training.layers.linear import LinearLayer
 from training.layers.lookup import LookupLayer
 from training.layers.matmul import MatMulLayer
+from training.layers.maxpool import MaxPoolLayer
 from training.layers.move import FlattenLayer, HeadsLayer, SelectLayer, SequenceLayer, TokensLayer
+from training.layers.multiply import MultiplyLayer
 from training.layers.norm import Norm
+from training.layers.pad import PadLayer
 from training.layers.requantize import RequantizeLayer
 from training.layers.shortcut import ShortcutLayer
 
@@ -48,7 +60,9 @@ __all__ = ["LAYERS", "Activate", "Codes", "Context", "ConvLayer", "Layer", "Norm
 
 LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Input.kind: InputLayer, Conv.kind: ConvLayer, Requantize.kind: RequantizeLayer, Shortcut.kind: ShortcutLayer,
-    AvgPool.kind: AvgPoolLayer, Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
+    AvgPool.kind: AvgPoolLayer, Add.kind: AddLayer, Multiply.kind: MultiplyLayer, MaxPool.kind: MaxPoolLayer,
+    GlobalPool.kind: GlobalPoolLayer, Concat.kind: ConcatLayer, Pad.kind: PadLayer,
+    Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
     Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
     Select.kind: SelectLayer})
 

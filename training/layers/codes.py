@@ -55,6 +55,11 @@ def multiplier(scale: Scale) -> Scale:
     return scale.float() if isinstance(scale, Tensor) else scale
 
 
+def rescaled(values: Tensor, gain: Scale) -> Tensor:
+    """float32 values times a gain that is rounded to float32 (equation 8 without an offset)."""
+    return values * torch.as_tensor(gain, device=values.device).float()
+
+
 def add_residual(steps: Tensor, skip: Codes, step: Scale) -> Tensor:
     """Values in units of `step` plus a residual's."""
     gain = skip.scale / step

@@ -1,7 +1,6 @@
 """AlexNet (Krizhevsky 2014, arXiv 1404.5997), as torchvision has it."""
 
-from sim.network import Activation, Conv, Graph, Input
-from sim.ops.maxpool import MaxPool
+from sim.network import Activation, Conv, Graph, Input, MaxPool
 from training.models.rows import Rows
 from training.models.vgg import FULL_SIDE, FULLY_CONNECTED, adaptive
 

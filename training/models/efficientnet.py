@@ -7,10 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sim.network import Activation, Conv, Graph, Input
-from sim.ops.globalpool import GlobalPool
-from sim.ops.lookup import Lookup
-from sim.ops.multiply import Multiply
+from sim.network import Activation, Conv, GlobalPool, Graph, Input, Lookup, Multiply
+from sim.ops.conv import BATCH_NORM_EPS
 from training.models.mobilenetv2 import LINEAR, NARROW_LINEAR, PUBLISHED_WIDTH, divisible
 from training.models.rows import RESIDUAL_LIMIT, Rows
 
@@ -31,8 +29,13 @@ class _Kind:
 
     is_lite: bool
 
+    @property
+    def eps(self) -> float:
+        """Of batch norms: TensorFlow's or torch's."""
+        return 1e-3 if self.is_lite else BATCH_NORM_EPS
+
     def padding(self, kernel: int, stride: int, sides: tuple[int, int]) -> dict[str, Any]:
-        """Lite0 comes from TensorFlow: its paddings are the least that keep every stride-th pixel, the rest right and below."""
+        """Lite0 comes from TensorFlow: strides pad as little as they can, and rather to the right and below."""
         if not self.is_lite or stride == 1:
             return {"padding": kernel // 2}
         totals = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in sides]
@@ -44,17 +47,15 @@ class _Kind:
         """The newest row convolved, then ReLU6, or SiLU as a table; `end` is the role of the result."""
         height, width, _ = rows.shape()
         activation = Activation(end, 6.0, "relu6") if self.is_lite else BEFORE_TABLE
-        extra = {"eps": 1e-3} if self.is_lite else {}
         rows.add(Conv(name, rows.last, channels, kernel, stride, groups=groups, role=role, activation=activation,
-                      **self.padding(kernel, stride, (height, width)), **extra))
+                      eps=self.eps, **self.padding(kernel, stride, (height, width))))
         if not self.is_lite:
             rows.add(Lookup(f"{name}_silu", rows.last, "silu", Activation(end, RESIDUAL_LIMIT, "none")))
         return rows.last
 
     def project(self, rows: Rows, name: str, channels: int, skip: str) -> str:
         """The linear end of a block."""
-        extra = {"eps": 1e-3} if self.is_lite else {}
-        return rows.add(Conv(name, rows.last, channels, skip=skip, activation=LINEAR, **extra))
+        return rows.add(Conv(name, rows.last, channels, skip=skip, activation=LINEAR, eps=self.eps))
 
 
 def efficientnet_b0(image: Input, classes: int, width: int) -> Graph:

@@ -2,8 +2,7 @@
 
 import re
 
-from sim.network import Activation, AvgPool, Conv, Graph, Input, Requantize, Row, Shortcut
-from sim.ops.maxpool import MaxPool
+from sim.network import Activation, AvgPool, Conv, Graph, Input, MaxPool, Requantize, Row, Shortcut
 from training.models.rows import RESIDUAL_LIMIT, Rows
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}

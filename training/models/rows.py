@@ -1,7 +1,6 @@
 """What the networks of this folder are put together with."""
 
-from sim.network import Activation, Conv, Graph, Input, NetworkError, Requantize, Row, Shape
-from sim.ops.globalpool import GlobalPool
+from sim.network import Activation, Conv, GlobalPool, Graph, Input, NetworkError, Requantize, Row, Shape
 
 RESIDUAL_LIMIT = 4.0
 """Residual sums pass 1, the clip of DoReFa, by far; at 8 bits their step is still 1/64."""
@@ -51,6 +50,6 @@ class Rows:
     def classified(self) -> Graph:
         """The network, ended by a layer that covers what is left of the image."""
         height, width, _ = self.shape()
-        self.add(Conv("classifier", self.last, self.classes, kernel=height, role="boundary", norm=False, bias=True,
-                      **({"kernel_width": width} if width != height else {})))
+        self.add(Conv("classifier", self.last, self.classes, height, role="boundary", norm=False, bias=True,
+                      kernel_width=width if width != height else 0))
         return Graph(tuple(self._rows))

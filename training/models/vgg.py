@@ -1,7 +1,6 @@
-"""VGG (Simonyan and Zisserman 2014, arXiv 1409.1556): VGG16 as torchvision has it, and the small one of quantization papers."""
+"""VGG (Simonyan and Zisserman 2014, arXiv 1409.1556): VGG16 as torchvision has it, and the small one of papers."""
 
-from sim.network import Activation, AvgPool, Conv, Graph, Input, NetworkError
-from sim.ops.maxpool import MaxPool
+from sim.network import Activation, AvgPool, Conv, Graph, Input, MaxPool, NetworkError
 from training.models.rows import Rows
 
 VGG16 = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
@@ -33,7 +32,7 @@ def vgg16(image: Input, classes: int, width: int, *, norm: bool) -> Graph:
 
 
 def vgg_small(image: Input, classes: int, width: int) -> Graph:
-    """Six convolutions with batch norm, of 2, 4 and 8 `width` channels, and a layer of classes, for CIFAR; published width: 64.
+    """Six convolutions with batch norm, of 2, 4 and 8 `width` channels, and one layer behind them; published width: 64.
 
     Source: Zhang et al. 2018, LQ-Nets (arXiv 1807.10029), "VGG-Small".
     """

@@ -1,0 +1,137 @@
+"""Operations without weights, a line at a time while it is in cache: sums, products, windows; then a requantizer's codes.
+
+Tensors of codes are unsigned views inside a border.  A `place` is (border, sign bit, sign bit + zero point): a stored code u
+is the integer (u ^ sign) - the last.  `_codes` stands for a requantizer's line, `lines.driver` puts the real one there;
+`end` is (its constants, how many pixels they are for, the zero point that is added to its codes).
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from sim.kernels.jit import inline, kernel
+
+_codes: Any = None
+
+
+@inline
+def read_line(x: np.ndarray, n: int, i: int, place: Any, line: np.ndarray) -> None:
+    """Row i of image n, integers less their zero point."""
+    pad, sign, zero = place
+    start = pad * x.shape[3]
+    row = x[n, i + pad].reshape(-1)[start : start + len(line)]
+    for k in range(len(line)):
+        line[k] = np.int32(np.int32(np.int32(row[k]) ^ sign) - zero)
+
+
+@inline
+def write_line(codes: np.ndarray, zero: Any, out: np.ndarray, n: int, i: int, pad: int) -> None:
+    """Codes plus their zero point, to row i of image n."""
+    start = pad * out.shape[3]
+    row = out[n, i + pad].reshape(-1)[start : start + len(codes)]
+    for k in range(len(codes)):
+        row[k] = np.int32(codes[k]) + zero
+
+
+def add_lines(x: np.ndarray, place: Any, y: np.ndarray, y_place: Any, end: Any, out: np.ndarray, pad: int) -> None:
+    """Codes of x are the sums, those of y the residual."""
+    constants, repeat, zero = end
+    images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        sums, more = np.empty(columns * channels, np.int32), np.empty((1, 1, columns, channels), np.int32)
+        codes = np.empty((1, 1, columns, channels), out.dtype)
+        read_line(x, n, i, place, sums)
+        read_line(y, n, i, y_place, more.reshape(-1))
+        _codes(constants, sums, channels, columns, repeat, 0, channels, more, 0, 0, 0, (True, np.int32(0)), codes, 0)
+        write_line(codes.reshape(-1), zero, out, n, i, pad)
+
+
+def multiply_lines(  # noqa: PLR0913 - a kernel sees arrays, not objects
+        x: np.ndarray, place: Any, y: np.ndarray, y_place: Any, is_spread: bool, wide: np.ndarray, nothing: np.ndarray,
+        end: Any, out: np.ndarray, pad: int) -> None:
+    """Codes of x times those of y, which is of one pixel if `is_spread`.
+
+    `wide` is an empty array of the type that holds every product, `nothing` stands for no residual.
+    """
+    constants, repeat, zero = end
+    images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        sums = np.empty(columns * channels, wide.dtype)
+        codes = np.empty((1, 1, columns, channels), out.dtype)
+        read_line(x, n, i, place, sums)
+        if is_spread:
+            factors = np.empty(channels, np.int32)
+            read_line(y, n, 0, y_place, factors)
+            for j in range(columns):
+                pixel = sums[j * channels : (j + 1) * channels]
+                for c in range(channels):
+                    pixel[c] = pixel[c] * factors[c]
+        else:
+            factors = np.empty(columns * channels, np.int32)
+            read_line(y, n, i, y_place, factors)
+            for k in range(columns * channels):
+                sums[k] = sums[k] * factors[k]
+        _codes(constants, sums, channels, columns, repeat, 0, channels, nothing, 0, 0, 0, (False, np.int32(0)), codes, 0)
+        write_line(codes.reshape(-1), zero, out, n, i, pad)
+
+
+def pool_lines(
+        x: np.ndarray, place: Any, window: Any, wide: np.ndarray, nothing: np.ndarray, end: Any, out: np.ndarray,
+        pad: int) -> None:
+    """Sums over windows (rows, columns, stride, padding) of codes less their zero point, which the border of x holds."""
+    constants, repeat, zero = end
+    x_pad, sign, minus = place
+    height, width, stride, padding = window
+    images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
+    corner = x_pad - padding
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        sums = np.zeros(columns * channels, wide.dtype)
+        codes = np.empty((1, 1, columns, channels), out.dtype)
+        for j in range(columns):
+            pixel = sums[j * channels : (j + 1) * channels]
+            for a in range(height):
+                for b in range(width):
+                    source = x[n, i * stride + a + corner, j * stride + b + corner]
+                    for c in range(channels):
+                        pixel[c] += np.int32(np.int32(np.int32(source[c]) ^ sign) - minus)
+        _codes(constants, sums, channels, columns, repeat, 0, channels, nothing, 0, 0, 0, (False, np.int32(0)), codes, 0)
+        write_line(codes.reshape(-1), zero, out, n, i, pad)
+
+
+@kernel
+def max_codes(x: np.ndarray, place: Any, window: Any, out: np.ndarray, pad: int) -> None:
+    """The largest code of each window (rows, columns, stride, padding), of which the border is no part."""
+    x_pad, sign, _ = place
+    height, width, stride, padding = window
+    images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
+    last_row, last_column = x.shape[1] - 2 * x_pad, x.shape[2] - 2 * x_pad
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        top, bottom = max(i * stride - padding, 0), min(i * stride - padding + height, last_row)
+        for j in range(columns):
+            left, right = max(j * stride - padding, 0), min(j * stride - padding + width, last_column)
+            target, first = out[n, i + pad, j + pad], x[n, top + x_pad, left + x_pad]
+            for c in range(channels):
+                target[c] = first[c]
+            for a in range(top, bottom):
+                for b in range(left, right):
+                    source = x[n, a + x_pad, b + x_pad]
+                    for c in range(channels):
+                        code, most = source[c], target[c]
+                        target[c] = code if (code ^ sign) > (most ^ sign) else most
+
+
+@kernel
+def part_codes(x: np.ndarray, x_pad: int, table: np.ndarray, first: int, out: np.ndarray, pad: int) -> None:
+    """Codes -> codes by one table, to the channels of `out` from `first` on."""
+    images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, x.shape[3]
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        for j in range(columns):
+            source, target = x[n, i + x_pad, j + x_pad], out[n, i + pad, j + pad][first : first + channels]
+            for c in range(channels):
+                target[c] = table[source[c]]

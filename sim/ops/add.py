@@ -1,0 +1,90 @@
+"""Addition: residuals that meet in an operation of their own, with a scale each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from sim import reference
+from sim.formats import Shape
+from sim.ops.op import Op, check_shape, check_sizes, check_zeros, reach_of, read
+from sim.ops.row import Activation, NetworkError, Row
+
+if TYPE_CHECKING:
+    from sim.ops.lowering import Lowering
+    from sim.requantizers import Requantizer
+
+
+@dataclass(frozen=True)
+class Add(Row):
+    """Two rows of one shape, summed, then an activation.
+
+    >>> Add("sum", "conv", "block", Activation("skip", function="none")).sources()
+    ('conv', 'block')
+    """
+
+    kind: ClassVar[str] = "add"
+    other: str = ""
+    activation: Activation = field(default_factory=Activation)
+
+    def sources(self) -> tuple[str, ...]:
+        """Both."""
+        return self.source, self.other
+
+    def ends(self) -> Activation:
+        """Its activation."""
+        return self.activation
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """Unchanged."""
+        if shapes[self.source] != shapes[self.other]:
+            raise NetworkError(f"{self.name}: adds {shapes[self.source]} of {self.source} and {shapes[self.other]} of "
+                               f"{self.other}, they must be of one shape")
+        return shapes[self.source]
+
+    def lower(self, to: "Lowering") -> tuple[Op, float]:
+        """Equation A: the first as a sum, the second as its residual."""
+        source, channels = to.format_of(self.source), to.shapes[self.name][2]
+        form, step = to.activation(self, self.activation)
+        gain, skip = to.scales[self.source] / step, (to.scales[self.other] / step, to.format_of(self.other))
+        requant, _ = to.requantizer_of(
+            form, np.full(channels, gain), np.zeros(channels), (source.min, source.max), skip)
+        return AddOp(self.name, self.source, to.shapes[self.name], form, self.other, requant), step
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AddOp(Op):
+    """requant(sum = code of `source` less `source_zero`, residual = code of `other` less `other_zero`).
+
+    `source_zero` and `other_zero` are the zero points of what it reads.
+    """
+
+    kind: ClassVar[str] = "add"
+    other: str
+    requant: "Requantizer"
+    source_zero: int = 0
+    other_zero: int = 0
+
+    def details(self) -> list[str]:
+        """The other operand and the requantizer."""
+        return [f"plus {self.other}", self.requant.name]
+
+    def sources(self) -> tuple[str, ...]:
+        """Both."""
+        return self.source, self.other
+
+    def check(self, before: Mapping[str, Op]) -> None:
+        """Two of one shape, and a requantizer for the codes of the first."""
+        check_sizes(self)
+        source, other = read(before, self.source), read(before, self.other)
+        check_zeros(self.source_zero, source)
+        check_zeros(self.other_zero, other)
+        check_shape(self, source.shape)
+        check_shape(self, other.shape)
+        self.requant.check(self.shape[2], reach_of(source))
+
+    def reference(self, *inputs: Any) -> tuple[Any, None]:
+        """The requantizer's rule with a residual."""
+        return reference.requantize(reference.less(inputs[0], self.source_zero), self,
+                                    reference.less(inputs[1], self.other_zero)), None

@@ -1,0 +1,102 @@
+"""Maximum pooling: the largest code stands for the largest value, so codes are copied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sim.formats import Shape, is_whole
+from sim.ops.op import Op, ProgramError, check_shape, check_sizes, output_side, read
+from sim.ops.row import NetworkError, Row, window_sides
+from sim.values import sizes
+
+if TYPE_CHECKING:
+    from sim.ops.lowering import Lowering
+
+
+@dataclass(frozen=True)
+class MaxPool(Row):
+    """Largest value of windows; padding is no part of them, so it must be less than a window's sides.
+
+    A window has `kernel` rows and `kernel_width` columns, as many as rows if that is 0 (or the same number).
+
+    >>> MaxPool("pool", "stem", kernel=3, stride=2, padding=1).window
+    (3, 3)
+    """
+
+    kind: ClassVar[str] = "maxpool"
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    kernel_width: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._sizes(kernel=self.kernel, stride=self.stride, padding=self.padding)
+        if is_whole(self.kernel_width) and self.kernel_width in (0, self.kernel):
+            object.__setattr__(self, "kernel_width", 0)  # one way to say the same
+        else:
+            self._sizes(kernel_width=self.kernel_width)
+        if self.padding >= min(self.window):
+            raise NetworkError(f"{self.name}: padding {self.padding} would make windows of padding alone, it must be less "
+                               f"than {min(self.window)}")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of a window."""
+        return self.kernel, self.kernel_width or self.kernel
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """As a convolution's."""
+        height, width, channels = shapes[self.source]
+        return (*window_sides(self, self.window, height, width), channels)
+
+    def lower(self, to: "Lowering") -> tuple[Op, float]:
+        """Codes are copied, so format and scale stay."""
+        source = to.ops[self.source]
+        return (MaxPoolOp(self.name, self.source, to.shapes[self.name], source.format, self.kernel, self.stride,
+                          self.padding, self.kernel_width, zero_point=source.zero_point), to.scales[self.source])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MaxPoolOp(Op):
+    """The largest code of windows of `size` rows and `width` columns (0: as many as rows), less what lies in the padding."""
+
+    kind: ClassVar[str] = "maxpool"
+    size: int
+    stride: int
+    padding: int
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width == self.size and is_whole(self.width):
+            object.__setattr__(self, "width", 0)  # one way to say the same, one digest
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of a window."""
+        return self.size, self.width or self.size
+
+    def details(self) -> list[str]:
+        """Geometry."""
+        return [f"window {sizes(self.window)}", f"stride {self.stride}", f"padding {self.padding}"]
+
+    def check(self, before: Mapping[str, Op]) -> None:
+        """The format and zero point of the input, a code in every window."""
+        check_sizes(self, size=self.size, stride=self.stride, padding=self.padding, window_width=self.window[1])
+        source = read(before, self.source)
+        if (source.format, source.zero_point) != (self.format, self.zero_point):
+            raise ProgramError("maximum pooling keeps the format and the zero point of its input")
+        if self.padding >= min(self.window):
+            raise ProgramError(f"padding {self.padding} makes windows of padding alone")
+        sides = (output_side(source.shape[axis], self.window[axis], self.stride, self.padding) for axis in (0, 1))
+        check_shape(self, (*sides, source.shape[2]))
+
+    def reference(self, *inputs: Any) -> tuple[Any, None]:
+        """The largest code."""
+        x, padding = inputs[0], self.padding
+        height, width, channels = len(x), len(x[0]), len(x[0][0])
+        rows, columns = self.window
+        return [[[max(x[i][j][c] for i in range(max(top, 0), min(top + rows, height))
+                      for j in range(max(left, 0), min(left + columns, width))) for c in range(channels)]
+                 for left in range(-padding, width + padding - columns + 1, self.stride)]
+                for top in range(-padding, height + padding - rows + 1, self.stride)], None

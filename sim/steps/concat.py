@@ -1,0 +1,23 @@
+"""Concatenation: a table for each input."""
+
+from collections.abc import Sequence
+
+from sim.buffers import Padded
+from sim.kernels.elementwise import part_codes
+from sim.ops.concat import ConcatOp
+from sim.steps.lookup import by_storage
+from sim.steps.step import Step
+
+
+class Concatenation(Step):
+    """Inputs side by side."""
+
+    def __init__(self, op: ConcatOp, isa: str) -> None:
+        self.tables = [by_storage(table, least) for table, least in op.tables()]
+
+    def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
+        """Each to its channels."""
+        first = 0
+        for x, table in zip(inputs, self.tables, strict=True):
+            part_codes(x.unsigned, x.pad, table, first, out.array, out.pad)
+            first += x.array.shape[3]

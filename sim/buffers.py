@@ -1,5 +1,6 @@
 """Tensors of codes with the next layer's padding already around them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,12 +24,8 @@ class Padded:
     @classmethod
     def zeros(cls, images: int, shape: Shape, dtype: np.dtype, pad: int) -> "Padded":
         """All zero, with slack behind it."""
-        full = (images, shape[0] + 2 * pad, shape[1] + 2 * pad, shape[2])
-        size = int(np.prod(full)) * np.dtype(dtype).itemsize
-        slack = SLACK_BYTES + SLACK_PIXELS * shape[2] * np.dtype(dtype).itemsize
-        memory = np.zeros(CACHE_LINE + size + slack, np.uint8)
-        start = -memory.ctypes.data % CACHE_LINE
-        return cls(memory[start : start + size].view(dtype).reshape(full), pad)
+        layout = Layout(shape, np.dtype(dtype), pad)
+        return layout.within(np.zeros(layout.room(images), np.uint8), images)
 
     @classmethod
     def filled(cls, images: int, shape: Shape, dtype: np.dtype, pad: int, zero_point: int) -> "Padded":
@@ -54,8 +51,103 @@ class Padded:
         """The same memory as unsigned integers: kernels are compiled for those only."""
         return self.array.view(np.dtype(f"u{self.array.itemsize}"))
 
+    def fill_border(self, zero_point: int) -> None:
+        """Nothing but `zero_point` around each image."""
+        if self.pad:
+            _, rows, columns, _ = self.array.shape
+            self.array[:, : self.pad] = zero_point
+            self.array[:, rows - self.pad :] = zero_point
+            self.array[:, self.pad : rows - self.pad, : self.pad] = zero_point
+            self.array[:, self.pad : rows - self.pad, columns - self.pad :] = zero_point
+
     @property
     def interior(self) -> np.ndarray:
         """[N, H, W, C] without the border, sharing memory."""
         _, rows, columns, _ = self.array.shape
         return self.array[:, self.pad : rows - self.pad, self.pad : columns - self.pad]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tensor lies in memory: its shape without border, its type, its border and what that holds."""
+
+    shape: Shape
+    dtype: np.dtype
+    pad: int
+    zero_point: int = 0
+
+    @property
+    def padded(self) -> Shape:
+        """Shape with border."""
+        return self.shape[0] + 2 * self.pad, self.shape[1] + 2 * self.pad, self.shape[2]
+
+    @property
+    def size(self) -> int:
+        """Bytes of one image."""
+        rows, columns, channels = self.padded
+        return rows * columns * channels * self.dtype.itemsize
+
+    def room(self, images: int) -> int:
+        """Bytes of memory for so many images, with what kernels may read behind them."""
+        return CACHE_LINE + images * self.size + SLACK_BYTES + SLACK_PIXELS * self.shape[2] * self.dtype.itemsize
+
+    def within(self, memory: np.ndarray, images: int) -> Padded:
+        """A tensor in this memory, which is left as it is."""
+        start = -memory.ctypes.data % CACHE_LINE
+        return Padded(memory[start : start + images * self.size].view(self.dtype).reshape(images, *self.padded), self.pad)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: in which memory, and whether what was there before has spoilt its border."""
+
+    slot: int
+    layout: Layout
+    is_spoilt: bool
+
+
+class Plan:
+    """Which tensors take turns in which memory: those that are never needed at the same time.
+
+    `places` by name; `slots` lists for each memory the layouts that it must hold.  Tensors of one layout follow each other
+    where they can, as their borders stay good.
+    """
+
+    def __init__(self, lives: Sequence[tuple[str, Layout, int]]) -> None:
+        """`lives`: name, layout and the number of the last step that reads it, in the order in which steps write them."""
+        self.slots: list[list[Layout]] = []
+        owners: list[list[str]] = []
+        until: list[int] = []
+        at: dict[str, int] = {}
+        for step, (name, layout, last) in enumerate(lives):
+            free = [slot for slot in range(len(until)) if until[slot] < step]
+            if free:
+                slot = min(free, key=lambda slot: self._cost(slot, layout))
+            else:
+                slot = len(until)
+                self.slots.append([])
+                owners.append([])
+                until.append(step)
+            self.slots[slot].append(layout)
+            owners[slot].append(name)
+            until[slot] = max(last, step)
+            at[name] = slot
+        layouts = {name: layout for name, layout, _ in lives}
+        self.places: Mapping[str, Place] = {
+            name: Place(slot, layouts[name], layouts[before] != layouts[name])
+            for slot, names in enumerate(owners)
+            for before, name in zip([names[-1], *names[:-1]], names, strict=True)}
+
+    def _cost(self, slot: int, layout: Layout) -> tuple[bool, int, int]:
+        """The same layout first, then the memory that grows least, then the smallest."""
+        size = max(other.size for other in self.slots[slot])
+        return self.slots[slot][-1] != layout, max(layout.size - size, 0), size
+
+    def memory(self, slot: int, images: int) -> np.ndarray:
+        """New memory for so many images; all borders are still to be filled."""
+        return np.zeros(max(layout.room(images) for layout in self.slots[slot]), np.uint8)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all memory for one image."""
+        return sum(max(layout.size for layout in layouts) for layouts in self.slots)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
-from sim.buffers import Padded
+from sim.buffers import Layout, Padded, Plan
 from sim.inputs import InputError, check_codes, check_pixels
 from sim.kernels import isa as instruction_sets
 from sim.ops.op import Op
@@ -33,9 +33,10 @@ class Tally:
 
 @dataclass
 class _Run:
-    """What one run writes to, nobody else's meanwhile: its tensors, which the next run takes over, and its counts."""
+    """What one run writes to, nobody else's meanwhile: its memory, which the next run takes over, and its counts."""
 
-    buffers: dict[str, Padded] = field(default_factory=dict)
+    memory: dict[int, np.ndarray] = field(default_factory=dict)
+    tensors: dict[str, Padded] = field(default_factory=dict)
     counts: dict[str, np.ndarray] = field(default_factory=dict)
     images: int = 0
 
@@ -87,6 +88,7 @@ class Machine:
         self._steps = {op.name: STEPS[op.kind](op, self.isa) for op in program.ops}
         self._ops = {op.name: op for op in program.ops}
         self._borders = _borders(program)
+        self._plan = _plan(program, self._borders)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
         self._idle: list[_Run] = []  # append and pop are one step each, whoever else does them
@@ -152,11 +154,9 @@ class Machine:
                 part = _plain(pixels[start : start + self._chunk])
                 values: dict[str, Padded] = {}
                 for op in self.program.ops:
-                    values[op.name] = self._step(run, op, self._inputs(op, part, values), len(part))
-                for name in names:
-                    # logits are made anew in each chunk; codes lie in tensors that the next one takes over
-                    is_new = self._ops[name].format is None
-                    found[name].append(values[name].array if is_new else values[name].interior.copy())
+                    values[op.name] = result = self._step(run, op, self._inputs(op, part, values), len(part))
+                    if op.name in found:  # logits are made anew; codes lie in memory that others take over
+                        found[op.name].append(result.array if op.format is None else result.interior.copy())
                 run.images += len(part)
         whole = {name: np.concatenate(parts) for name, parts in found.items()}
         if trace is not None:
@@ -214,7 +214,7 @@ class Machine:
                     before = self._tally
                     more = {name: before.overflows[name] + counts for name, counts in run.counts.items()}
                     self._tally = Tally(before.images + run.images, {**before.overflows, **more})
-            self._idle.append(_Run(run.buffers))
+            self._idle.append(_Run(run.memory, run.tensors))
 
     def _check_op(self, op: Op) -> None:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
@@ -241,13 +241,21 @@ class Machine:
         return result
 
     def _output(self, run: _Run, op: Op, images: int) -> Padded:
-        """The tensor that receives a result: made once for each run at a time, its border stays the code of 0."""
-        buffer = run.buffers.get(op.name)
-        if buffer is None or len(buffer.array) < images:
-            assert op.format is not None
-            buffer = Padded.filled(images, op.shape, op.format.dtype, self._borders[op.name], op.zero_point)
-            run.buffers[op.name] = buffer
-        return buffer.first(images)
+        """The tensor that receives a result, its border the code of 0: made once for each run at a time."""
+        place, tensor = self._plan.places[op.name], run.tensors.get(op.name)
+        is_new = tensor is None or len(tensor.array) < images
+        if is_new:
+            memory = run.memory.get(place.slot)
+            if memory is None or len(memory) < place.layout.room(images):
+                run.memory[place.slot] = self._plan.memory(place.slot, images)
+            tensor = run.tensors[op.name] = place.layout.within(run.memory[place.slot], images)
+        assert tensor is not None
+        if is_new:
+            tensor.fill_border(op.zero_point)
+        used = tensor if len(tensor.array) == images else tensor.first(images)
+        if place.is_spoilt and not is_new:
+            used.fill_border(op.zero_point)
+        return used
 
     def _accumulate(self, run: _Run, op: Op, inputs: Sequence[Padded]) -> np.ndarray:
         sums, overflows = self._steps[op.name].registers(inputs)
@@ -287,3 +295,10 @@ def _borders(program: Program) -> dict[str, int]:
         if op.sources():
             borders[op.sources()[0]] = max(borders[op.sources()[0]], op.border)
     return borders
+
+
+def _plan(program: Program, borders: Mapping[str, int]) -> Plan:
+    """Tensors are needed until their last reader has run."""
+    last = {name: step for step, op in enumerate(program.ops) for name in op.sources()}
+    return Plan([(op.name, Layout(op.shape, op.format.dtype if op.format else np.dtype(np.uint8), borders[op.name],
+                                  op.zero_point), last.get(op.name, step)) for step, op in enumerate(program.ops)])

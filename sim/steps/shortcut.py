@@ -8,7 +8,7 @@ from sim.steps.step import Step
 
 
 class Copy(Step):
-    """Every `stride`-th pixel; what is added keeps the code of 0, with which the tensor was made."""
+    """Every `stride`-th pixel; what is added holds the code of 0."""
 
     def __init__(self, op: ShortcutOp, isa: str) -> None:
         self.op = op
@@ -17,4 +17,6 @@ class Copy(Step):
         """Into the middle channels."""
         x = inputs[0].interior
         before = (self.op.shape[2] - x.shape[3]) // 2
+        out.interior[..., :before] = self.op.zero_point
         out.interior[..., before : before + x.shape[3]] = x[:, :: self.op.stride, :: self.op.stride]
+        out.interior[..., before + x.shape[3] :] = self.op.zero_point

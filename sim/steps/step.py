@@ -17,7 +17,8 @@ class Step:
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of its sources, in their order, -> codes inside the border of `out`; overflows of each channel, or None.
 
-        An input receives what the user handed over, in a tensor without border.
+        An input receives what the user handed over, in a tensor without border.  Every code inside the border of `out` is
+        written, as others have used its memory before.
         """
         raise NotImplementedError
 

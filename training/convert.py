@@ -119,7 +119,7 @@ def _module(name: str, value: Any) -> nn.Module:
     """The module that own code names: one, or a function without arguments that returns one."""
     made = value if isinstance(value, nn.Module) else value() if callable(value) else value
     if not isinstance(made, nn.Module):
-        raise RegistryError(f"{name!r} gives {type(made).__name__}, expected a torch.nn.Module, or a function that gives one")
+        raise RegistryError(f"{name!r} gives {type(made).__name__}, expected a torch.nn.Module or a function that gives it")
     return made
 
 

@@ -1,11 +1,13 @@
 """What people hand to a machine, and what it says when that is something else."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sim.formats import IntFormat, Shape
-from sim.ops.op import Op
+
+if TYPE_CHECKING:
+    from sim.ops.op import Op
 
 
 class InputError(ValueError):
@@ -36,6 +38,20 @@ def check_pixels(pixels: Any, shape: Shape) -> None:
     raise InputError(f"{wanted}, not {given}{values}{': ' if hints else ''}{'; '.join(hints)}")
 
 
+def accept_ids(ids: Any, tokens: int, vocabulary: int) -> np.ndarray:
+    """int32 [N, tokens, 1, 1] of ids int32 or int64 [N, tokens] below `vocabulary`; raises InputError for anything else."""
+    wanted = f"ids: int32 0 .. {vocabulary - 1} [N, {tokens}] are wanted"
+    if not isinstance(ids, np.ndarray) or isinstance(ids, np.ma.MaskedArray):
+        hint = ": take .numpy()" if type(ids).__module__.partition(".")[0] == "torch" else ""
+        raise InputError(f"{wanted}, not a {type(ids).__qualname__}{hint}")
+    given = f"{ids.dtype} [{', '.join(map(str, ids.shape))}]"
+    if ids.dtype not in (np.int32, np.int64) or ids.ndim != 2 or ids.shape[1] != tokens or not len(ids):
+        raise InputError(f"{wanted}, not {given}{': one text, take ids[None]' if ids.shape == (tokens,) else ''}")
+    if ids.min() < 0 or ids.max() >= vocabulary:
+        raise InputError(f"{wanted}, not {given} of {ids.min()} .. {ids.max()}")
+    return ids.astype(np.int32)[:, :, None, None]
+
+
 def _shape_hint(given: tuple[int, ...], shape: Shape) -> str:
     """What makes the wanted shape of the given one."""
     height, width, channels = shape
@@ -59,7 +75,7 @@ def _type_hint(pixels: np.ndarray) -> str:
     return ""
 
 
-def check_codes(op: Op, shape: Shape, form: IntFormat | None, codes: Any) -> None:
+def check_codes(op: "Op", shape: Shape, form: IntFormat | None, codes: Any) -> None:
     """Raise InputError unless these are codes [N, *shape] of the format that `op` reads."""
     assert form is not None
     if not isinstance(codes, np.ndarray):

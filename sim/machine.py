@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
-from sim.buffers import Layout, Padded, Plan
-from sim.inputs import InputError, check_codes, check_pixels
+from sim.buffers import Padded
+from sim.inputs import InputError, check_codes
 from sim.kernels import isa as instruction_sets
 from sim.ops.op import Op
 from sim.program import ConvOp, Program
@@ -132,6 +132,7 @@ class Machine:
     def run(self, pixels: np.ndarray, trace: MutableMapping[str, np.ndarray] | None = None) -> np.ndarray:
         """uint8 pixels [N, H, W, C], in any memory order, -> logits [N, classes]: float32, or integers (`ConvOp.unit`).
 
+        A program of tokens takes ids int32 [N, tokens]; logits of more than one pixel are [N, H, W, classes].
         `trace` receives every operation's result [N, H, W, C].  Raises InputError for pixels of another type or shape,
         AccumulatorOverflowError under overflow "error".
         """
@@ -146,12 +147,12 @@ class Machine:
 
         For the rest as `run`.
         """
-        check_pixels(pixels, self.program.input_shape)
+        given = self.program.ops[0].accept(pixels)
         names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         with self._running() as run:
-            for start in range(0, len(pixels), self._chunk):
-                part = _plain(pixels[start : start + self._chunk])
+            for start in range(0, len(given), self._chunk):
+                part = _plain(given[start : start + self._chunk])
                 values: dict[str, Padded] = {}
                 for op in self.program.ops:
                     values[op.name] = result = self._step(run, op, self._inputs(op, part, values), len(part))
@@ -172,8 +173,7 @@ class Machine:
         self._check_op(op)
         padded = {name: self._padded(op, name, values.get(name)) for name in op.sources()}
         if op.is_input:
-            check_pixels(pixels, op.shape)
-            pixels = _plain(pixels)
+            pixels = _plain(op.accept(pixels))
         with self._running() as run:
             return self._step(run, op, self._inputs(op, pixels, padded), len(pixels)).interior.copy()
 

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from sim.formats import Shape
+from sim.formats import IntFormat, Shape
 from sim.ops import ROWS
 from sim.ops.add import Add
 from sim.ops.avgpool import AvgPool
 from sim.ops.concat import Concat
 from sim.ops.conv import Conv
+from sim.ops.embedding import Embedding
 from sim.ops.globalpool import GlobalPool
 from sim.ops.input import Input
+from sim.ops.layernorm import LayerNorm
 from sim.ops.linear import Linear
 from sim.ops.lookup import Lookup
 from sim.ops.matmul import MatMul
@@ -28,18 +30,57 @@ from sim.ops.move import Flatten, Heads, Sequence, Tokens
 from sim.ops.multiply import Multiply
 from sim.ops.op import MAX_SIZE
 from sim.ops.pad import Pad
+from sim.ops.positions import Positions
 from sim.ops.requantize import Requantize
 from sim.ops.row import ROLES, Activation, NetworkError, Row, row_from_json, row_to_json
 from sim.ops.select import Select
 from sim.ops.shortcut import Shortcut
+from sim.ops.softmax import Softmax
+from sim.ops.token_input import TokenInput
 from sim.quantizers import QUANTIZERS, Parameters, Quantizer, QuantizerError
 from sim.values import Value, sizes
 
 __all__ = [  # what describes a network, from one place
-    "FLOAT_BITS", "MAX_SIZE", "QUANTIZED_BITS", "ROLES", "Activation", "Add", "AvgPool", "Concat", "Conv", "Flatten",
-    "GlobalPool", "Graph", "Heads", "Input", "Linear", "Lookup", "MatMul", "MaxPool", "Multiply", "NetworkError",
-    "NetworkSpec", "Pad", "Parameters", "Precision", "QuantizerError", "Requantize", "Row", "Select", "Sequence", "Shape", "Shortcut",
-    "Tokens", "expected_arrays"]
+    "FLOAT_BITS",
+    "MAX_SIZE",
+    "QUANTIZED_BITS",
+    "ROLES",
+    "Activation",
+    "Add",
+    "AvgPool",
+    "Concat",
+    "Conv",
+    "Embedding",
+    "Flatten",
+    "GlobalPool",
+    "Graph",
+    "Heads",
+    "Input",
+    "IntFormat",
+    "LayerNorm",
+    "Linear",
+    "Lookup",
+    "MatMul",
+    "MaxPool",
+    "Multiply",
+    "NetworkError",
+    "NetworkSpec",
+    "Pad",
+    "Parameters",
+    "Positions",
+    "Precision",
+    "QuantizerError",
+    "Requantize",
+    "Row",
+    "Select",
+    "Sequence",
+    "Shape",
+    "Shortcut",
+    "Softmax",
+    "TokenInput",
+    "Tokens",
+    "expected_arrays",
+]
 
 FLOAT_BITS = 32
 """The width that stands for float32, no quantization."""
@@ -179,6 +220,8 @@ class Graph:
                     raise NetworkError(f"{row.name}: reads {source!r}, which is no row before it")
                 if seen[source].gives_logits and seen[source].ends() is None:
                     raise NetworkError(f"{source}: has no activation, so it gives logits, which {row.name} cannot read")
+                if seen[source].gives_ids != row.reads_ids:
+                    raise NetworkError(f"{row.name}: an embedding reads ids of tokens, and nothing else does")
             seen[row.name] = row
         self._check_outputs()
         self.shapes()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import Accumulator
+from sim.definitions import Definition, definition_named
 from sim.files import write_atomically
 from sim.formats import IntFormat, Shape
 from sim.ops import OPS
@@ -22,7 +23,7 @@ from sim.ops.requantize import TableOp
 from sim.ops.shortcut import ShortcutOp
 from sim.registry import RegistryError
 from sim.requantizers import Requantizer, requantizer_named
-from sim.values import Value, is_stored, sizes
+from sim.values import Value, is_stored
 
 __all__ = [  # what makes up a program, from one place
     "MAX_CODE_BITS", "MAX_SUM_BITS", "ConvOp", "InputOp", "Op", "PoolOp", "Program", "ProgramError", "ShortcutOp", "TableOp",
@@ -73,7 +74,7 @@ class Program(Value):
         codes = sorted({op.format.bits for op in self.ops if op.format is not None})
         requants = sorted({op.requant.name for op in self.accumulating})
         registers = sorted({str(op.accumulator) for op in self.accumulating if op.accumulator.bits is not None})
-        return (f"<Program: {sizes(self.input_shape)} u8 pixels -> {self.classes} logits, {len(self.ops)} operations, "
+        return (f"<Program: {self.ops[0].given} -> {self.classes} logits, {len(self.ops)} operations, "
                 f"{self.macs:,} MACs, weights {_listed(weights)} bits, codes {_listed(codes)} bits, "
                 f"{', '.join([*requants, *registers])}>")
 
@@ -192,6 +193,11 @@ def _pack(program: Program) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]
                     parts = {part: f"{key}.{part}" for part in value.arrays()}
                     arrays |= {parts[part]: array for part, array in value.arrays().items()}
                     entry[name] = {"name": value.name, "arrays": parts}
+                case Definition():
+                    parts = {part: f"{key}.{part}" for part in value.arrays()}
+                    arrays |= {parts[part]: array for part, array in value.arrays().items()}
+                    entry[name] = {"definition": value.name, "of": value.kind, "source": value.source.to_json(),
+                                   "target": value.target.to_json(), "parts": parts}
                 case tuple():
                     entry[name] = list(value)
                 case _:
@@ -207,7 +213,7 @@ def _unpack(entry: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Op:
     return kind(**{name: _value(value, arrays) for name, value in entry.items() if name != "kind"})
 
 
-def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:  # noqa: PLR0911 - a shape of values each
     """A field, told by the shape of what `_pack` makes of it."""
     match value:
         case list():
@@ -220,5 +226,8 @@ def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
             return IntFormat(int(bits), bool(signed), bool(other.get("narrow", False)))
         case {"name": name, "arrays": parts}:
             return requantizer_named(str(name))(**{part: arrays[key] for part, key in parts.items()})
+        case {"definition": name, "of": kind, "source": source, "target": target, "parts": parts}:
+            constants = {part: arrays[key] for part, key in parts.items()}
+            return definition_named(kind, name)(_value(source, arrays), _value(target, arrays), **constants)
         case _:
             return value

@@ -23,11 +23,13 @@ from sim.network import (
     AvgPool,
     Concat,
     Conv,
+    Embedding,
     Flatten,
     GlobalPool,
     Graph,
     Heads,
     Input,
+    LayerNorm,
     Linear,
     Lookup,
     MatMul,
@@ -35,6 +37,7 @@ from sim.network import (
     Multiply,
     NetworkSpec,
     Pad,
+    Positions,
     Precision,
     Requantize,
     Row,
@@ -42,6 +45,8 @@ from sim.network import (
     Sequence,
     Shape,
     Shortcut,
+    Softmax,
+    TokenInput,
     Tokens,
     expected_arrays,
 )
@@ -51,6 +56,9 @@ from sim.requantizers import REQUANTIZERS, Affine, Requantizer
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.requantizer import RequantizeError
 
+BEYOND = ("too large", "leave the range of float32", "not finite, or can make what is not", "is 0.0, must be positive",
+          "must be below 2^30", "results have at most", "of at most 16 bits")
+"""Why hardware may refuse random numbers."""
 Draw = Callable[..., Any]
 BITS = st.sampled_from(QUANTIZED_BITS)
 MOST_COLUMNS = 64
@@ -96,6 +104,27 @@ def pixels_for(draw: Draw, graph: Graph, count: int = 2) -> np.ndarray:
     """uint8 [count, H, W, C] for a network."""
     image = graph.input
     return codes(draw, (count, image.height, image.width, image.channels), IntFormat(8, signed=False)).astype(np.uint8)
+
+
+@st.composite
+def token_graphs(draw: st.DrawFn) -> Graph:
+    """Random networks of tokens: an embedding, then any rows; every token has logits, or one of them, or all together."""
+    tokens, vocabulary = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 9, 300]))
+    rows: list[Row] = [TokenInput("ids", tokens, vocabulary)]
+    rows.append(Embedding("words", "ids", draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"]))))
+    for index in range(draw(st.integers(0, 6))):
+        source = draw(st.sampled_from([row.name for row in rows[1:]]))
+        row = DRAWN_ROWS[draw(st.sampled_from(sorted(DRAWN_ROWS)))](draw, f"row{index}", source, rows)
+        rows.append(Sequence(row.name, source) if "ids" in row.sources() else row)  # a second source may be any row
+    rows.append(Linear("logits", rows[-1].name, draw(st.integers(1, 4)), "boundary", draw(st.booleans())))
+    return Graph(tuple(rows))
+
+
+def ids_for(draw: Draw, graph: Graph, count: int = 2) -> np.ndarray:
+    """int32 [count, tokens] for a network of tokens."""
+    row = graph.rows[0]
+    assert isinstance(row, TokenInput)
+    return draw(generators).integers(0, row.vocabulary, (count, row.tokens)).astype(np.int32)
 
 
 @st.composite
@@ -157,7 +186,7 @@ def lowered(spec: NetworkSpec, requant: str) -> Program:
     try:
         return lower(spec, HardwareSpec(requant=requant))
     except LowerError as error:
-        assume("too large" not in str(error) and "leave the range of float32" not in str(error))
+        assume(not any(reason in str(error) for reason in BEYOND))
         raise
 
 
@@ -348,8 +377,10 @@ def _matmul(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     """With itself, or with any tensor that fits."""
     shapes = _shapes(rows)
     heads, _, depth = shapes[source]
-    fitting = [(row, transpose) for row, shape in shapes.items() for transpose in (True, False)
-               if (shape[0], shape[2 if transpose else 1]) == (heads, depth) and shape[1 if transpose else 2] <= MOST_COLUMNS]
+    sides = [(other, transpose, shape[0], *(shape[:0:-1] if transpose else shape[1:]))
+             for other, shape in shapes.items() for transpose in (True, False)]
+    fitting = [(other, transpose) for other, transpose, *found, columns in sides
+               if found == [heads, depth] and columns <= MOST_COLUMNS]
     if not fitting:
         return _requantize(draw, name, source, rows)
     other, transpose = draw(st.sampled_from(fitting))
@@ -367,12 +398,27 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
         kinds.append(Flatten(name, source))
     if width == 1:
         heads = draw(st.sampled_from([count for count in range(1, channels + 1) if channels % count == 0]))
-        kinds += [Heads(name, source, heads), Heads(name, source, heads), Select(name, source, draw(st.integers(0, height - 1)))]
+        kinds += [Heads(name, source, heads)] * 2 + [Select(name, source, draw(st.integers(0, height - 1)))]
     return draw(st.sampled_from(kinds))
+
+
+def _softmax(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Softmax(name, source, role=draw(st.sampled_from(["inner", "boundary", "skip"])))
+
+
+def _layernorm(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    definition = draw(st.sampled_from(["exact", "exact", "ibert", "irmsnorm"]))
+    return LayerNorm(name, source, definition, draw(st.sampled_from([1e-5, 1e-12, 0.1])), _activation(draw))
+
+
+def _positions(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """Of any shape: it reads nothing."""
+    return Positions(name, draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"])))
 
 
 DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
     "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool, "add": _add, "multiply": _multiply,
     "maxpool": _maxpool, "globalpool": _globalpool, "concat": _concat, "pad": _pad,
-    "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move}
+    "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move, "softmax": _softmax,
+    "layernorm": _layernorm, "positions": _positions}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -131,9 +131,10 @@ def matmul_ops(draw, name: str, source: Op, before: list[Op]):
     other, transpose = draw(st.sampled_from(fitting or [(source, True)]))
     columns = other.shape[1 if transpose else 2]
     reach = product_reach(source.format, other.format, depth, source.zero_point, other.zero_point)
-    return MatMulOp(name, source.name, (heads, tokens, columns), draw(formats()), other.name, source.format, other.format,
+    target = draw(formats())
+    return MatMulOp(name, source.name, (heads, tokens, columns), target, other.name, source.format, other.format,
                     depth, transpose, draw(accumulators()), draw(requantizers(columns, reach)), source.zero_point,
-                    other.zero_point)
+                    other.zero_point, zero_point=draw(zero_points(target)))
 
 
 @st.composite

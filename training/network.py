@@ -25,7 +25,10 @@ def _key(row: str) -> str:
 
 
 class QuantNetwork(nn.Module):
-    """Runs the rows of `graph` at `precision`; takes pixels [N, C, H, W] of 0 .. 255, gives logits [N, classes]."""
+    """Runs the rows of `graph` at `precision`; gives logits [N, classes].
+
+    It takes pixels [N, C, H, W] of 0 .. 255, or ids of tokens [N, tokens].
+    """
 
     def __init__(self, graph: Graph, precision: Precision, quantizer: str = "dorefa") -> None:
         super().__init__()
@@ -50,7 +53,8 @@ class QuantNetwork(nn.Module):
         values: dict[str, Codes] = {}
         for row in self.graph.rows:
             layer = self.rows[_key(row.name)]
-            values[row.name] = layer(pixels) if row.is_input else layer(*(values[name] for name in row.sources()))
+            values[row.name] = layer(pixels) if row.is_input or row.is_constant else \
+                layer(*(values[name] for name in row.sources()))
             if trace is not None:
                 trace[row.name] = values[row.name].values
         logits = values[self.graph.output_names[0]].values

@@ -13,7 +13,7 @@ from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, Sof
 from sim.definitions.softmax16 import TableSoftmax
 from sim.registry import Registry, RegistryError
 
-__all__ = ["INTEGER_FUNCTIONS", "NORMS", "SOFTMAXES", "Definition", "DefinitionError", "Norm", "Softmax"]
+__all__ = ["INTEGER_FUNCTIONS", "NORMS", "SOFTMAXES", "Definition", "DefinitionError", "Norm", "Softmax", "definition_named"]
 
 
 def _check_for(base: type[Definition]) -> Any:
@@ -48,3 +48,10 @@ INTEGER_FUNCTIONS: Registry[type[Definition]] = Registry("integer-function", {
     "igelu": IntegerGelu,
     "ihardswish": IntegerHardSwish,
 }, "bittrue.integer_functions", _check_for(Definition))
+
+
+def definition_named(kind: str, name: str) -> type[Definition]:
+    """The class of that kind and name, for programs that are read.  Raises RegistryError where there is none."""
+    if kind == Softmax.kind:
+        return SOFTMAXES.known(name)
+    return NORMS.known(name) if kind == Norm.kind else INTEGER_FUNCTIONS.known(name)

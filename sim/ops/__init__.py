@@ -11,8 +11,11 @@ from sim.ops.add import Add, AddOp
 from sim.ops.avgpool import AvgPool, PoolOp
 from sim.ops.concat import Concat, ConcatOp
 from sim.ops.conv import Conv, ConvOp
+from sim.ops.defined import DefinedOp
+from sim.ops.embedding import Embedding, EmbeddingOp
 from sim.ops.globalpool import GlobalPool
 from sim.ops.input import Input, InputOp
+from sim.ops.layernorm import LayerNorm
 from sim.ops.linear import Linear
 from sim.ops.lookup import Lookup
 from sim.ops.matmul import MatMul, MatMulOp
@@ -21,16 +24,20 @@ from sim.ops.move import Flatten, Heads, MoveOp, Sequence, Tokens
 from sim.ops.multiply import Multiply, MultiplyOp
 from sim.ops.op import Op
 from sim.ops.pad import Pad, PadOp
+from sim.ops.positions import ConstantOp, Positions
 from sim.ops.requantize import Requantize, TableOp
 from sim.ops.row import Row
 from sim.ops.select import Select, SelectOp
 from sim.ops.shortcut import Shortcut, ShortcutOp
+from sim.ops.softmax import Softmax
+from sim.ops.token_input import TokenInput, TokenInputOp
 
 __all__ = ["OPS", "ROWS"]
 
 ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (
     Input, Conv, Requantize, Shortcut, AvgPool, Add, Multiply, MaxPool, GlobalPool, Concat, Pad,
-    Lookup, Linear, MatMul, Heads, Tokens, Flatten, Sequence, Select)})
+    Lookup, Linear, MatMul, Heads, Tokens, Flatten, Sequence, Select, TokenInput, Embedding, Positions, Softmax,
+    LayerNorm)})
 OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (
     InputOp, ConvOp, TableOp, ShortcutOp, PoolOp, AddOp, MultiplyOp, MaxPoolOp, ConcatOp, PadOp,
-    MatMulOp, MoveOp, SelectOp)})
+    MatMulOp, MoveOp, SelectOp, TokenInputOp, EmbeddingOp, ConstantOp, DefinedOp)})

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sim.formats import IntFormat, Shape
+from sim.inputs import check_pixels
 from sim.ops.op import Op, ProgramError, check_sizes, check_table
 from sim.ops.row import NetworkError, Row
+from sim.values import sizes
 
 if TYPE_CHECKING:
     from sim.ops.lowering import Lowering
@@ -67,6 +69,17 @@ class InputOp(Op):
     kind: ClassVar[str] = "input"
     is_input: ClassVar[bool] = True
     table: np.ndarray
+
+    @property
+    def given(self) -> str:
+        """Pixels."""
+        return f"{sizes(self.shape)} u8 pixels"
+
+    def accept(self, given: Any) -> np.ndarray:
+        """Pixels uint8 [N, *shape], as they are."""
+        check_pixels(given, self.shape)
+        pixels: np.ndarray = given
+        return pixels
 
     def check(self, before: Mapping[str, Op]) -> None:
         """A code for every pixel value."""

@@ -108,9 +108,9 @@ class Sequence(Move):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MoveOp(Op):
-    """The input read as a tensor of the sides `split`, whose axes are written in `order`: y = x.reshape(split).transpose(order).
+    """The input read as a tensor of the sides `split`, whose axes are written in `order`: x.reshape(split).transpose(order).
 
-    For one image; the result is read as the operation's shape.
+    This for every image; the result is read as the operation's shape.
     """
 
     kind: ClassVar[str] = "move"

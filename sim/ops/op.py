@@ -35,6 +35,8 @@ class Op(Value):
     and its first detail names the formats that it multiplies."""
     gives_logits: ClassVar[bool] = False
     """Whether it may end in numbers that are no codes."""
+    reads: ClassVar[str] = "pixels"
+    """What it reads if no operation."""
     name: str
     source: str
     shape: Shape
@@ -43,7 +45,7 @@ class Op(Value):
 
     def __repr__(self) -> str:
         details = "".join(f", {detail}" for detail in self.details())
-        return f"<{type(self).__name__} {self.name}: {self.source or 'pixels'} -> {sizes(self.shape)} " \
+        return f"<{type(self).__name__} {self.name}: {self.source or self.reads} -> {sizes(self.shape)} " \
                f"{self.format or 'logits'}{details}>"
 
     def details(self) -> list[str]:
@@ -68,6 +70,15 @@ class Op(Value):
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
         return 0
+
+    @property
+    def given(self) -> str:
+        """What a user hands over to an input, in words."""
+        raise NotImplementedError
+
+    def accept(self, given: Any) -> np.ndarray:
+        """What a user hands over to an input, as its step wants it: [N, H, W, C].  Raises InputError for anything else."""
+        raise NotImplementedError
 
     def check(self, before: Mapping[str, "Op"]) -> None:
         """Raise ProgramError unless it fits the operations that it reads, and its constants are possible."""

@@ -69,6 +69,9 @@ class Row:
     """Whether it reads nothing at all."""
     gives_logits: ClassVar[bool] = False
     """Whether it may end in numbers that are no codes."""
+    gives_ids: ClassVar[bool] = False
+    reads_ids: ClassVar[bool] = False
+    """Ids of tokens are no numbers to compute with: what gives them is read by what reads them alone."""
     name: str
     source: str = ""
 

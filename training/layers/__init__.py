@@ -18,21 +18,26 @@ from sim.network import (
     AvgPool,
     Concat,
     Conv,
+    Embedding,
     Flatten,
     GlobalPool,
     Heads,
     Input,
+    LayerNorm,
     Linear,
     Lookup,
     MatMul,
     MaxPool,
     Multiply,
     Pad,
+    Positions,
     Requantize,
     Row,
     Select,
     Sequence,
     Shortcut,
+    Softmax,
+    TokenInput,
     Tokens,
 )
 from training.layers.activate import Activate
@@ -41,6 +46,7 @@ from training.layers.avgpool import AvgPoolLayer
 from training.layers.codes import Codes, weights_from
 from training.layers.concat import ConcatLayer
 from training.layers.conv import ConvLayer
+from training.layers.defined import LayerNormLayer, SoftmaxLayer
 from training.layers.globalpool import GlobalPoolLayer
 from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
@@ -54,6 +60,7 @@ from training.layers.norm import Norm
 from training.layers.pad import PadLayer
 from training.layers.requantize import RequantizeLayer
 from training.layers.shortcut import ShortcutLayer
+from training.layers.stored import EmbeddingLayer, PositionsLayer, TokenLayer
 
 __all__ = ["LAYERS", "Activate", "Codes", "Context", "ConvLayer", "Layer", "Norm", "RequantizeLayer", "build_layer",
            "weights_from"]
@@ -64,7 +71,8 @@ LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     GlobalPool.kind: GlobalPoolLayer, Concat.kind: ConcatLayer, Pad.kind: PadLayer,
     Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
     Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
-    Select.kind: SelectLayer})
+    Select.kind: SelectLayer, TokenInput.kind: TokenLayer, Embedding.kind: EmbeddingLayer,
+    Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

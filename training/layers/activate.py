@@ -41,6 +41,11 @@ class Activate(nn.Module):
         """The largest code, or inf."""
         return float("inf") if self.is_float else 2 ** self.activation.magnitude_bits(self.bits) - 1
 
+    @property
+    def least(self) -> float:
+        """The smallest code."""
+        return -self.levels if self.activation.signed else 0.0
+
     def can_fuse(self, x: Codes) -> bool:
         """Whether a row that reads `x` and ends like this may run as one operation."""
         is_usual = self.levels <= BYTE and type(self.quantizer).activation is Quantizer.activation
@@ -69,7 +74,7 @@ class Activate(nn.Module):
         # quantizers of one's own need not know of signs unless a network has such activations
         codes = self.quantizer.activation(steps, bits, step, signed=True) if self.activation.signed else \
             self.quantizer.activation(steps, bits, step)
-        return Codes(codes, step, self.levels)
+        return Codes(codes, step, self.levels, least=self.least)
 
     @torch.no_grad()
     def calibrate(self, samples: Tensor, method: str) -> None:
@@ -80,4 +85,4 @@ class Activate(nn.Module):
 
     def codes(self, values: Tensor, packed: Tensor, step: Scale) -> Codes:
         """What a fused row found."""
-        return Codes(values, step, self.levels, packed if packed.numel() else None)
+        return Codes(values, step, self.levels, packed if packed.numel() else None, self.least)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sim.network import IntFormat
 from training.quantizers import Scale
 
 EXACT_FLOAT32 = 2**24
@@ -36,13 +37,24 @@ class Codes(NamedTuple):
     """`values` [N, C, H, W]; each stands for value * `scale`; `bound` is the largest magnitude (inf: not integers).
 
     A scale that is learned is a 0-d float64 tensor and carries a gradient.  `packed` are the same codes as bytes, if
-    somebody made them; then `values` may be bfloat16, and are there for the gradient.
+    somebody made them; then `values` may be bfloat16, and are there for the gradient.  `least` is the smallest code if it is
+    not -`bound`.
     """
 
     values: Tensor
     scale: Scale
     bound: float
     packed: Tensor | None = None
+    least: float | None = None
+
+    @property
+    def format(self) -> IntFormat:
+        """The integer format of codes whose bound is finite."""
+        most = int(self.bound)
+        if self.least == 0:
+            return IntFormat(max(most.bit_length(), 1), signed=False)
+        is_whole = most > 1 and most & (most - 1) == 0  # -2^(bits - 1), which has no positive counterpart
+        return IntFormat(most.bit_length() + (not is_whole), signed=True, narrow=not is_whole)
 
 
 def number(scale: Scale) -> float:

@@ -36,7 +36,9 @@ class Context:
 
 
 class Layer(nn.Module):
-    """The module of one row: `Codes` of its sources, in their order, -> `Codes`.  An input gets what the user hands over.
+    """The module of one row: `Codes` of its sources, in their order, -> `Codes`.
+
+    An input gets what the user hands over, and so does a constant, which asks only for how many images it is.
 
     `gradients` is what products multiply their gradients in; `learned` names the parameters that the quantizer learns about
     the weights.

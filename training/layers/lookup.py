@@ -23,7 +23,7 @@ class LookupLayer(Layer):
             return self._smooth(x, step)
         codes = self._gathered(x, step)
         if not torch.is_grad_enabled():
-            return Codes(codes, step, self.end.levels)
+            return Codes(codes, step, self.end.levels, least=self.end.least)
         return straight_through(self._smooth(x, step), codes)
 
     def _smooth(self, x: Codes, step: Scale) -> Codes:
@@ -37,6 +37,5 @@ class LookupLayer(Layer):
         most, scale = int(x.bound), number(x.scale)
         every = torch.arange(-most, most + 1, dtype=torch.float64, device=x.values.device)
         steps = (FUNCTIONS[self.row.function](every * scale) / number(step)).round()
-        least = -self.end.levels if self.end.activation.signed else 0.0
-        table = steps.clamp(least, self.end.levels).float()
+        table = steps.clamp(self.end.least, self.end.levels).float()
         return table[x.values.long() + most]

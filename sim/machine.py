@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
-from sim.buffers import Padded
+from sim.buffers import Layout, Padded, Plan
 from sim.inputs import InputError, check_codes
 from sim.kernels import isa as instruction_sets
 from sim.ops.op import Op

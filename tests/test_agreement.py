@@ -14,6 +14,7 @@ from sim.hardware import HardwareSpec
 from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision
+from sim.ops.add import AddOp
 from sim.program import ConvOp, PoolOp, Program
 from sim.testing import lowered
 from tests.conftest import INTERPRETED
@@ -81,6 +82,10 @@ def test_tflite_single__is_within_one_code_of_the_model_on_equal_inputs(data):
             if twin.skip:
                 error += np.abs(inputs[twin.skip] * float(twin.requant.skip_gain[0])) * 2.0**-22
             sure = error / unit < 0.25
+        elif isinstance(twin, AddOp):  # of either sign, far beyond every code
+            error = np.abs(inputs[twin.source] * twin.requant.gain.astype(np.float64))
+            error += np.abs(inputs[twin.other] * float(twin.requant.skip_gain[0]))
+            sure = error * 2.0**-22 < 0.25
         difference = np.abs(codes.astype(np.int64) - expected[op.name].astype(np.int64))
         assert difference[sure].max(initial=0) <= 1, op.name
 

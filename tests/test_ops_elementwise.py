@@ -86,13 +86,21 @@ def apply(program: Program, name: str, **values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("zero", [-128, -3, 0, 127])
 def test_max__is_never_of_the_border(zero):
     """All codes are negative: a border of 0, or of any zero point, would win."""
-    image = image_op((3, 4, 2), S8, zero)
-    pool = MaxPoolOp("pool", "image", (2, 2, 2), S8, 3, 2, 1, zero_point=zero)
-    x = np.random.default_rng(0).integers(-128, -4, (2, 3, 4, 2)).astype(np.int8)
+    image = image_op((3, 5, 2), S8, zero)
+    pool = MaxPoolOp("pool", "image", (2, 3, 2), S8, 3, 2, 1, zero_point=zero)
+    x = np.random.default_rng(0).integers(-128, -4, (2, 3, 5, 2)).astype(np.int8)
+    x[0] -= np.arange(5, dtype=np.int8)[:, None] * 5 * (x[0] > -100)
     found = apply(program_of(image, pool), "pool", image=x)
     assert found.max() < -4
     assert found[0, 0, 0, 0] == x[0, :2, :2, 0].max()
     assert found[1, 1, 1, 1] == x[1, 1:3, 1:4, 1].max()
+    assert found[0, 1, 2, 1] == x[0, 1:3, 3:5, 1].max()
+
+
+def test_max__of_either_sign():
+    x = np.array([-128, 127, -1, 0, -1, -2, 1, 0, -128, -127, -128, -128], np.int8).reshape(1, 3, 4, 1)
+    image, pool = image_op((3, 4, 1), S8), MaxPoolOp("pool", "image", (3, 1, 1), S8, 1, 1, 0, 4)
+    assert apply(program_of(image, pool), "pool", image=x).ravel().tolist() == [127, 1, -127]
 
 
 @pytest.mark.parametrize(("form", "least"), [(IntFormat(16, signed=False), 0), (IntFormat(16, signed=True), -(2**15))])

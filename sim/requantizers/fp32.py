@@ -104,7 +104,7 @@ def fp32_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
             for c in range(span):
                 product = np.float32(np.float32(line[c]) * gain[c])
                 steps = np.float32(product + offset[c])
-                more = np.float32(np.int32(np.int32(residue[c]) ^ sign) - sign)
+                more = np.float32(np.int32(np.int32(np.int32(residue[c]) ^ sign) - sign))
                 steps = np.float32(steps + np.float32(more * skip_gain))
                 codes[c] = _nearest(min(max(steps, low), high))
         else:

@@ -1,6 +1,6 @@
 """Multiplication."""
 
-from training.layers.codes import EXACT_FLOAT32, Codes, rescaled
+from training.layers.codes import Codes, rescaled
 from training.layers.layer import Layer
 
 
@@ -8,11 +8,10 @@ class MultiplyLayer(Layer):
     """Equation B, in training as in eval()."""
 
     def forward(self, x: Codes, other: Codes) -> Codes:
-        """Exact products of codes, then their scales."""
+        """Products of codes, then their scales.
+
+        Codes are exact in float32, so that one float32 product of two is the exact product rounded once, as equation 8 has it.
+        """
         step = self.end.step()
-        values, factors = x.values.float(), other.values.float()
-        largest = x.bound * other.bound
-        if largest != float("inf") and largest >= EXACT_FLOAT32:
-            values = values.double()
-        products = (values * factors).float()
+        products = x.values.float() * other.values.float()
         return self.end(rescaled(products, x.scale * other.scale / step), step)

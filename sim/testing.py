@@ -176,8 +176,8 @@ def networks(draw: st.DrawFn, wild: bool = True, quantizer: str = "", graph: Gra
     boundary = draw(st.sampled_from([bits for bits in some if bits in (2, 4, 8, 16)] or [bits for bits in some if bits > 1]))
     rows = [row.name for row in graph.rows if row.has_role("inner")]
     others = [bits for bits in some if bits in (2, 3, 4, 8)] or some
-    exceptions = tuple((name, *(draw(st.sampled_from(others)) for _ in range(draw(st.integers(1, 2)))))
-                       for name in rows if draw(st.integers(0, 3)) == 0)
+    exceptions: Any = tuple((name, *(draw(st.sampled_from(others)) for _ in range(draw(st.integers(1, 2)))))
+                            for name in rows if draw(st.integers(0, 3)) == 0)
     activations = draw(st.sampled_from([0, 0, *others]))
     arrays = arrays_for(graph, draw(generators), wild, quantizer)
     return NetworkSpec(graph, arrays, Precision(inner, boundary, skip, exceptions, activations), quantizer)

@@ -11,6 +11,7 @@ from sim.registry import short_name
 from training.data import AUGMENTATIONS
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
+from training.models.published import published_width
 from training.options import ConfigError
 from training.presets import PRESETS
 from training.quantizers import CALIBRATIONS, QUANTIZERS
@@ -21,9 +22,9 @@ __all__ = ["ConfigError", "RunConfig", "differences", "options_of", "resolve"]
 
 COSINE, MULTISTEP = SCHEDULES = ("cosine", "multistep")
 GRADIENTS = ("float32", "bfloat16")
-DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "width": 16, "skip_bits": 8, "seed": 0,
+DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "skip_bits": 8, "seed": 0,
                                "quantizer": "dorefa"}
-"""What no preset says."""
+"""What no preset says; the width is the model's own."""
 OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config", "load")
 """Options that are no fields of a configuration, or not under their own value."""
 
@@ -53,6 +54,11 @@ class RunConfig(LossOptions):
     """What training images go through; "" stands for the data set's default."""
     size: str = ""
     """Of the images of a folder."""
+    float_weights: str = ""
+    """State dict file of the float network before the student."""
+    mean: tuple[float, ...] = ()
+    """Of the pixels, by channel; the data set's if it is empty, or that of float weights."""
+    std: tuple[float, ...] = ()
     gradients: str = "float32"
     """What the gradients of convolutions are multiplied in; no code of the forward pass depends on it."""
 
@@ -85,6 +91,13 @@ class RunConfig(LossOptions):
             raise ConfigError(f"train-limit: {self.train_limit} is not allowed, choose 2 or more images")
         self._check_milestones()
         self._check_distillation()
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.float_weights and (other := next((key for key in ("teacher", "init_from") if getattr(self, key)), "")):
+            raise ConfigError(f"float-weights: {other.replace('_', '-')} gives the first weights, leave one of them out")
+        if bool(self.mean) != bool(self.std):
+            raise ConfigError("mean, std: give both, or none")
 
     def _check_milestones(self) -> None:
         shown = ",".join(map(str, self.milestones))
@@ -186,6 +199,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
         raise ConfigError(f"preset: {preset!r} is unknown, choose one of {', '.join(PRESETS)}")
     recipe = {**DEFAULTS, **dataclasses.asdict(PRESETS[preset]), **find_scheme(given["scheme"]).defaults}
     recipe |= {key: value for key, value in given.items() if key not in OWN_OPTIONS}
+    recipe.setdefault("width", published_width(recipe["model"]))
     notes: list[str] = []
     if "milestones" not in given:
         recipe["milestones"], notes = _preset_milestones(preset, recipe)
@@ -197,6 +211,7 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
     made = {**dataclasses.asdict(PRESETS[values["preset"]]), **find_scheme(values["scheme"]).defaults}
     base = {key: values[key] for key in ("scheme", "preset", "path")}
+    base |= {"model": values["model"]} if values["model"] != DEFAULTS["model"] else {}
     base |= {key: values[key] for key in ("epochs", "schedule") if values[key] != made[key]}
     if values["schedule"] == MULTISTEP and not made["milestones"]:
         base["milestones"] = values["milestones"]

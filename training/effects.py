@@ -105,6 +105,7 @@ RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
     **dict.fromkeys(("epochs", "lr", "augment", "gradients"), _untrained),
     **dict.fromkeys(("schedule", "weight_decay", "momentum"), _still),
     "milestones": lambda run: _still(run) or _milestones(run), "teacher": _teacher,
+    "float_weights": _teacher,
     "teacher_model": _teacher_network, "teacher_width": _teacher_network,
     "calibration": _calibration, "boundary_bits": _boundary_bits, "skip_bits": _skip_bits,
     "activation_bits": _boundary_bits,

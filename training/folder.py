@@ -26,8 +26,8 @@ from training.options import ConfigError
 
 RECORD_FILE, FINAL_FILE, RESUME_FILE, CURVES_FILE = "run.json", "ckpt.pt", "resume.pt", "curves.svg"
 KIND = "training"
-FILES = ("teacher", "init_from", "individual")
-"""Options that name a checkpoint; its digest is recorded, so that it may move and must not change."""
+FILES = ("teacher", "init_from", "individual", "float_weights")
+"""Options that name a file of weights; its digest is recorded, so that it may move and must not change."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def _before(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration with what it lacks if it is from before there was such an option."""
     augment = "crop" if config.get("dataset") == "digits" else "crop-flip"
     unread: dict[str, Any] = {"milestones": []} if config.get("schedule") == COSINE else {}
-    return {"gradients": "float32", "size": "", "augment": augment, **config, **unread}
+    later = {"gradients": "float32", "size": "", "float_weights": "", "mean": [], "std": []}
+    return {**later, "augment": augment, **config, **unread}
 
 
 def unlike(record: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

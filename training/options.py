@@ -85,6 +85,16 @@ def _boundary(option: Option, value: Any) -> int:
     return int(value)
 
 
+def _numbers(option: Option, value: Any) -> tuple[float, ...]:
+    try:
+        parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, numbers.Real) else list(value)
+        if any(isinstance(part, bool) for part in parts):
+            raise ValueError
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{option.text}: {value!r} is not a list of numbers such as 0.485,0.456,0.406") from None
+
+
 def _rows(option: Option, value: Any) -> str:
     return ",".join(f"{row}={bits}" for row, bits in value.items()) if isinstance(value, Mapping) else option.plain(value)
 
@@ -109,6 +119,16 @@ def _by_preset(name: str) -> str:
 def _by_scheme(name: str, other: str) -> str:
     own = [f"{scheme.name} {scheme.defaults[name]}" for scheme in SCHEMES.values() if name in scheme.defaults]
     return ", ".join([other, *own])
+
+
+def _by_model() -> str:
+    from training.models.published import DEFAULT_WIDTH, PUBLISHED
+
+    own: dict[int, list[str]] = {}
+    for model, published in PUBLISHED.items():
+        own.setdefault(published.width, []).append(model)
+    return "; ".join([str(DEFAULT_WIDTH), *(f"{', '.join(models)} {width}" for width, models in own.items()
+                                            if width != DEFAULT_WIDTH)])
 
 
 def _shown(name: str, value: Any) -> str:
@@ -143,7 +163,12 @@ def _table() -> list[Option]:
         Option("augment", str, DATA, f"{', '.join(AUGMENTATIONS)}", "the data set's, and printed"),
         Option("train_limit", int, DATA, "train on the first N images only", "all"),
         Option("model", str, NETWORK, f"{', '.join(MODELS)}; or your own, file.py:NAME", "resnet20"),
-        Option("width", int, NETWORK, "channels of the first stage", "16"),
+        Option("width", int, NETWORK, "channels of the first stage", _by_model()),
+        Option("float_weights", Path, NETWORK,
+               "state dict whose weights the float network before the student has, as published by torchvision and others"),
+        Option("mean", str, NETWORK, "of the pixels, 0 to 1, by channel, for example 0.485,0.456,0.406",
+               "the data set's; with --float-weights or a converted --teacher, theirs", _numbers, _joined),
+        Option("std", str, NETWORK, "standard deviation of the pixels, by channel", "as for --mean", _numbers, _joined),
         Option("quantizer", str, NETWORK, f"{', '.join(QUANTIZERS)}; or your own, file.py:NAME",
                _by_scheme("quantizer", "dorefa")),
         Option("load", str, NETWORK, "own quantizers to find first, file.py:NAME,..., for a --teacher, --individual or "

@@ -23,10 +23,12 @@ from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
 from training.layers import weights_from
 from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
 from training.models import MODELS
+from training.models.published import PUBLISHED
 from training.network import QuantNetwork
 from training.schemes import Step
 from training.schemes.objectives import Lesson
 from training.watch import Display
+from training.weights import WeightsError, float_network, read_state_dict
 
 __all__ = ["FINAL_FILE", "RECORD_FILE", "RESUME_FILE", "Display", "Runner"]
 
@@ -47,7 +49,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         config = self.config
-        self.graphs = graphs_of(config, image_of(self.dataset), self.dataset.classes)
+        self.graphs = graphs_of(config, image_of(self.dataset, *self._normalization()), self.dataset.classes)
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
         self.validation = self.dataset.validation.to(self.device)
         self.individual = self._individual()
@@ -58,6 +60,18 @@ class Runner:
             with weights_from(torch.Generator()):
                 self._transfer(self._network("student", config.bits))
             del self.record["transferred"]
+
+    def _normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of the pixels: as told, as of the weights that others have trained, or the data set's."""
+        config = self.config
+        if config.mean:
+            return config.mean, config.std
+        known = PUBLISHED.get(config.teacher_model or config.model)
+        if config.float_weights and known and len(known.mean) == len(self.dataset.mean):
+            return known.mean, known.std
+        if config.teacher and not (given := load_checkpoint(Path(config.teacher))).dataset["name"]:
+            return given.spec.graph.input.mean, given.spec.graph.input.std  # training.convert made it
+        return self.dataset.mean, self.dataset.std
 
     @property
     def plan(self) -> Run:
@@ -78,7 +92,7 @@ class Runner:
         self._check_files()
         if self.given is not None:
             self.record["steps"].setdefault(self.adopted, {
-                "bits": self.given.spec.precision.inner, "from": self.config.teacher,
+                "bits": self.given.spec.precision.inner, "from": self.config.teacher or self.config.float_weights,
                 "precision": str(self.given.spec.precision), "epochs": []})
         self._write_record("running")
         if self.given is not None and not self._file(self.adopted).exists():
@@ -137,11 +151,27 @@ class Runner:
 
     def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
+        if self.config.float_weights:
+            return self._published(self.steps[:-1])
         if not self.config.teacher:
             return "", None
         check_takes_teacher(self.config, self.steps)
         given = load_checkpoint(Path(self.config.teacher))
         return adopted_step(self.config, self.steps, self.graphs, given.spec.precision.inner, given.spec.graph), given
+
+    def _published(self, before: list[Step]) -> tuple[str, Checkpoint]:
+        """The float step before the student, and the weights of others for it."""
+        config = self.config
+        step = next((step for step in before if step.bits == FLOAT_BITS), None)
+        if step is None:
+            raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
+                              "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
+        model = config.model if step.network == "student" else config.teacher_model or config.model
+        try:
+            spec = float_network(self.graphs[step.network], read_state_dict(config.float_weights), model)
+        except WeightsError as error:
+            raise ConfigError(f"float-weights {config.float_weights}: {error}") from None
+        return step.name, self._checkpoint(spec, step.name)
 
     def _both(self, step: Step, index: int) -> tuple[QuantNetwork, QuantNetwork | None]:
         """The network of a step before its first epoch, and its partner if it has one.
@@ -334,10 +364,10 @@ class Runner:
         return QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device)
 
 
-def image_of(dataset: Dataset) -> Input:
-    """The first row of the networks of a data set."""
+def image_of(dataset: Dataset, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Input:
+    """The first row of the networks of a data set, which normalize by its own mean and deviation if none are given."""
     channels, height, width = dataset.train.pixels.shape[1:]
-    return Input("image", "", height, width, channels, dataset.mean, dataset.std)
+    return Input("image", "", height, width, channels, mean or dataset.mean, std or dataset.std)
 
 
 def graphs_of(config: RunConfig, image: Input, classes: int) -> dict[str, Graph]:

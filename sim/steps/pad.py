@@ -8,15 +8,18 @@ from sim.steps.step import Step
 
 
 class Frame(Step):
-    """Into the middle, the code of 0 around it."""
+    """Into the middle; what is around it holds the code of 0."""
 
     def __init__(self, op: PadOp, isa: str) -> None:
         self.paddings, self.zero_point = op.paddings, op.zero_point
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """Copy."""
-        x, whole = inputs[0].interior, out.interior
+        x = inputs[0].interior
         top, left = self.paddings[0], self.paddings[2]
-        whole[:, :top] = whole[:, top + x.shape[1] :] = self.zero_point
-        whole[:, top : top + x.shape[1], :left] = whole[:, top : top + x.shape[1], left + x.shape[2] :] = self.zero_point
-        whole[:, top : top + x.shape[1], left : left + x.shape[2]] = x
+        bottom, right = top + x.shape[1], left + x.shape[2]
+        out.interior[:, :top] = self.zero_point
+        out.interior[:, bottom:] = self.zero_point
+        out.interior[:, top:bottom, :left] = self.zero_point
+        out.interior[:, top:bottom, right:] = self.zero_point
+        out.interior[:, top:bottom, left:right] = x

@@ -9,7 +9,7 @@ from typing import Any
 
 from sim.network import Graph, Input, NetworkError
 from sim.registry import Registry, RegistryError, where
-from training.models.resnet import cifar_resnet
+from training.models import alexnet, efficientnet, mobilenetv2, resnet, vgg
 from training.models.vision import vision_transformer
 
 __all__ = ["MODELS", "Model"]
@@ -58,7 +58,11 @@ def _checked(name: str, graph: Any, image: Input, classes: int) -> Graph:
     return plain
 
 
-MODELS: Registry[Model] = Registry(
-    "model", {f"resnet{depth}": functools.partial(cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)} |
-    {"vit": functools.partial(vision_transformer, layers=4, heads=4, patch=4)},
-    "bittrue.models", _check)
+BUILT_IN: dict[str, Model] = {
+    **{f"resnet{depth}": functools.partial(resnet.cifar_resnet, depth=depth) for depth in (8, 14, 20, 32, 44, 56)},
+    **{f"resnet{depth}": functools.partial(resnet.imagenet_resnet, depth=depth) for depth in resnet.BLOCKS},
+    "mobilenetv2": mobilenetv2.mobilenetv2, "efficientnet_b0": efficientnet.efficientnet_b0,
+    "efficientnet_lite0": efficientnet.efficientnet_lite0, "alexnet": alexnet.alexnet,
+    "vgg16": functools.partial(vgg.vgg16, norm=False), "vgg16_bn": functools.partial(vgg.vgg16, norm=True),
+    "vgg_small": vgg.vgg_small, "vit": functools.partial(vision_transformer, layers=4, heads=4, patch=4)}
+MODELS: Registry[Model] = Registry("model", BUILT_IN, "bittrue.models", _check)

@@ -7,7 +7,7 @@ from typing import Any
 
 from training.report.records import Run
 
-REFERENCES = ("teacher", "init_from", "individual")
+REFERENCES = ("teacher", "init_from", "individual", "float_weights")
 _SEED = re.compile(r"(seed[-_= ]?)(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 

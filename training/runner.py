@@ -77,8 +77,8 @@ class Runner:
         known = PUBLISHED.get(config.teacher_model or config.model)
         if config.float_weights and known and len(known.mean) == len(self.dataset.mean):
             return known.mean, known.std
-        if config.teacher and not (given := load_checkpoint(Path(config.teacher))).dataset["name"]:
-            return given.spec.graph.input.mean, given.spec.graph.input.std  # training.convert made it
+        if self._teacher is not None and not self._teacher.dataset["name"]:  # training.convert made it
+            return self._teacher.spec.graph.input.mean, self._teacher.spec.graph.input.std
         return self.dataset.mean, self.dataset.std
 
     @property
@@ -157,18 +157,24 @@ class Runner:
         noted = self.record["steps"].get(step.name, {})
         return self._file(step.name).exists() and len(noted.get("epochs", [])) >= noted.get("planned", 0)
 
+    @cached_property
+    def _teacher(self) -> Checkpoint | None:
+        """The checkpoint that a user gives for a step before the student."""
+        if not self.config.teacher:
+            return None
+        if len(self.config.plan()) < 2:
+            raise ConfigError(f"teacher: scheme {self.config.scheme} trains nothing before its student that a checkpoint "
+                              "could stand in for, leave it out")
+        return load_checkpoint(Path(self.config.teacher))
+
     def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
         config = self.config
-        before = self.steps[:-1]
+        before, given = self.steps[:-1], self._teacher
         if config.float_weights:
             return self._published(before)
-        if not config.teacher:
+        if given is None:
             return "", None
-        if not before:
-            raise ConfigError(f"teacher: scheme {config.scheme} trains nothing before its student that a checkpoint could "
-                              "stand in for, leave it out")
-        given = load_checkpoint(Path(config.teacher))
         bits = given.spec.precision.inner
         path = ",".join(map(str, config.path))
         if bits == config.bits:

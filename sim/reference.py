@@ -57,8 +57,8 @@ def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tup
     return result, overflows
 
 
-def multiply(a: Image, b: Image, transpose: bool, bits: int | None, overflow: str, tile: int,
-             zeros: tuple[int, int]) -> tuple[Image, list[int]]:
+def matrix_product(a: Image, b: Image, transpose: bool, bits: int | None, overflow: str, tile: int,
+                   zeros: tuple[int, int]) -> tuple[Image, list[int]]:
     """Sums of (a - z_a)(b - z_b) [head][row][column], and overflowed outputs per column.
 
     The register holds products of raw codes; what the zero points are worth is added behind it.

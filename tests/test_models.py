@@ -132,7 +132,7 @@ QUICK = ("resnet18", "resnet50", "mobilenetv2", "efficientnet_b0", "efficientnet
 
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 @pytest.mark.parametrize("model", [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive) for name in MODELS])
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive) for name in PUBLISHED])
 def test_codes__of_every_network_are_equal_in_torch_and_as_integers(model, precision):
     graph = MODELS[model](Input("image", "", 16, 16, 3, IMAGENET_MEAN, IMAGENET_STD), 5, 4)
     for wild in (False, True):
@@ -161,7 +161,7 @@ def test_codes__of_the_full_form_are_equal(model, precision):
 
 
 @pytest.mark.parametrize("side", [(8, 8), (28, 28), (33, 50), (64, 72)])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PUBLISHED)
 def test_networks__are_built_for_images_of_any_shape(model, side):
     graph = MODELS[model](Input("image", "", *side, 1, (0.5,), (0.5,)), 7, 4)
     assert graph.classes == 7

@@ -351,6 +351,26 @@ def test_training_and_eval__give_the_same_codes(row):
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize(("kind", "limit"), [("add", 1e4), ("multiply", 1e6), ("globalpool", 0.2)])
+def test_layer__rounds_as_fp32_does_where_float32_is_short(kind, limit):
+    """16-bit codes, a hundred thousand of them, in images of so many pixels that float32 does not hold their sums."""
+    rng, (left, right) = np.random.default_rng(2), (0.1, 0.03)
+    a, b = (rng.integers(-32767, 32768, (2, 128, 128, 3)) for _ in range(2))
+    if kind == "globalpool":  # partial sums far beyond the whole
+        a = rng.integers(32000, 32768, a.shape) * np.where(np.arange(128) < 64, 1, -1).reshape(1, -1, 1, 1)
+    layer = layer_of(ROWS[kind], Precision(8, 16)).eval()
+    layer.end.limit = limit
+    step = layer.end.step()
+    inputs = [Codes(torch.from_numpy(x).float().permute(0, 3, 1, 2), scale, 32767) for x, scale in ((a, left), (b, right))]
+    found = layer(*inputs[: len(ROWS[kind].sources())]).values.permute(0, 2, 3, 1).numpy()
+    sums, gain = {"add": (a, left / step), "multiply": (a * b, left * right / step),
+                  "globalpool": (a.sum((1, 2), keepdims=True), left / (128 * 128 * step))}[kind]
+    exact = Fp32(np.full(3, gain, np.float32), np.zeros(3, np.float32), np.array([right / step], np.float32))
+    expected = exact.codes(sums, b.astype(np.int16) if kind == "add" else None, IntFormat(16, signed=True, narrow=True))
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 5
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_network__learns_through_it(row):
     spec = network(row, Precision(4))

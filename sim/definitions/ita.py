@@ -95,4 +95,5 @@ class ItaPartialMax(ItaSoftmax):
 
     def _check(self, channels: int) -> None:
         super()._check(channels)
+        self._require(self.target.bits > 1, "codes of 1 bit have no level")
         self._require(channels % self.GROUP == 0, f"rows are groups of {self.GROUP} codes, {channels} is no multiple")

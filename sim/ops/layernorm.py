@@ -55,8 +55,8 @@ class LayerNorm(Row):
 
     def array_shapes(self, shapes: Mapping[str, Shape]) -> dict[str, tuple[int, ...]]:
         """A weight and a bias for each channel, as torch.nn.LayerNorm has them."""
-        channels = (shapes[self.source][2],)
-        return {"weight": channels} | ({"bias": channels} if self.has_bias else {})
+        names = ("weight", "bias") if self.has_bias else ("weight",)
+        return {name: (shapes[self.source][2],) for name in names}
 
     def lower(self, to: "Lowering") -> tuple[Op, float]:
         """The definition for the scales of input and output."""

@@ -68,7 +68,7 @@ class MatMul(Row):
         return heads, tokens, columns
 
     def lower(self, to: "Lowering") -> tuple[Op, float]:
-        """Equation M1: equation 6 with both scales, the divisor and no batch norm."""
+        """Equation H: equation 6 with both scales, the divisor and no batch norm."""
         sources = [to.ops[name] for name in self.sources()]
         a, b = (to.format_of(name) for name in self.sources())
         form, step = to.activation(self, self.activation)
@@ -150,6 +150,11 @@ class MatMulOp(Op):
         return math.prod(self.shape) * self.depth
 
     @property
+    def unit(self) -> float:
+        """What one of its codes counts as where results of several kinds are compared."""
+        return 1.0
+
+    @property
     def factors(self) -> dict[str, Any]:
         """What it multiplies, for records."""
         return {"operand": str(self.operand), "other_operand": str(self.other_operand)}
@@ -173,7 +178,7 @@ class MatMulOp(Op):
 
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
         """Every product in order through the register, the correction, then the requantizer's rule."""
-        sums, overflows = reference.multiply(
-            *inputs, self.transpose, self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile,
+        sums, overflows = reference.matrix_product(
+            inputs[0], inputs[1], self.transpose, self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile,
             (self.zero, self.other_zero))
         return reference.requantize(sums, self, None), overflows

@@ -10,7 +10,7 @@ from training.layers.layer import Layer
 
 
 class MatMulLayer(Layer):
-    """Equation M1."""
+    """Equation H."""
 
     def forward(self, x: Codes, other: Codes) -> Codes:
         """[N, depth, heads, tokens] and [N, depth, heads, others] (transposed) or [N, columns, heads, depth].

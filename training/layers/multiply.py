@@ -10,7 +10,7 @@ class MultiplyLayer(Layer):
     def forward(self, x: Codes, other: Codes) -> Codes:
         """Products of codes, then their scales.
 
-        Codes are exact in float32, so that one float32 product of two is the exact product rounded once, as equation 8 has it.
+        Codes are exact in float32, so that one float32 product of two is the exact one rounded once, as equation 8 has it.
         """
         step = self.end.step()
         products = x.values.float() * other.values.float()

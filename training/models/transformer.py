@@ -97,7 +97,7 @@ class Block:
 def block_arrays(name: str, layer: nn.TransformerEncoderLayer) -> dict[str, np.ndarray]:
     """The weights of torch's layer under the names that a block of that name has for them."""
     state: Mapping[str, np.ndarray] = {key: value.detach().cpu().numpy() for key, value in layer.state_dict().items()}
-    up = f"{name}_up" if layer.activation.__name__ != "relu" else f"{name}_hidden"  # type: ignore[union-attr]
+    up = f"{name}_up" if layer.activation.__name__ != "relu" else f"{name}_hidden"
     names = {"self_attn.out_proj": f"{name}_out", "linear1": up, "linear2": f"{name}_down", "norm1": f"{name}_norm1",
              "norm2": f"{name}_norm2"}
     arrays = {f"{new}.{part}": state[f"{old}.{part}"] for old, new in names.items() for part in ("weight", "bias")}

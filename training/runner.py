@@ -69,8 +69,8 @@ class Runner:
         known = PUBLISHED.get(config.teacher_model or config.model)
         if config.float_weights and known and len(known.mean) == len(self.dataset.mean):
             return known.mean, known.std
-        if config.teacher and not (given := load_checkpoint(Path(config.teacher))).dataset["name"]:
-            return given.spec.graph.input.mean, given.spec.graph.input.std  # training.convert made it
+        if self._teacher is not None and not self._teacher.dataset["name"]:  # training.convert made it
+            return self._teacher.spec.graph.input.mean, self._teacher.spec.graph.input.std
         return self.dataset.mean, self.dataset.std
 
     @property
@@ -149,14 +149,21 @@ class Runner:
         noted = self.record["steps"].get(step.name, {})
         return self._file(step.name).exists() and len(noted.get("epochs", [])) >= noted.get("planned", 0)
 
+    @cached_property
+    def _teacher(self) -> Checkpoint | None:
+        """The checkpoint that a user gives for a step before the student."""
+        if not self.config.teacher:
+            return None
+        check_takes_teacher(self.config, self.config.plan())
+        return load_checkpoint(Path(self.config.teacher))
+
     def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
         if self.config.float_weights:
             return self._published(self.steps[:-1])
-        if not self.config.teacher:
+        given = self._teacher
+        if given is None:
             return "", None
-        check_takes_teacher(self.config, self.steps)
-        given = load_checkpoint(Path(self.config.teacher))
         return adopted_step(self.config, self.steps, self.graphs, given.spec.precision.inner, given.spec.graph), given
 
     def _published(self, before: list[Step]) -> tuple[str, Checkpoint]:

@@ -99,7 +99,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies: in which memory, and whether what was there before has spoilt its border."""
+    """Where a tensor lies: in which memory, and whether what was there before may have spoilt its border.
+
+    The first of a run to lie there cannot trust anybody: the run before may have had fewer images, or have stopped.
+    """
 
     slot: int
     layout: Layout
@@ -132,11 +135,10 @@ class Plan:
             owners[slot].append(name)
             until[slot] = max(last, step)
             at[name] = slot
-        layouts = {name: layout for name, layout, _ in lives}
         self.places: Mapping[str, Place] = {
-            name: Place(slot, layouts[name], layouts[before] != layouts[name])
-            for slot, names in enumerate(owners)
-            for before, name in zip([names[-1], *names[:-1]], names, strict=True)}
+            name: Place(slot, layout, layout != before if index else len(set(layouts)) > 1)
+            for slot, (names, layouts) in enumerate(zip(owners, self.slots, strict=True))
+            for index, (name, layout, before) in enumerate(zip(names, layouts, [layouts[-1], *layouts[:-1]], strict=True))}
 
     def _cost(self, slot: int, layout: Layout) -> tuple[bool, int, int]:
         """The same layout first, then the memory that grows least, then the smallest."""

@@ -1,11 +1,15 @@
 """Tensors of a machine take turns in memory: nothing is overwritten that is needed, and no more is held than must be."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.buffers import Layout, Padded, Plan
+from sim.lowering import lower
 from sim.machine import Machine
+from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision, expected_arrays
+from sim.program import Program
 from tests import strategies
 
 
@@ -63,3 +67,45 @@ def test_runs_of_other_sizes__leave_nothing_behind(data):
         machine.run(pixels, again)
         for name, codes in trace.items():
             np.testing.assert_array_equal(again[name], codes, err_msg=name)
+
+
+def chain() -> Program:
+    """Tensors of one layout, then a larger one, then the first again take turns; each is read with a border."""
+    end, rng = Activation("boundary"), np.random.default_rng(0)
+    rows = [Input("image", "", 8, 8, 3, (0.5,) * 3, (0.2,) * 3)]
+    for name, channels in (("a", 4), ("b", 4), ("wide", 16), ("c", 4), ("d", 4)):
+        rows.append(Conv(name, rows[-1].name, channels, 3, 1, 1, role="boundary", norm=False, activation=end))
+    graph = Graph((*rows, Conv("logits", "d", 3, 10, 10, 1, role="boundary", norm=False)))
+    arrays = {name: rng.normal(0.0, 0.3, shape).astype(np.float32) for name, shape in expected_arrays(graph).items()}
+    return lower(NetworkSpec(graph, arrays, Precision(8), "dorefa"))
+
+
+@pytest.mark.parametrize("between", [[3], [1, 4], ["wide"], ["image", "c"]])
+def test_borders__are_right_whatever_ran_before(between):
+    """Fewer images, single operations: each leaves borders of other layouts behind."""
+    program, rng = chain(), np.random.default_rng(1)
+    pixels, trace = rng.integers(0, 256, (5, 8, 8, 3), np.uint8), {}
+    machine, expected = Machine(program), Machine(program).run(pixels, trace)
+    machine.run(pixels)
+    for what in between:
+        if isinstance(what, int):
+            machine.run(pixels[:what])
+        else:
+            machine.apply(next(op for op in program.ops if op.name == what), pixels, trace)
+    np.testing.assert_array_equal(machine.run(pixels), expected)
+
+
+def test_borders__are_right_in_the_second_run_of_many_images():
+    """The last chunk of a run is smaller than the others."""
+    program, rng = chain(), np.random.default_rng(1)
+    machine = Machine(program)
+    pixels = rng.integers(0, 256, (machine._chunk + 9, 8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(machine.run(pixels), machine.run(pixels))
+
+
+def test_plan__trusts_no_border_at_the_begin_of_a_run_where_layouts_differ():
+    small, large = layout(2, 2, 3, 1), layout(4, 4, 3, 1)
+    plan = Plan([("a", small, 1), ("x", small, 2), ("wide", large, 3), ("y", small, 4), ("d", small, 5)])
+    for slot, layouts in enumerate(plan.slots):
+        first = next(place for place in plan.places.values() if place.slot == slot)
+        assert first.is_spoilt == (len(set(layouts)) > 1)

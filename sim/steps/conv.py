@@ -84,7 +84,10 @@ class Convolution(Step):
         is_blind = op.accumulator.bits is None or op.accumulator.overflow != "saturate" or op.accumulator.tile in (1, END) \
             or op.accumulator.tile >= taps
         if plain.dilation > 1 and is_blind:
-            plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1)
+            # zeros make more taps: a tile that held all of them is the whole sum
+            tile = plain.accumulator.tile if plain.accumulator.tile < taps else END
+            plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1,
+                            accumulator=replace(plain.accumulator, tile=tile))
         self._kernels = _Kernels(plain, isa if plain.window.is_plain else PLAIN)
         self._correction = op.correction if op.operand_zero else None
 

@@ -1,0 +1,39 @@
+"""Windows that kernels do not know, brought to what they know: dilated taps under every register."""
+
+import numpy as np
+import pytest
+
+from sim import reference
+from sim.accumulator import Accumulator
+from sim.formats import IntFormat
+from sim.kernels.isa import PLAIN
+from sim.machine import Machine
+from sim.program import ConvOp, InputOp, Program
+from sim.requantizers.fp32 import Fp32
+from tests.examples import instruction_sets
+
+CODES = IntFormat(8, signed=True)
+
+
+def dilated(accumulator: Accumulator) -> Program:
+    """3x3 taps, two apart: 9 products, of which kernels may make 25."""
+    weights = np.random.default_rng(0).integers(-7, 8, (3, 3, 1, 4)).astype(np.int32)
+    table = np.arange(256).astype(np.uint8).view(np.int8).reshape(1, 256).copy()
+    scale = Fp32(np.ones(4, np.float32), np.zeros(4, np.float32), np.zeros(1, np.float32))
+    return Program((InputOp("image", "", (8, 8, 1), CODES, table), ConvOp(
+        "logits", "image", (4, 4, 4), None, skip="", weights=weights, stride=1, padding=0, groups=1, operand=CODES,
+        weight_format=IntFormat(4, signed=True), weight_bits=4, accumulator=accumulator, requant=scale, dilation=2)))
+
+
+@pytest.mark.parametrize("isa", [PLAIN, *instruction_sets()])
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("tile", [0, 1, 2, 5, 8, 9, 10, 16, 24, 25, 26])
+def test_dilated_taps__reach_the_register_as_those_that_there_are(isa, overflow, tile):
+    program = dilated(Accumulator(9, overflow, tile))
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 1)).astype(np.uint8)
+    machine = Machine(program, isa)
+    logits = machine.run(pixels)
+    values, overflows = reference.run(program, pixels[0].tolist())
+    np.testing.assert_array_equal(logits[0], np.array(values["logits"]))
+    assert machine.overflows["logits"].tolist() == overflows["logits"]
+    assert sum(overflows["logits"]) > 0

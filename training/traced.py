@@ -38,7 +38,7 @@ FUNCTIONS: Mapping[Any, str] = MappingProxyType({
     **dict.fromkeys((F.sigmoid, torch.sigmoid), "sigmoid"), **dict.fromkeys((F.tanh, torch.tanh), "tanh"),
     F.max_pool2d: "maxpool", torch.max_pool2d: "maxpool", F.avg_pool2d: "avgpool", F.adaptive_avg_pool2d: "adaptive",
     F.pad: "pad", torch.cat: "concat", torch.concat: "concat", torch.flatten: "flatten", torch.reshape: "flatten",
-    torch.mean: "mean", operator.getitem: "slice", **dict.fromkeys((F.dropout, F.dropout2d), "dropout")})
+    torch.mean: "mean", operator.getitem: "slice", F.dropout: "dropout", F.dropout2d: "dropout"})
 METHODS: Mapping[str, str] = MappingProxyType({
     **dict.fromkeys(("add", "add_"), "add"), **dict.fromkeys(("mul", "mul_"), "multiply"),
     **dict.fromkeys(("relu", "relu_"), "relu"), "sigmoid": "sigmoid", "tanh": "tanh", "mean": "mean",
@@ -53,7 +53,8 @@ SETTINGS: Mapping[str, tuple[tuple[str, Any], ...]] = MappingProxyType({
     "adaptive": (("output_size", None),), "gelu": (("approximate", "none"),),
     "pad": (("pad", ()), ("mode", "constant"), ("value", None)), "zeropad": (("padding", ()),),
     "mean": (("dim", None), ("keepdim", False)), "slice": (("index", ()),), "concat": (("dim", 0),),
-    "dropout": (("p", 0.5), ("training", True)), "add": (("other", None), ("alpha", 1)), "multiply": (("other", None), ("alpha", 1))})
+    "dropout": (("p", 0.5), ("training", True)),
+    **dict.fromkeys(("add", "multiply"), (("other", None), ("alpha", 1)))})
 """What a call of each kind is told beside its tensors, and torch's defaults: attributes of a module, arguments of a call."""
 
 

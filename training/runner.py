@@ -169,10 +169,7 @@ class Runner:
     def _published(self, before: list[Step]) -> tuple[str, Checkpoint]:
         """The float step before the student, and the weights of others for it."""
         config = self.config
-        step = next((step for step in before if step.bits == FLOAT_BITS), None)
-        if step is None:
-            raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
-                              "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
+        step = published_step(config, before)
         model = config.model if step.network == "student" else config.teacher_model or config.model
         try:
             spec = float_network(self.graphs[step.network], read_state_dict(config.float_weights), model)
@@ -383,6 +380,15 @@ def graphs_of(config: RunConfig, image: Input, classes: int) -> dict[str, Graph]
               "teacher": MODELS[config.teacher_model or config.model](image, classes, config.teacher_width or config.width)}
     config.precision(config.path[-1]).check(graphs["student"])
     return graphs
+
+
+def published_step(config: RunConfig, before: Sequence[Step]) -> Step:
+    """The float step before the student that weights of others stand in for.  Raises ConfigError if there is none."""
+    step = next((step for step in before if step.bits == FLOAT_BITS), None)
+    if step is None:
+        raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
+                          "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
+    return step
 
 
 def check_takes_teacher(config: RunConfig, steps: Sequence[Step]) -> None:

@@ -38,7 +38,7 @@ FUNCTIONS: Mapping[Any, str] = MappingProxyType({
     **dict.fromkeys((F.sigmoid, torch.sigmoid), "sigmoid"), **dict.fromkeys((F.tanh, torch.tanh), "tanh"),
     F.max_pool2d: "maxpool", torch.max_pool2d: "maxpool", F.avg_pool2d: "avgpool", F.adaptive_avg_pool2d: "adaptive",
     F.pad: "pad", torch.cat: "concat", torch.concat: "concat", torch.flatten: "flatten", torch.reshape: "flatten",
-    torch.mean: "mean", operator.getitem: "slice", **dict.fromkeys((F.dropout, F.dropout2d), IDENTITY)})
+    torch.mean: "mean", operator.getitem: "slice", F.dropout: "dropout", F.dropout2d: "dropout"})
 METHODS: Mapping[str, str] = MappingProxyType({
     **dict.fromkeys(("add", "add_"), "add"), **dict.fromkeys(("mul", "mul_"), "multiply"),
     **dict.fromkeys(("relu", "relu_"), "relu"), "sigmoid": "sigmoid", "tanh": "tanh", "mean": "mean",
@@ -53,7 +53,8 @@ SETTINGS: Mapping[str, tuple[tuple[str, Any], ...]] = MappingProxyType({
     "adaptive": (("output_size", None),), "gelu": (("approximate", "none"),),
     "pad": (("pad", ()), ("mode", "constant"), ("value", None)), "zeropad": (("padding", ()),),
     "mean": (("dim", None), ("keepdim", False)), "slice": (("index", ()),), "concat": (("dim", 0),),
-    "add": (("other", None), ("alpha", 1)), "multiply": (("other", None), ("alpha", 1))})
+    "dropout": (("p", 0.5), ("training", True)),
+    **dict.fromkeys(("add", "multiply"), (("other", None), ("alpha", 1)))})
 """What a call of each kind is told beside its tensors, and torch's defaults: attributes of a module, arguments of a call."""
 
 
@@ -134,7 +135,7 @@ def _calls(module: nn.Module, graph: fx.Graph, seen: Mapping[str, Any]) -> tuple
             raise ConvertError(f"{_place(node)}: {_shown(node)} gives several tensors, a row gives one")
         elif isinstance(seen[node.name], Tensor) and node.op != "get_attr":
             calls[node.name] = call = _call(module, node, seen, calls)
-            if call.kind == IDENTITY or _is_flat_already(call):
+            if call.kind == IDENTITY or _is_dropout(call) or _is_flat_already(call):
                 calls[node.name] = call.sources[0]
             else:
                 order.append(call)
@@ -149,9 +150,16 @@ def _calls(module: nn.Module, graph: fx.Graph, seen: Mapping[str, Any]) -> tuple
     return order, last
 
 
+def _is_dropout(call: Call) -> bool:
+    """One that is off in eval mode."""
+    if call.kind == "dropout" and call.settings["training"]:
+        raise call.error("a dropout that is told training=True, or nothing, drops in eval mode, too")
+    return call.kind == "dropout"
+
+
 def _is_flat_already(call: Call) -> bool:
     """A flattening of one pixel."""
-    return call.kind == "flatten" and call.sources[0].pixels[:2] == (1, 1)
+    return call.kind == "flatten" and len(call.shape) == 1 and call.sources[0].pixels[:2] == (1, 1)
 
 
 def _reached(order: list[Call], last: Call) -> list[Call]:

@@ -544,3 +544,12 @@ def test_tflite__softmax_of_models(model, trace, before, after):
     scale = golden.input_scale(golden.vectors(f"tflite/{model}.tflite"), int(after.split("_")[0][1:]))
     definition = GemmlowpSoftmax.build(scale, S8, S8)
     assert int((definition.codes(arrays[before].astype(np.int64)) != arrays[after]).sum()) == 0
+
+
+@pytest.mark.parametrize("name", SOFTMAXES)
+def test_softmax__refuses_codes_that_lack_the_smallest(name):
+    source = IntFormat(16 if name == "tflite_int16" else 8, signed=True)
+    scale = 0.6931471805599453 / 32 if name.startswith("ita") else 0.1
+    definition = SOFTMAXES[name].build(scale, source, IntFormat(8, signed=True, narrow=True))
+    with pytest.raises(DefinitionError, match="smallest"):
+        definition.check(16)

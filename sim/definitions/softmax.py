@@ -23,6 +23,11 @@ class Softmax(Definition):
 
     kind: ClassVar[str] = "softmax"
 
+    def check(self, channels: int) -> None:
+        """As every definition; and its codes take the whole format, which a narrow one would not hold."""
+        self._require(not self.target.narrow, f"its codes take all of a format, {self.target} lacks the smallest")
+        super().check(channels)
+
     def output_scale(self, scale: float, step: float = 1.0) -> float | None:
         """1 / (2^bits - 1)."""
         return 1.0 / self._levels

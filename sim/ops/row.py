@@ -201,11 +201,20 @@ def _field(name: Any, entry: "dataclasses.Field[Any]", value: Any) -> Any:
     if "Activation" in str(entry.type):
         return _activation(name, value, optional="None" in str(entry.type))
     if "tuple" in str(entry.type):
-        return tuple(value) if isinstance(value, list | tuple) else ()
+        return _numbers_or_names(name, entry, value)
     kinds = {"str": str, "bool": bool}
     if wanted in kinds and not isinstance(value, kinds[wanted]):
         raise NetworkError(f"{name}: {entry.name} must be a {wanted}, not {value!r}")
     return value
+
+
+def _numbers_or_names(name: Any, entry: "dataclasses.Field[Any]", value: Any) -> tuple[Any, ...]:
+    """A tuple of what its type says: texts, or numbers, which the row itself checks."""
+    wanted: Any = str if "str" in str(entry.type) else (int, float)
+    if not isinstance(value, list | tuple) or not all(isinstance(v, wanted) and not isinstance(v, bool) for v in value):
+        kind = "texts" if wanted is str else "numbers"
+        raise NetworkError(f"{name}: {entry.name} must be a list of {kind}, not {value!r}")
+    return tuple(value)
 
 
 def _activation(name: Any, value: Any, optional: bool) -> Activation | None:

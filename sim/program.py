@@ -51,6 +51,9 @@ class Program(Value):
         before: dict[str, Op] = {}
         if len(self.ops) < 2 or not self.ops[0].is_input:
             raise ProgramError("a program begins with its input, and does something with it")
+        if not isinstance(self.outputs, tuple | list) or not all(isinstance(name, str) for name in self.outputs):
+            raise ProgramError(f"outputs must be names of operations, not {self.outputs!r}")
+        object.__setattr__(self, "outputs", tuple(self.outputs))
         if self.outputs == (self.ops[-1].name,):
             object.__setattr__(self, "outputs", ())  # one way to say the same, one digest
         for op in self.ops:

@@ -1,5 +1,7 @@
 """Windows that kernels do not know, brought to what they know: dilated taps under every register."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from sim.accumulator import Accumulator
 from sim.formats import IntFormat
 from sim.kernels.isa import PLAIN
 from sim.machine import Machine
-from sim.program import ConvOp, InputOp, Program
+from sim.program import ConvOp, InputOp, Program, ProgramError
 from sim.requantizers.fp32 import Fp32
 from tests.examples import instruction_sets
 
@@ -37,3 +39,29 @@ def test_dilated_taps__reach_the_register_as_those_that_there_are(isa, overflow,
     np.testing.assert_array_equal(logits[0], np.array(values["logits"]))
     assert machine.overflows["logits"].tolist() == overflows["logits"]
     assert sum(overflows["logits"]) > 0
+
+
+@pytest.mark.parametrize(("index", "change", "message"), [
+    (0, {"source": "logits"}, "an input reads no operation"), (0, {"source": None}, "a name is wanted|reads None"),
+    (1, {"accumulator": 12}, "must be an Accumulator"), (1, {"paddings": 3}, "paddings a tuple"),
+    (1, {"paddings": (1.0, 1, 1, 2)}, "padding"), (1, {"paddings": (1, 2)}, "top, bottom, left"),
+    (1, {"dilation": True}, "dilation"), (1, {"stride_width": -1}, "stride_width"), (1, {"operand_zero": 3}, "operand"),
+])
+def test_operations__of_other_things_are_refused_by_name(index, change, message):
+    program = dilated(Accumulator())
+    ops = [dataclasses.replace(op, **change) if at == index else op for at, op in enumerate(program.ops)]
+    with pytest.raises(ProgramError, match=message):
+        Program(tuple(ops))
+
+
+@pytest.mark.parametrize("outputs", [None, "logits", [3], ("nothing",), ("logits", "logits")])
+def test_outputs__that_there_are_not_are_refused(outputs):
+    with pytest.raises(ProgramError, match="output"):
+        Program(dilated(Accumulator()).ops, outputs)
+
+
+def test_outputs__in_a_list_are_the_same_program():
+    program = dilated(Accumulator())
+    listed = Program(program.ops, ["image", "logits"])
+    assert listed == Program(program.ops, ("image", "logits"))
+    assert listed.digest() == Program(program.ops, ("image", "logits")).digest() != program.digest()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sim.formats import Shape
+from sim.formats import Shape, is_whole
 from sim.ops.op import Op, ProgramError, check_shape, check_table, format_of, read
 from sim.ops.row import Activation, NetworkError, Row
 
@@ -94,7 +94,7 @@ class ConcatOp(Op):
         """A code for every code of every input."""
         sources = [read(before, name) for name in self.sources()]
         formats = [format_of(source) for source in sources]
-        if self.least != tuple(form.min for form in formats) \
+        if not all(map(is_whole, (*self.least, *self.lengths))) or self.least != tuple(form.min for form in formats) \
                 or self.lengths != tuple(form.max - form.min + 1 for form in formats):
             raise ProgramError("the parts of its table do not fit the codes that it reads")
         for source in sources:

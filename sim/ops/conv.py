@@ -165,7 +165,8 @@ class ConvOp(Op):
         # one way to say the same, one digest
         if is_whole(self.stride_width) and self.stride_width == self.stride:
             object.__setattr__(self, "stride_width", 0)
-        if len(self.paddings) == 4 and set(self.paddings) == {self.paddings[0]} and self.padding == 0:
+        paddings = self.paddings if isinstance(self.paddings, tuple) else ()
+        if len(paddings) == 4 and len(set(paddings)) == 1 and self.padding == 0:
             object.__setattr__(self, "padding", self.paddings[0])
             object.__setattr__(self, "paddings", ())
 
@@ -227,6 +228,8 @@ class ConvOp(Op):
 
     def check(self, before: Mapping[str, Op]) -> None:
         """Weights that fit, sums that float64 holds, a requantizer for them."""
+        if not isinstance(self.accumulator, Accumulator) or not isinstance(self.paddings, tuple):
+            raise ProgramError("its accumulator must be an Accumulator and its paddings a tuple")
         check_sizes(self, stride=self.stride, padding=self.padding, groups=self.groups, dilation=self.dilation,
                     stride_width=self.stride_width or self.stride)
         for padding in self.paddings:

@@ -162,6 +162,8 @@ class MatMulOp(Op):
     def check(self, before: Mapping[str, Op]) -> None:
         """Factors that fit, sums that float64 holds, a requantizer for them."""
         check_sizes(self, depth=self.depth)
+        if not isinstance(self.accumulator, Accumulator):
+            raise ProgramError("its accumulator must be an Accumulator")
         a, b = read(before, self.source), read(before, self.other)
         if not isinstance(self.transpose, bool) or not is_whole(self.zero) or not is_whole(self.other_zero):
             raise ProgramError("its second factor is transposed or not, and zero points are whole numbers")

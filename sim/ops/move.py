@@ -127,7 +127,8 @@ class MoveOp(Op):
         source = read(before, self.source)
         if (source.format, source.zero_point) != (self.format, self.zero_point):
             raise ProgramError("a copy keeps the format and the zero point of its input")
-        if not all(is_whole(side) and side > 0 for side in self.split) or sorted(self.order) != list(range(len(self.split))):
+        whole = all(is_whole(number) for number in (*self.split, *self.order))
+        if not whole or min(self.split) < 1 or sorted(self.order) != list(range(len(self.split))):
             raise ProgramError(f"{self.split} in the order {self.order} is no tensor with its axes in another order")
         if not math.prod(self.split) == math.prod(self.shape) == math.prod(source.shape):
             raise ProgramError(f"{source.shape} as {self.split}, written as {self.shape}, is not as many numbers")

@@ -96,6 +96,8 @@ def check_common(op: Op) -> None:
     """What holds for every operation."""
     if not isinstance(op.name, str) or not op.name:
         raise ProgramError("an operation without a name")
+    if not isinstance(op.source, str) or (op.is_input and op.source):
+        raise ProgramError(f"reads {op.source!r}: " + ("an input reads no operation" if op.is_input else "a name is wanted"))
     if op.format is None and not op.gives_logits:
         raise ProgramError("it gives codes, so it has a format")
     if op.format is not None and not 1 <= op.format.bits <= MAX_CODE_BITS:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.formats import Shape
 from sim.ops.embedding import stored_codes
-from sim.ops.op import Op, check_sizes, check_table
+from sim.ops.op import Op, ProgramError, check_sizes, check_table
 from sim.ops.row import Row, check_role
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class ConstantOp(Op):
     def check(self, before: Mapping[str, Op]) -> None:
         """Codes of its format."""
         check_sizes(self)
+        if self.source:
+            raise ProgramError(f"reads {self.source!r}: a constant reads no operation")
         check_table(self, self.table, self.shape)
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sim.formats import Shape
+from sim.formats import Shape, is_whole
 from sim.ops.op import Op, ProgramError, check_shape, check_table, format_of, read
 from sim.ops.row import Activation, Row
 from sim.values import LATER
@@ -53,7 +53,7 @@ class TableOp(Op):
         """A code for every code."""
         source = read(before, self.source)
         form = format_of(source)
-        if form.min != self.least:
+        if not is_whole(self.least) or form.min != self.least:
             raise ProgramError(f"its table begins with code {self.least}, the least that it reads is {form.min}")
         check_shape(self, source.shape)
         check_table(self, self.table, (form.max - form.min + 1,))

@@ -4,11 +4,13 @@ Its standard input is a pipe that only the starter holds.  When it closes, be it
 orphan goes on training in a folder that a second start wants to go on in.
 """
 
+import contextlib
 import os
 import runpy
 import signal
 import sys
 import threading
+from pathlib import Path
 
 
 def main() -> None:
@@ -16,6 +18,9 @@ def main() -> None:
     nice, module, *options = sys.argv[1:]
     if int(nice):
         os.nice(int(nice))
+        # a session of its own is a group of its own to Linux's scheduler, which weighs groups by their own number
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(nice)
     threading.Thread(target=_end_with_starter, daemon=True).start()
     sys.argv = [module, *options]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -14,8 +14,12 @@ import numpy as np
 from sim.network import Graph, Input, NetworkSpec, Precision, expected_arrays
 from sim.program import output_side
 from training.models import MODELS
+from training.models.published import published_width
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+CLASSES = 1000
+"""Of networks for large images."""
+MEAN_SQUARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def case_from_json(values: Mapping[str, Any]) -> Case:
 
 
 def resnet20() -> Graph:
-    """The network of every network case."""
+    """The network of every network case without a model of its own."""
     return MODELS["resnet20"](Input("image", "", 32, 32, 3, MEAN, STD), 10, 16)
 
 
@@ -129,6 +133,27 @@ def _initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.
     if name == "weight":
         return (rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))).astype(np.float32)
     return np.full(shape, float(name in ("norm.weight", "norm.running_var")), np.float32)
+
+
+def random_spec(model: str, side: int, bits: int) -> NetworkSpec:
+    """A network at its published width for square images, with random weights.
+
+    Batch norms have the statistics of inputs whose mean square is `MEAN_SQUARE`, so that codes use their range.
+    """
+    rng, graph = np.random.default_rng(3), MODELS[model](
+        Input("image", "", side, side, 3, MEAN, STD), CLASSES, published_width(model))
+    arrays = {name: _initial(name.split(".", 1)[1], shape, rng) for name, shape in expected_arrays(graph).items()}
+    for row in graph.rows:
+        if f"{row.name}.norm.running_var" in arrays:
+            weights = np.tanh(arrays[f"{row.name}.weight"])  # as DoReFa's quantizer has them
+            weights /= np.abs(weights).max()
+            arrays[f"{row.name}.norm.running_var"] = (MEAN_SQUARE * np.square(weights).sum((1, 2, 3))).astype(np.float32)
+    return NetworkSpec(graph, arrays, Precision(bits), "dorefa")
+
+
+def random_pixels(images: int, side: int) -> np.ndarray:
+    """uint8 [N, H, W, 3]."""
+    return np.random.default_rng(2).integers(0, 256, (images, side, side, 3)).astype(np.uint8)
 
 
 @dataclass(frozen=True)

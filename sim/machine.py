@@ -216,6 +216,10 @@ class Machine:
                     self._tally = Tally(before.images + run.images, {**before.overflows, **more})
             self._idle.append(_Run(run.memory, run.tensors))
 
+    def path_of(self, op: Op) -> str:
+        """How an operation runs, in a word or two: what a profile shows beside its time."""
+        return self._steps[op.name].path
+
     def _check_op(self, op: Op) -> None:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
             raise InputError(f"{op.name}: no operation of this program")

@@ -53,6 +53,7 @@ class _Path:
     limits, or None where watching is no use; `watched` is a line of sums.
     """
 
+    name: str
     layout: Callable[["ConvOp"], Layout | None]
     operands: Callable[["ConvOp", np.ndarray, Layout], tuple[Any, ...]]
     line: Callable[..., None]
@@ -112,6 +113,11 @@ class Convolution(Step):
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
         return self._kernels.registers(self._framed(inputs[0]))
 
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        """The kernel path, and how many passes lead from codes to codes."""
+        return self._kernels.path + (", framed" if self._window is not None else "")
+
     def _framed(self, x: Padded) -> Padded:
         """The input with exactly the paddings of the window around it, if they are not what kernels know."""
         if self._window is None:
@@ -154,6 +160,15 @@ class _Kernels:
             self._saturation = _Saturation.of(op, self._path, self._layout, self._operands)
             if self._saturation is None:
                 self._path = None
+
+    @property
+    def path(self) -> str:
+        """What runs it, for profiles."""
+        if self._path is None:
+            return "plain"
+        if self.op.format is None:
+            return f"{self._path.name} to logits"
+        return f"{self._path.name} to codes" if self._direct is not None else f"{self._path.name} by lines"
 
     def registers(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
@@ -438,15 +453,15 @@ def _depthwise_to_codes(op: "ConvOp", layout: Layout, end: str, is_watched: bool
     return depthwise_vnni.TO_CODES[op.operand.signed, end]
 
 
-_DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
-_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
+_DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
+_DEPTHWISE_VNNI = _Path("depthwise vnni", _depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
                         to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
-_BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
-_AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
-_AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
-_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
+_BLOCKS = _Path("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line)
+_AMX = _Path("amx", _amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
+_AMX_EMULATED = _Path("amx emulated", _amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
+_VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
-_AVX_VNNI = _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
+_AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {

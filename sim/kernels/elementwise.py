@@ -14,7 +14,7 @@ from sim.kernels.jit import inline, kernel
 
 _codes: Any = None
 
-POOLED = 128
+POOLED = 256
 """Channels that are pooled together where a line is of one pixel: else an image's would keep a single thread busy."""
 
 
@@ -112,8 +112,9 @@ def pool_lines(
                 row = x[n, i * stride + a + corner].reshape(-1)
                 for b in range(width):
                     start = (j * stride + b + corner) * channels + first
+                    source = row[start : start + count]
                     for c in range(count):
-                        pixel[c] += np.int32(np.int32(np.int32(row[start + c]) ^ sign) - minus)
+                        pixel[c] += np.int32(np.int32(np.int32(source[c]) ^ sign) - minus)
         _codes(constants, sums, count, columns, repeat, first, count, nothing, n, i, 0, (False, np.int32(0)), out, pad)
         add_zero(zero, out, n, i, pad, first, columns * count)
 

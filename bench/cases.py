@@ -93,15 +93,21 @@ class ConvCase(Case):
 
 @dataclass(frozen=True)
 class NetworkCase(Case):
-    """ResNet-20 on `images` of 32x32x3, `batch` at a time."""
+    """A network on square `images` with a side of `side`, `batch` at a time."""
 
     kind: ClassVar[str] = "network"
     images: int = 128
     batch: int = 128
+    model: str = "resnet20"
+    side: int = 32
 
     def pixels(self) -> np.ndarray:
-        """uint8 [N, 32, 32, 3]."""
-        return np.random.default_rng(2).integers(0, 256, (self.images, 32, 32, 3)).astype(np.uint8)
+        """uint8 [N, H, W, 3]."""
+        return random_pixels(self.images, self.side)
+
+    def spec(self, bits: int) -> NetworkSpec:
+        """The network with random weights."""
+        return resnet20_spec(bits) if self.model == "resnet20" else random_spec(self.model, self.side, bits)
 
     def starts(self) -> range:
         """Where batches begin."""
@@ -118,7 +124,7 @@ def case_from_json(values: Mapping[str, Any]) -> Case:
 
 
 def resnet20() -> Graph:
-    """The network of every network case without a model of its own."""
+    """The network of the cases with small images."""
     return MODELS["resnet20"](Input("image", "", 32, 32, 3, MEAN, STD), 10, 16)
 
 
@@ -196,6 +202,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
     "depthwise": Measure("GMAC/s", _per_second, TORCH),
     "accumulator": Measure("GMAC/s", _per_second, "bittrue W3A3, unlimited"),
     "network": Measure("images/s", _per_second, TORCH),
+    "imagenet": Measure("images/s", _per_second, TORCH),
     "train_step": Measure("images/s", _per_second, "bittrue float32"),
     "startup": Measure("s", _seconds),
     "memory": Measure("MiB", _result),
@@ -241,6 +248,11 @@ CASES: Mapping[str, tuple[Case, ...]] = MappingProxyType({
         NetworkCase("ResNet-20, 128 images of 32x32x3", quick=True),
         NetworkCase("ResNet-20, 10,000 images of 32x32x3", rounds=3, images=10_000, batch=100,
                     impls=("bittrue W3A3, fp32", TORCH, "Brevitas W3A3"))),
+    "imagenet": tuple(
+        NetworkCase(f"{name}, 8 images of 224x224x3", images=8, batch=8, model=model, side=224,
+                    impls=("bittrue W8A8", TORCH, "onnxruntime int8"))
+        for name, model in (("MobileNetV2", "mobilenetv2"), ("EfficientNet-B0", "efficientnet_b0"),
+                            ("ResNet-18", "resnet18"))),
     "train_step": (NetworkCase("ResNet-20, batch of 128 of 32x32x3", quick=True),),
     "startup": (Case("second start", quick=True, rounds=5),),
     "memory": (NetworkCase("sim.eval on 1,000 images of 32x32x3", rounds=3, images=1_000, batch=100),

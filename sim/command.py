@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -166,3 +167,10 @@ def _plain(cell: object) -> str:
 
 def _file_name(name: object) -> str:
     return os.fsdecode(name) if isinstance(name, (bytes, str)) else str(name)
+
+
+def output_file(text: str) -> Path:
+    """The path of an output as the command line gives it; refuses a folder's, which a Path does not tell by its end."""
+    if not text or text.endswith(("/", os.sep)):
+        raise typer.BadParameter(f"{text!r} names a folder, name a file to write")
+    return Path(text)

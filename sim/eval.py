@@ -1,6 +1,5 @@
 """python -m sim.eval: the accuracy of a checkpoint on integer hardware, to the last bit."""
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, get_args
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError
-from sim.command import CODES_DIFFER, new_app, new_console, run_app, show_table
+from sim.command import CODES_DIFFER, new_app, new_console, output_file, run_app, show_table
 from sim.evaluation import BATCH, Source, prepare
 from sim.lowering import LowerError
 from sim.network import NetworkError
@@ -29,13 +28,6 @@ from training.record import command_line
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
 
 app = new_app()
-
-
-def output_file(text: str) -> Path:
-    """The path of an output as the command line gives it; refuses a folder's, which a Path does not tell by its end."""
-    if not text or text.endswith(("/", os.sep)):
-        raise typer.BadParameter(f"{text!r} names a folder, name a file to write")
-    return Path(text)
 
 
 @app.command()

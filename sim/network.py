@@ -17,7 +17,7 @@ from sim.ops import ROWS
 from sim.ops.add import Add
 from sim.ops.avgpool import AvgPool
 from sim.ops.concat import Concat
-from sim.ops.conv import Conv
+from sim.ops.conv import BATCH_NORM_EPS, Conv
 from sim.ops.embedding import Embedding
 from sim.ops.globalpool import GlobalPool
 from sim.ops.input import Input
@@ -41,6 +41,7 @@ from sim.quantizers import QUANTIZERS, Parameters, Quantizer, QuantizerError
 from sim.values import Value, sizes
 
 __all__ = [  # what describes a network, from one place
+    "BATCH_NORM_EPS",
     "FLOAT_BITS",
     "MAX_SIZE",
     "QUANTIZED_BITS",

@@ -40,7 +40,7 @@ def test_eval__of_float_layers_of_which_nothing_was_learned_is_refused(tmp_path)
     (["--scheme", "takd", "--boundary-bits", "eight"], ["'eight'"]),
     (["--scheme", "takd", "--skip-bits", "32"], ["skip bits"]),
     (["--scheme", "takd", "--preset", "slow"], ["'slow'", "quick"]),
-    (["--scheme", "takd", "--model", "vgg"], ["'vgg'", "resnet20"]),
+    (["--scheme", "takd", "--model", "vgg"], ["'vgg'", "vgg16"]),
     (["--scheme", "takd", "--epochs", "0"], ["epochs: 0"]),
     (["--scheme", "takd", "--epochs", "many"], ["--epochs"]),
     (["--scheme", "takd", "--lr", "nan"], ["lr: nan"]),
@@ -57,7 +57,7 @@ def test_eval__of_float_layers_of_which_nothing_was_learned_is_refused(tmp_path)
     (["--scheme", "speq", "--bits", "3", "--quantizer", "sawb", "--boundary-bits", "5"], ["sawb", "2, 3, 4, 8"]),
     (["--scheme", "speq", "--u", "0.3", "--candidates", "uniform"], ["u, high-bits", "candidates pair"]),
     (["--scheme", "qkd", "--phases", "tu,ss"], ["phases", "in order"]),
-    (["--scheme", "kd", "--teacher-model", "vgg"], ["teacher-model: 'vgg'", "resnet56"]),
+    (["--scheme", "kd", "--teacher-model", "vgg"], ["teacher-model: 'vgg'", "vgg16"]),
     (["--scheme", "takd", "--layer-bits", "stem"], ["layer-bits: 'stem'"]),
     (["--scheme", "individual", "--layer-bits", "stem=4", "--epochs", "1"], ["'stem' is no inner row", "stage1_block1_in"]),
     (["--scheme", "kd", "--init-from", "nowhere.pt"], ["nowhere.pt"]),
@@ -249,7 +249,7 @@ def test_training__imports_only_descriptions_and_files_of_sim():
     """
     allowed = {"sim.network", "sim.checkpoint", "sim.files", "sim.records", "sim.text", "sim.command", "sim.kernels.jit",
                "sim.registry", "sim.version", "sim.lazy", "sim.outputs",
-               "sim.recognize", "sim.functions", "sim.definitions"}
+               "sim.recognize", "sim.functions", "sim.definitions", "sim.formats", "sim.values"}
     names = ("verify.py", "testing.py", "quantizers/__init__.py", "quantizers/quantizer.py", "sweeps/hardware.py")
     meeting = {ROOT / "training" / name for name in names}
     for path in set((ROOT / "training").rglob("*.py")) - meeting:

@@ -132,13 +132,22 @@ QUICK = ("resnet18", "resnet50", "mobilenetv2", "efficientnet_b0", "efficientnet
 
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 @pytest.mark.parametrize("model", [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive) for name in MODELS])
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive) for name in PUBLISHED])
 def test_codes__of_every_network_are_equal_in_torch_and_as_integers(model, precision):
     graph = MODELS[model](Input("image", "", 16, 16, 3, IMAGENET_MEAN, IMAGENET_STD), 5, 4)
     for wild in (False, True):
         arrays = arrays_for(graph, np.random.default_rng(0), wild)
         spec = NetworkSpec(graph, arrays, precision, "dorefa")
         assert_equal_codes(spec, lowered(spec, "fp32"), pixels_of((16, 16, 3)))
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", pytest.param("efficientnet_b0", marks=pytest.mark.exhaustive),
+                                   pytest.param("resnet18", marks=pytest.mark.exhaustive)])
+def test_codes__after_some_training_are_equal(tmp_path, model):
+    result = training.train("sqakd", model=model, width=8, bits=4, epochs=1, train_limit=96, batch=32, quantizer="lsq",
+                            out=tmp_path / "run")
+    spec = load_checkpoint(result.checkpoint).spec
+    assert_equal_codes(spec, lowered(spec, "fp32"), pixels_of((8, 8, 1), 16))
 
 
 @pytest.mark.exhaustive
@@ -152,7 +161,7 @@ def test_codes__of_the_full_form_are_equal(model, precision):
 
 
 @pytest.mark.parametrize("side", [(8, 8), (28, 28), (33, 50), (64, 72)])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PUBLISHED)
 def test_networks__are_built_for_images_of_any_shape(model, side):
     graph = MODELS[model](Input("image", "", *side, 1, (0.5,), (0.5,)), 7, 4)
     assert graph.classes == 7
@@ -350,6 +359,30 @@ def test_run__takes_a_converted_teacher_with_its_pixels(tmp_path, weights):
     assert made.returncode == 0, made.stderr
     result = training.train("ptq", teacher=tmp_path / "float.pt", out=tmp_path / "run", **SMALL)
     assert load_checkpoint(result.checkpoint).spec.graph.input.mean == (0.3,)
+
+
+OWN_NETWORK = """
+from torch import nn
+from training.convert import convert
+
+def build(classes=10):
+    return nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.BatchNorm2d(4), nn.SiLU(), nn.Flatten(), nn.Linear(36, classes))
+
+def network(image, classes, width):
+    return convert(build(classes), (image.height, image.width, image.channels), image.mean, image.std).graph
+"""
+
+
+def test_run__quantizes_a_converted_module(tmp_path):
+    """As training/README.md says: one file holds the module, and the function that describes its network."""
+    (tmp_path / "net.py").write_text(OWN_NETWORK)
+    made = command(f"{tmp_path}/net.py:build", "--image", "8x8x1", "--mean", 0.3, "--std", 0.4,
+                   "--out", tmp_path / "float.pt")
+    assert made.returncode == 0, made.stderr
+    result = training.train("ptq", model=f"{tmp_path}/net.py:network", teacher=tmp_path / "float.pt", bits=4, train_limit=64,
+                            out=tmp_path / "run")
+    spec = load_checkpoint(result.checkpoint).spec
+    assert_equal_codes(spec, lowered(spec, "fp32"), pixels_of((8, 8, 1)))
 
 
 @pytest.mark.parametrize(("options", "words"), [

@@ -17,8 +17,7 @@ import typer
 from torch import nn
 
 from sim.checkpoint import Checkpoint, save_checkpoint
-from sim.command import new_app, printable, run_app
-from sim.eval import output_file
+from sim.command import new_app, output_file, printable, run_app
 from sim.formats import Shape
 from sim.network import FLOAT_BITS, Activation, Conv, Graph, Input, NetworkError, NetworkSpec, Precision, Requantize, Row
 from sim.registry import Registry, RegistryError

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from sim.network import (
+    BATCH_NORM_EPS,
     Activation,
     Add,
     AvgPool,
@@ -28,7 +29,6 @@ from sim.network import (
     Shape,
     Shortcut,
 )
-from sim.ops.conv import BATCH_NORM_EPS
 from sim.values import sizes
 from training.models.rows import RESIDUAL_LIMIT
 from training.traced import Call

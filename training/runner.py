@@ -69,8 +69,8 @@ class Runner:
         known = PUBLISHED.get(config.teacher_model or config.model)
         if config.float_weights and known and len(known.mean) == len(self.dataset.mean):
             return known.mean, known.std
-        if config.teacher and not (given := load_checkpoint(Path(config.teacher))).dataset["name"]:
-            return given.spec.graph.input.mean, given.spec.graph.input.std  # training.convert made it
+        if self._teacher is not None and not self._teacher.dataset["name"]:  # training.convert made it
+            return self._teacher.spec.graph.input.mean, self._teacher.spec.graph.input.std
         return self.dataset.mean, self.dataset.std
 
     @property
@@ -149,23 +149,27 @@ class Runner:
         noted = self.record["steps"].get(step.name, {})
         return self._file(step.name).exists() and len(noted.get("epochs", [])) >= noted.get("planned", 0)
 
+    @cached_property
+    def _teacher(self) -> Checkpoint | None:
+        """The checkpoint that a user gives for a step before the student."""
+        if not self.config.teacher:
+            return None
+        check_takes_teacher(self.config, self.config.plan())
+        return load_checkpoint(Path(self.config.teacher))
+
     def _adopted(self) -> tuple[str, Checkpoint | None]:
         """The name of the step of its width and architecture that a given teacher stands in for, and it; or neither."""
         if self.config.float_weights:
             return self._published(self.steps[:-1])
-        if not self.config.teacher:
+        given = self._teacher
+        if given is None:
             return "", None
-        check_takes_teacher(self.config, self.steps)
-        given = load_checkpoint(Path(self.config.teacher))
         return adopted_step(self.config, self.steps, self.graphs, given.spec.precision.inner, given.spec.graph), given
 
     def _published(self, before: list[Step]) -> tuple[str, Checkpoint]:
         """The float step before the student, and the weights of others for it."""
         config = self.config
-        step = next((step for step in before if step.bits == FLOAT_BITS), None)
-        if step is None:
-            raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
-                              "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
+        step = published_step(config, before)
         model = config.model if step.network == "student" else config.teacher_model or config.model
         try:
             spec = float_network(self.graphs[step.network], read_state_dict(config.float_weights), model)
@@ -376,6 +380,15 @@ def graphs_of(config: RunConfig, image: Input, classes: int) -> dict[str, Graph]
               "teacher": MODELS[config.teacher_model or config.model](image, classes, config.teacher_width or config.width)}
     config.precision(config.path[-1]).check(graphs["student"])
     return graphs
+
+
+def published_step(config: RunConfig, before: Sequence[Step]) -> Step:
+    """The float step before the student that weights of others stand in for.  Raises ConfigError if there is none."""
+    step = next((step for step in before if step.bits == FLOAT_BITS), None)
+    if step is None:
+        raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
+                          "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
+    return step
 
 
 def check_takes_teacher(config: RunConfig, steps: Sequence[Step]) -> None:

@@ -150,6 +150,11 @@ class MatMulOp(Op):
         return math.prod(self.shape) * self.depth
 
     @property
+    def unit(self) -> float:
+        """What one of its codes counts as where results of several kinds are compared."""
+        return 1.0
+
+    @property
     def factors(self) -> dict[str, Any]:
         """What it multiplies, for records."""
         return {"operand": str(self.operand), "other_operand": str(self.other_operand)}

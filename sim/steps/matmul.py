@@ -1,4 +1,4 @@
-"""The product of two activations: matrix products in floats that hold every sum exactly, or a register's loops."""
+"""The product of two activations: sums in floats that hold them exactly, or a register's loops."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from sim.buffers import Padded
 from sim.kernels.conv import count_flags, wrap_sums
-from sim.kernels.matmul import matmul_saturating
+from sim.kernels.matmul import matmul_exact, matmul_saturating
 from sim.ops.matmul import MatMulOp
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into
@@ -36,16 +36,19 @@ class MatrixProduct(Step):
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """int64 [N, heads, rows, columns], and overflows of each column."""
         a, b = self._factors(inputs)
-        if self.register is None:
-            return self._exact(a, b), None
         sums = np.empty((len(a), *self.op.shape), np.int64)
+        if self.register is None:
+            matmul_exact(*self._matrices(a, b, self.floats), self._flat(sums))
+            return sums, None
         counts = np.empty((len(a) * self.op.shape[0], self.op.shape[2]), np.int32)
         if self.op.accumulator.overflow == "wrap":
-            sums[...] = self._exact(a, b)
+            matmul_exact(*self._matrices(a, b, self.floats), self._flat(sums))
             wrap_sums(sums, -self.register.min, 2 * self.register.max + 1, counts)
         else:
             clipped = np.empty(sums.shape, np.uint8)
-            self._saturating(a, b, sums, clipped)
+            limits = self.register.min, self.register.max
+            matmul_saturating(*self._matrices(a, b, np.int64), self.op.accumulator.tile, *limits, self._flat(sums),
+                              self._flat(clipped))
             count_flags(clipped, counts)
         return sums, counts.sum(0, dtype=np.int64)
 
@@ -54,19 +57,15 @@ class MatrixProduct(Step):
         a, b = (x.interior for x in inputs)
         return a, b.swapaxes(2, 3) if self.op.transpose else b
 
-    def _exact(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """All sums in int64."""
-        product: np.ndarray = np.matmul(a.astype(self.floats), b.astype(self.floats))
-        return product.astype(np.int64)
+    def _matrices(self, a: np.ndarray, b: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The same, one matrix after another, in rows that lie side by side."""
+        matrices = len(a) * self.op.shape[0]
+        x = np.ascontiguousarray(a, dtype).reshape(matrices, *a.shape[2:])
+        return x, np.ascontiguousarray(b, dtype).reshape(matrices, *b.shape[2:])
 
-    def _saturating(self, a: np.ndarray, b: np.ndarray, sums: np.ndarray, clipped: np.ndarray) -> None:
-        """Products in order of depth."""
-        assert self.register is not None
-        matrices, (rows, columns), depth = len(a) * self.op.shape[0], self.op.shape[1:], self.op.depth
-        x = np.ascontiguousarray(a.reshape(matrices, rows, 1, depth), np.int64)
-        w = np.ascontiguousarray(b.reshape(matrices, 1, 1, depth, columns), np.int64)
-        matmul_saturating(x, w, self.op.accumulator.tile, self.register.min, self.register.max,
-                          sums.reshape(matrices, rows, columns), clipped.reshape(matrices, rows, columns))
+    def _flat(self, tensor: np.ndarray) -> np.ndarray:
+        """[N, heads, rows, columns] as [matrices, rows, columns], the same memory."""
+        return tensor.reshape(-1, *self.op.shape[1:])
 
     def _correction(self, inputs: Sequence[Padded]) -> np.ndarray:
         """D z_a z_b - z_a sum(b) - z_b sum(a), [N, heads, rows, columns]."""

@@ -17,9 +17,5 @@ class Frame(Step):
         """Copy."""
         x = inputs[0].interior
         top, left = self.paddings[0], self.paddings[2]
-        bottom, right = top + x.shape[1], left + x.shape[2]
-        out.interior[:, :top] = self.zero_point
-        out.interior[:, bottom:] = self.zero_point
-        out.interior[:, top:bottom, :left] = self.zero_point
-        out.interior[:, top:bottom, right:] = self.zero_point
-        out.interior[:, top:bottom, left:right] = x
+        out.interior[...] = self.zero_point
+        out.interior[:, top : top + x.shape[1], left : left + x.shape[2]] = x

@@ -14,6 +14,9 @@ from training.layers.norm import BATCH_NORM_MOMENTUM, Norm
 from training.products import Geometry, Products
 from training.quantizers import Scale
 
+WIDE_HEAD, WIDE_HEAD_DEVIATION = 512, 0.01
+"""Logits of so many products begin small, as in torchvision: else their first losses are beyond what a step may be."""
+
 
 class ConvLayer(Layer):
     """Convolution on codes, batch norm, residual, activation."""
@@ -25,6 +28,8 @@ class ConvLayer(Layer):
         arrays = row.array_shapes(context.shapes)
         self.weight = nn.Parameter(torch.empty(arrays["weight"]))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu", generator=first_weights())
+        if row.activation is None and self.weight[0].numel() > WIDE_HEAD:
+            nn.init.normal_(self.weight, 0.0, WIDE_HEAD_DEVIATION, generator=first_weights())
         self.bias = nn.Parameter(torch.zeros(row.channels)) if row.bias else None
         self.norm = Norm(row.channels, row.eps) if row.norm else None
         self.products = self.weight[0].numel()

@@ -38,4 +38,5 @@ class LookupLayer(Layer):
         every = torch.arange(-most, most + 1, dtype=torch.float64, device=x.values.device)
         steps = (FUNCTIONS[self.row.function](every * scale) / number(step)).round()
         table = steps.clamp(self.end.least, self.end.levels).float()
-        return table[x.values.long() + most]
+        codes = table[x.values.nan_to_num().long() + most]
+        return codes + 0.0 * x.values if self.training else codes  # of a network that diverges, what is no number stays none

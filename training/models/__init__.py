@@ -9,8 +9,7 @@ from typing import Any
 
 from sim.network import Graph, Input, NetworkError
 from sim.registry import Registry, RegistryError, where
-from training.models import alexnet, efficientnet, mobilenetv2, resnet, vgg
-from training.models.vision import vision_transformer
+from training.models import alexnet, efficientnet, mobilenetv2, resnet, vgg, vision
 
 __all__ = ["MODELS", "Model"]
 
@@ -64,5 +63,5 @@ BUILT_IN: dict[str, Model] = {
     "mobilenetv2": mobilenetv2.mobilenetv2, "efficientnet_b0": efficientnet.efficientnet_b0,
     "efficientnet_lite0": efficientnet.efficientnet_lite0, "alexnet": alexnet.alexnet,
     "vgg16": functools.partial(vgg.vgg16, norm=False), "vgg16_bn": functools.partial(vgg.vgg16, norm=True),
-    "vgg_small": vgg.vgg_small, "vit": functools.partial(vision_transformer, layers=4, heads=4, patch=4)}
+    "vgg_small": vgg.vgg_small, "vit": functools.partial(vision.vision_transformer, layers=4, heads=4, patch=4)}
 MODELS: Registry[Model] = Registry("model", BUILT_IN, "bittrue.models", _check)

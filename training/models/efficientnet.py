@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sim.network import Activation, Conv, GlobalPool, Graph, Input, Lookup, Multiply
-from sim.ops.conv import BATCH_NORM_EPS
+from sim.network import BATCH_NORM_EPS, Activation, Conv, GlobalPool, Graph, Input, Lookup, Multiply
 from training.models.mobilenetv2 import LINEAR, NARROW_LINEAR, PUBLISHED_WIDTH, divisible
 from training.models.rows import RESIDUAL_LIMIT, Rows
 

@@ -21,7 +21,7 @@ from training.effects import Run, refuse_unread
 from training.folder import FILES
 from training.options import OPTIONS, read_options
 from training.quantizers import QUANTIZERS
-from training.runner import adopted_step, check_takes_teacher, graphs_of, image_of, wanted_steps
+from training.runner import adopted_step, check_takes_teacher, graphs_of, image_of, published_step, wanted_steps
 from training.schemes import SCHEMES, SchemeError, SchemeOptions
 from training.sweeps.grid import BUILT_IN, ENDING, Grid, GridError, Job, built_in, near, read_grid, with_settings
 from training.sweeps.ladders import ladder_to_share
@@ -126,9 +126,11 @@ class Planner:
 
     def _adopted(self, config: RunConfig, graphs: Mapping[str, Graph], teacher: Reference | None) -> tuple[str, int | None]:
         """The step that the teacher stands in for, and the epochs behind it."""
+        steps = config.plan()
+        if config.float_weights:
+            return published_step(config, steps[:-1]).name, 0
         if not config.teacher:
             return "", 0
-        steps = config.plan()
         check_takes_teacher(config, steps)
         if teacher is None:
             spec = load_checkpoint(Path(config.teacher)).spec

@@ -19,7 +19,9 @@ from bench.cases import random_pixels, random_spec
 from sim.command import new_app, new_console, run_app, show_table
 from sim.lowering import lower
 from sim.machine import Machine
+from sim.network import NetworkError
 from sim.ops.op import Op
+from sim.registry import RegistryError
 from training.models import MODELS
 
 app = new_app()
@@ -112,4 +114,4 @@ def _cells(seconds: float, total: float) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    run_app(app, LayersError)
+    run_app(app, LayersError, NetworkError, RegistryError)

@@ -20,7 +20,8 @@ from sim.steps import STEPS
 WORKING_SET = 16 << 20
 """Codes that a chunk of images may have in its largest layer: they are read again while in the outermost cache.
 
-Chunks that fit an inner one were slower: late layers of large images have few lines to hand out, and weights to read, for each.
+Chunks that fit an inner one were slower: late layers of large images have few lines to hand out, and weights to read, for
+each.
 """
 MOST_IMAGES = 128
 """Of a chunk: more would not hide the calls any better."""

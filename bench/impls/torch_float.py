@@ -56,14 +56,18 @@ class _Normalized(nn.Module):
         return self.network((pixels - self.mean) / self.std)
 
 
-def imagenet(case: NetworkCase, layout: torch.memory_format) -> Work:
+def imagenet_module(case: NetworkCase) -> nn.Module:
     """torchvision's own module, as it comes."""
     prepare_torchvision()
     from torchvision import models
 
     torch.manual_seed(0)
-    model = _Normalized(getattr(models, TORCHVISION[case.model])())
-    return evaluation(model.to(memory_format=layout), case, layout)
+    return _Normalized(getattr(models, TORCHVISION[case.model])())
+
+
+def imagenet(case: NetworkCase, layout: torch.memory_format) -> Work:
+    """It from pixels to logits."""
+    return evaluation(imagenet_module(case).to(memory_format=layout), case, layout)
 
 
 def _both(layout: torch.memory_format) -> dict[str, Callable[..., Work]]:

@@ -20,9 +20,8 @@ from bench.cases import (
     random_spec,
     resnet20_spec,
 )
-from bench.impls import CONVOLUTIONS, Peer, peers
+from bench.impls import CONVOLUTIONS, Peer, peers, torch_float
 from bench.impls import bittrue as ours
-from bench.impls import torch_float
 from bench.impls.fresh_process import _peak_bytes
 from bench.impls.numpy_matmul import BUILD as NUMPY
 from bench.layers import TimedMachine, by_kind, profile

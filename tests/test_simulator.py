@@ -406,7 +406,8 @@ def test_tables__of_bytes_are_looked_up_in_rows_of_any_length(isa, columns, chan
 @pytest.mark.parametrize("channels", [POOLED, POOLED + 1, 2 * POOLED + 44])
 def test_pool__of_more_channels_than_are_pooled_together(isa, channels):
     rng, form = np.random.default_rng(channels), IntFormat(8, signed=True)
-    gain = Fp32(np.full(channels, 1 / 6, np.float32), rng.normal(0.0, 9.0, channels).astype(np.float32), np.zeros(1, np.float32))
+    offsets = rng.normal(0.0, 9.0, channels).astype(np.float32)
+    gain = Fp32(np.full(channels, 1 / 6, np.float32), offsets, np.zeros(1, np.float32))
     program = Program((
         InputOp("image", "", (2, 3, channels), form, np.zeros((channels, 256), form.dtype)),
         PoolOp("pool", "image", (1, 1, channels), form, 2, 1, 0, gain, 3),

@@ -97,8 +97,8 @@ def main(
         table.add_row(name, "x".join(map(str, op.shape)), described(machine, op), *_cells(seconds[name], total), rate)
     show_table(new_console(), table)
     table = _table("by kind", "what runs", "ms", "share")
-    for key, value in sorted(by_kind(machine, seconds).items(), key=lambda item: -item[1]):
-        table.add_row(key, *_cells(value, total))
+    for key, spent in sorted(by_kind(machine, seconds).items(), key=lambda item: -item[1]):
+        table.add_row(key, *_cells(spent, total))
     show_table(new_console(), table)
 
 

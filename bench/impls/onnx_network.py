@@ -35,7 +35,7 @@ def float_model(spec: NetworkSpec) -> onnx.ModelProto:
     for row in spec.graph.rows:
         _EMIT[type(row)](graph, row)
     image = spec.graph.input
-    shape = ["images", image.channels, image.height, image.width]
+    shape: list[str | int | None] = ["images", image.channels, image.height, image.width]
     last = spec.graph.rows[-1].name
     made = helper.make_graph(
         graph.nodes, "network", [helper.make_tensor_value_info("pixels", TensorProto.UINT8, shape)],
@@ -125,7 +125,7 @@ _EMIT: Mapping[type[Row], Callable[[_Graph, Any], object]] = MappingProxyType({
     Multiply: lambda graph, row: graph.add("Mul", row.name, row.source, row.other)})
 
 
-class _RandomImages(CalibrationDataReader):  # type: ignore[misc]
+class _RandomImages(CalibrationDataReader):
     """A few of them, one by one."""
 
     def __init__(self, pixels: np.ndarray) -> None:

@@ -18,15 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from bench.cases import MEAN, STD, NetworkCase, Work
+from bench.impls.onnx_runtime import isa as isa
 from bench.threads import THREADS
 from sim.network import Conv, GlobalPool, Input, Lookup, MaxPool, Multiply, NetworkSpec, Requantize, Row
 
 CALIBRATION_IMAGES = 8
-
-
-def isa() -> str:
-    """It looks at the processor itself and does not tell."""
-    return "ONNX Runtime's choice"
 
 
 def float_model(spec: NetworkSpec) -> onnx.ModelProto:

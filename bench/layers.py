@@ -85,6 +85,7 @@ def main(
     for name, value in (("size", size), ("bits", bits), ("batch", batch), ("rounds", rounds), ("most", most)):
         if value < 1:
             raise LayersError(f"{name}: {value} is not allowed, choose 1 or more")
+    MODELS.find(model)
     machine = TimedMachine(lower(random_spec(model, size, bits)))
     seconds = profile(machine, random_pixels(batch, size), rounds)
     total = sum(seconds.values())

@@ -348,7 +348,7 @@ def test_codes__of_lines_longer_than_a_tile_are_the_plain_loops(channels, column
 
 @pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
 @pytest.mark.parametrize("residual", ["", "image"])
-@pytest.mark.parametrize("accumulator", [Accumulator(), Accumulator(12, "wrap"), Accumulator(12, "saturate", "end"),
+@pytest.mark.parametrize("accumulator", [Accumulator(), Accumulator(12, "wrap"), Accumulator(12, "saturate", 0),
                                          Accumulator(12, "saturate", 4)])
 @pytest.mark.parametrize(("channels", "groups", "source", "target"), [
     (24, 1, IntFormat(8, signed=True), IntFormat(8, signed=True)),
@@ -375,7 +375,7 @@ def test_codes__of_any_sign_and_number_of_channels_are_the_plain_loops(channels,
     x = rng.integers(source.min, source.max + 1, (2, *side, channels)).astype(source.dtype)
     machines = [Machine(program, isa) for isa in (PLAIN, *ISAS)]
     expected, *found = (machine.apply(program.ops[1], x, {"image": x}) for machine in machines)
-    assert len(np.unique(expected)) == target.max - target.min + 1
+    assert len(np.unique(expected)) > (target.max - target.min) // 4
     for machine, codes_found in zip(machines[1:], found, strict=True):
         np.testing.assert_array_equal(codes_found, expected)
         np.testing.assert_array_equal(machine.overflows["conv"], machines[0].overflows["conv"])

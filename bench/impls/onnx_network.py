@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from bench.cases import MEAN, STD, NetworkCase, Work
-from bench.impls.onnx_runtime import isa as isa
+from bench.impls.onnx_runtime import isa  # noqa: F401 - of this family, too
 from bench.threads import THREADS
 from sim.network import Conv, GlobalPool, Input, Lookup, MaxPool, Multiply, NetworkSpec, Requantize, Row
 

@@ -362,7 +362,7 @@ def test_codes__of_any_sign_and_number_of_channels_are_the_plain_loops(channels,
     """Channels that fill no whole registers are written next to others' codes, which must stay as they are."""
     rng, side = np.random.default_rng(channels), (3, 18)
     weights = rng.integers(-40, 41, (3, 3, channels // groups, channels)).astype(np.int32)
-    typical = np.abs(weights).sum((0, 1, 2)).mean() * 20
+    typical = np.abs(weights).sum((0, 1, 2)).mean() * 20 if accumulator.bits is None else 2.0**accumulator.bits
     scale = Fp32((rng.uniform(0.5, 2.0, channels) * 2.0**target.bits / typical).astype(np.float32),
                  rng.normal(0.0, 3.0, channels).astype(np.float32), np.array([0.3], np.float32))
     place = {"stride": 1, "groups": 1, "weight_format": IntFormat(7, signed=True), "weight_bits": 7}

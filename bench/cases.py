@@ -14,8 +14,12 @@ import numpy as np
 from sim.network import Graph, Input, NetworkSpec, Precision, expected_arrays
 from sim.program import output_side
 from training.models import MODELS
+from training.models.published import published_width
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+CLASSES = 1000
+"""Of networks for large images."""
+MEAN_SQUARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,21 @@ class ConvCase(Case):
 
 @dataclass(frozen=True)
 class NetworkCase(Case):
-    """ResNet-20 on `images` of 32x32x3, `batch` at a time."""
+    """A network on square `images` with a side of `side`, `batch` at a time."""
 
     kind: ClassVar[str] = "network"
     images: int = 128
     batch: int = 128
+    model: str = "resnet20"
+    side: int = 32
 
     def pixels(self) -> np.ndarray:
-        """uint8 [N, 32, 32, 3]."""
-        return np.random.default_rng(2).integers(0, 256, (self.images, 32, 32, 3)).astype(np.uint8)
+        """uint8 [N, H, W, 3]."""
+        return random_pixels(self.images, self.side)
+
+    def spec(self, bits: int) -> NetworkSpec:
+        """The network with random weights."""
+        return resnet20_spec(bits) if self.model == "resnet20" else random_spec(self.model, self.side, bits)
 
     def starts(self) -> range:
         """Where batches begin."""
@@ -114,7 +124,7 @@ def case_from_json(values: Mapping[str, Any]) -> Case:
 
 
 def resnet20() -> Graph:
-    """The network of every network case."""
+    """The network of the cases with small images."""
     return MODELS["resnet20"](Input("image", "", 32, 32, 3, MEAN, STD), 10, 16)
 
 
@@ -129,6 +139,27 @@ def _initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.
     if name == "weight":
         return (rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))).astype(np.float32)
     return np.full(shape, float(name in ("norm.weight", "norm.running_var")), np.float32)
+
+
+def random_spec(model: str, side: int, bits: int) -> NetworkSpec:
+    """A network at its published width for square images, with random weights.
+
+    Batch norms have the statistics of inputs whose mean square is `MEAN_SQUARE`, so that codes use their range.
+    """
+    rng, graph = np.random.default_rng(3), MODELS[model](
+        Input("image", "", side, side, 3, MEAN, STD), CLASSES, published_width(model))
+    arrays = {name: _initial(name.split(".", 1)[1], shape, rng) for name, shape in expected_arrays(graph).items()}
+    for row in graph.rows:
+        if f"{row.name}.norm.running_var" in arrays:
+            weights = np.tanh(arrays[f"{row.name}.weight"])  # as DoReFa's quantizer has them
+            weights /= np.abs(weights).max()
+            arrays[f"{row.name}.norm.running_var"] = (MEAN_SQUARE * np.square(weights).sum((1, 2, 3))).astype(np.float32)
+    return NetworkSpec(graph, arrays, Precision(bits), "dorefa")
+
+
+def random_pixels(images: int, side: int) -> np.ndarray:
+    """uint8 [N, H, W, 3]."""
+    return np.random.default_rng(2).integers(0, 256, (images, side, side, 3)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -171,6 +202,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
     "depthwise": Measure("GMAC/s", _per_second, TORCH),
     "accumulator": Measure("GMAC/s", _per_second, "bittrue W3A3, unlimited"),
     "network": Measure("images/s", _per_second, TORCH),
+    "imagenet": Measure("images/s", _per_second, TORCH),
     "train_step": Measure("images/s", _per_second, "bittrue float32"),
     "startup": Measure("s", _seconds),
     "memory": Measure("MiB", _result),
@@ -216,6 +248,11 @@ CASES: Mapping[str, tuple[Case, ...]] = MappingProxyType({
         NetworkCase("ResNet-20, 128 images of 32x32x3", quick=True),
         NetworkCase("ResNet-20, 10,000 images of 32x32x3", rounds=3, images=10_000, batch=100,
                     impls=("bittrue W3A3, fp32", TORCH, "Brevitas W3A3"))),
+    "imagenet": tuple(
+        NetworkCase(f"{name}, 8 images of 224x224x3", images=8, batch=8, model=model, side=224,
+                    impls=("bittrue W8A8", TORCH, "onnxruntime int8"))
+        for name, model in (("MobileNetV2", "mobilenetv2"), ("EfficientNet-B0", "efficientnet_b0"),
+                            ("ResNet-18", "resnet18"))),
     "train_step": (NetworkCase("ResNet-20, batch of 128 of 32x32x3", quick=True),),
     "startup": (Case("second start", quick=True, rounds=5),),
     "memory": (NetworkCase("sim.eval on 1,000 images of 32x32x3", rounds=3, images=1_000, batch=100),

@@ -98,6 +98,7 @@ Summary = Callable[[Figures], tuple[float | None, int]]
 _LIMITED = "bittrue W3A3, saturate, "
 _UNLIMITED = "bittrue W3A3, unlimited"
 _LAYERS = "3x3 and 1x1 convolutions of ResNet-20 (32x32, batch 64) and ResNet-18 (224x224, batch 8), W8A8, geometric mean"
+_IMAGENET = "MobileNetV2, EfficientNet-B0 and ResNet-18, 8 images of 224x224, W8A8, whole machine, geometric mean"
 _NETWORK = "ResNet-20 W3A3, 10,000 images, fp32 requantizer, whole machine"
 SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
     (f"{_LAYERS}, against oneDNN int8", "at least 1.0 x", _against("conv", OURS, "oneDNN int8")),
@@ -111,6 +112,9 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
      _against("network", "bittrue W3A3, fp32", TORCH, case="10,000")),
     ("the same against Brevitas W3A3 eval", "at least 10 x",
      _against("network", "bittrue W3A3, fp32", "Brevitas W3A3", case="10,000")),
+    (f"{_IMAGENET}, against onnxruntime int8 of the same network", "at least 1.0 x",
+     _against("imagenet", OURS, "onnxruntime int8")),
+    ("the same against torch float32 channels-last eval", "at least 3 x", _against("imagenet", OURS, TORCH)),
     ("wrap accumulator of 12 bits, where hardly a sum overflows, against unlimited", "at least 0.9 x",
      _within("accumulator", "bittrue W3A3, wrap 12", _UNLIMITED)),
     ("wrap accumulator of 8 bits, where many do, against unlimited", "at least 0.9 x",

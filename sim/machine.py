@@ -17,8 +17,12 @@ from sim.ops.op import Op
 from sim.program import ConvOp, Program
 from sim.steps import STEPS
 
-WORKING_SET = 2 << 20
-"""Codes that a chunk of images may have in its largest layer: they are read again while in cache."""
+WORKING_SET = 16 << 20
+"""Codes that a chunk of images may have in its largest layer: they are read again while in the outermost cache.
+
+Chunks that fit an inner one were slower: late layers of large images have few lines to hand out, and weights to read, for
+each.
+"""
 MOST_IMAGES = 128
 """Of a chunk: more would not hide the calls any better."""
 
@@ -151,8 +155,10 @@ class Machine:
         names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         with self._running() as run:
-            for start in range(0, len(given), self._chunk):
-                part = _plain(given[start : start + self._chunk])
+            chunks = -(-len(given) // self._chunk)
+            together = -(-len(given) // chunks) if chunks else 1  # the last chunk is about as long as the others
+            for start in range(0, len(given), together):
+                part = _plain(given[start : start + together])
                 values: dict[str, Padded] = {}
                 for op in self.program.ops:
                     values[op.name] = result = self._step(run, op, self._inputs(op, part, values), len(part))
@@ -215,6 +221,10 @@ class Machine:
                     more = {name: before.overflows[name] + counts for name, counts in run.counts.items()}
                     self._tally = Tally(before.images + run.images, {**before.overflows, **more})
             self._idle.append(_Run(run.memory, run.tensors))
+
+    def path_of(self, op: Op) -> str:
+        """How an operation runs, in a word or two: what a profile shows beside its time."""
+        return self._steps[op.name].path
 
     def _check_op(self, op: Op) -> None:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:

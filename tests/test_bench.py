@@ -8,17 +8,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
-from bench.cases import CASES, MEASURES, ConvCase, NetworkCase, case_from_json, resnet20_spec
-from bench.impls import CONVOLUTIONS, Peer, peers
+from bench.cases import (
+    CASES,
+    MEASURES,
+    ConvCase,
+    NetworkCase,
+    case_from_json,
+    random_pixels,
+    random_spec,
+    resnet20_spec,
+)
+from bench.impls import CONVOLUTIONS, Peer, peers, torch_float
 from bench.impls import bittrue as ours
 from bench.impls.fresh_process import _peak_bytes
 from bench.impls.numpy_matmul import BUILD as NUMPY
+from bench.layers import TimedMachine, by_kind, profile
 from bench.peers import Contest, measure, select, show
 from bench.ratios import SUMMARIES, Figures, add_ratios, geometric_mean, summarize
 from bench.worker import Session, describe
 from sim.accumulator import Accumulator
 from sim.command import new_console
+from sim.lowering import lower
+from sim.machine import Machine
 from sim.network import Conv
 from tests.cli import assert_one_line, run
 from training import products
@@ -85,8 +98,8 @@ def test_convolutions__of_numpy_and_ours_give_the_same_codes(case):
 @pytest.mark.parametrize(("module", "impl"), [("onednn", "oneDNN int8"), ("onnx_runtime", "onnxruntime QLinearConv")])
 def test_convolutions__of_peers_do_the_same_job(module, impl):
     pytest.importorskip({"onednn": "torch", "onnx_runtime": "onnxruntime"}[module])
-    if module == "onednn" and not products.has_dot_product():
-        pytest.skip("no 8-bit dot product on this processor: oneDNN adds pairs in 16 bits that saturate")
+    if not products.has_dot_product():
+        pytest.skip("no 8-bit dot product on this processor: both add pairs in 16 bits that saturate")
     expected = NUMPY["numpy float32 matmul"]["conv"](TINY).call().astype(int)
     result = importlib.import_module(f"bench.impls.{module}").BUILD[impl]["conv"](TINY).call()
     codes = result.int_repr().permute(0, 2, 3, 1).numpy() if module == "onednn" else result
@@ -106,7 +119,7 @@ def test_peers__every_family_is_a_file_that_builds_what_its_rows_promise():
 def test_cases__survive_the_way_to_a_worker():
     for what, cases in CASES.items():
         assert len({case.name for case in cases}) == len(cases)
-        assert any(case.quick for case in cases) or what == "memory"
+        assert any(case.quick for case in cases) or what in ("memory", "imagenet")
         for case in cases:
             assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
 
@@ -124,6 +137,53 @@ def test_spec__is_a_network_that_can_be_lowered():
     spec = resnet20_spec(3)
     weights = [spec.array(r, "weight") for r in spec.graph.rows if isinstance(r, Conv)]
     assert sum(w.size for w in weights) == 268_336  # as many as the paper's 0.27 M
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", "efficientnet_b0", "resnet18"])
+def test_random_spec__uses_the_range_of_codes(model):
+    spec = random_spec(model, 32, 8)
+    pixels, codes = random_pixels(2, 32), {}
+    Machine(lower(spec)).run(pixels, codes)
+    for row in spec.graph.rows:
+        if isinstance(row, Conv) and row.norm:
+            assert len(np.unique(codes[row.name])) > 16, row.name
+
+
+def test_profile__gives_seconds_to_every_operation_and_names_what_runs_it():
+    machine = TimedMachine(lower(random_spec("mobilenetv2", 32, 8)))
+    seconds = profile(machine, random_pixels(2, 32), 2)
+    assert list(seconds) == [op.name for op in machine.program.ops]
+    assert all(value > 0.0 for value in seconds.values())
+    kinds = by_kind(machine, seconds)
+    assert sum(kinds.values()) == pytest.approx(sum(seconds.values()))
+    assert {"input", "pool"} <= kinds.keys()
+    assert not [kind for kind in kinds if kind.endswith("plain")]
+
+
+def test_layers_command__lists_the_costliest():
+    result = run("bench.layers", "--model", "resnet8", "--size", 32, "--batch", 1, "--rounds", 1, "--most", 2)
+    assert result.returncode == 0, result.stderr
+    assert "resnet8, 1 x 32x32, W8A8" in result.stdout
+    assert "share" in result.stdout
+    assert_one_line(run("bench.layers", "--batch", 0), "batch: 0")
+    assert_one_line(run("bench.layers", "--model", "nobody"), "nobody")
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", "efficientnet_b0", "resnet18"])
+def test_networks__of_peers_are_the_same_as_ours(model):
+    onnx_network = pytest.importorskip("bench.impls.onnx_network", exc_type=ImportError)
+    case = NetworkCase("", images=2, batch=1, model=model, side=64)
+    spec = case.spec(8)
+    nodes = [node.op_type for node in onnx_network.float_model(spec).graph.node]
+    modules = torch_float.imagenet_module(case).modules()
+    layers = [part for part in modules if isinstance(part, nn.Conv2d | nn.Linear)]
+    convolutions = [spec.array(r, "weight") for r in spec.graph.rows if isinstance(r, Conv)]
+    assert nodes.count("Conv") == len(layers) == len(convolutions)
+    assert sum(layer.weight.numel() for layer in layers) == sum(weights.size for weights in convolutions)
+    logits = onnx_network.network(case).call()
+    assert logits.shape[:2] == (2, 1000)
+    assert np.ptp(logits) > 0.0
+    assert set(ours.BUILD["bittrue W8A8"]["imagenet"](case).extra) == {"logits"}
 
 
 def test_narrowest__is_the_last_width_with_few_outputs():
@@ -151,7 +211,11 @@ def test_session__a_turn_of_a_fixed_number_of_calls():
 def test_select__short_run_and_long_run():
     quick, full = (select(MEASURES, peers(), flag) for flag in (True, False))
     assert len(quick) < 10 < len(full)
-    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory"}
+    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory", "imagenet"}
+    networks = [contest for contest in full if contest.what == "imagenet"]
+    assert [contest.case.model for contest in networks] == ["mobilenetv2", "efficientnet_b0", "resnet18"]
+    for contest in networks:
+        assert [peer.impl for peer in contest.peers] == ["bittrue W8A8", "torch float32 channels-last", "onnxruntime int8"]
     assert len([contest for contest in full if contest.what == "conv"]) == 18
     assert len([contest for contest in full if contest.what == "depthwise"]) == 10
     many = next(contest for contest in full if "10,000" in contest.case.name and contest.what == "network")

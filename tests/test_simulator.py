@@ -17,13 +17,14 @@ from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
 from sim.inputs import InputError
-from sim.kernels.isa import PLAIN
+from sim.kernels.elementwise import POOLED
+from sim.kernels.isa import PLAIN, has_byte_permutes
 from sim.kernels.layout import divide
 from sim.kernels.stages import divide_stages
 from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Conv, Graph, Input, NetworkSpec, Precision
-from sim.program import ConvOp, InputOp, Program, output_side
+from sim.program import ConvOp, InputOp, PoolOp, Program, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from tests.examples import instruction_sets
 from tests.strategies import accumulators, codes, conv_ops, generators, programs, requantizers
@@ -343,6 +344,80 @@ def test_codes__of_lines_longer_than_a_tile_are_the_plain_loops(channels, column
     assert len(np.unique(expected)) > 20
     for codes_found in found:
         np.testing.assert_array_equal(codes_found, expected)
+
+
+@pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
+@pytest.mark.parametrize("residual", ["", "image"])
+@pytest.mark.parametrize("accumulator", [Accumulator(), Accumulator(12, "wrap"), Accumulator(12, "saturate", 0),
+                                         Accumulator(12, "saturate", 4)])
+@pytest.mark.parametrize(("channels", "groups", "source", "target"), [
+    (24, 1, IntFormat(8, signed=True), IntFormat(8, signed=True)),
+    (40, 1, IntFormat(8, signed=False), IntFormat(5, signed=True, narrow=True)),
+    (80, 1, IntFormat(8, signed=True), IntFormat(8, signed=False)),
+    (32, 1, IntFormat(8, signed=False), IntFormat(4, signed=True)),
+    (24, 24, IntFormat(8, signed=True), IntFormat(8, signed=True, narrow=True)),
+    (40, 40, IntFormat(8, signed=False), IntFormat(3, signed=False))])
+def test_codes__of_any_sign_and_number_of_channels_are_the_plain_loops(channels, groups, source, target, accumulator,
+                                                                       residual):
+    """Channels that fill no whole registers are written next to others' codes, which must stay as they are."""
+    rng, side = np.random.default_rng(channels), (3, 18)
+    weights = rng.integers(-40, 41, (3, 3, channels // groups, channels)).astype(np.int32)
+    typical = np.abs(weights).sum((0, 1, 2)).mean() * 20 if accumulator.bits is None else 2.0**accumulator.bits
+    scale = Fp32((rng.uniform(0.5, 2.0, channels) * 2.0**target.bits / typical).astype(np.float32),
+                 rng.normal(0.0, 3.0, channels).astype(np.float32), np.array([0.3], np.float32))
+    place = {"stride": 1, "groups": 1, "weight_format": IntFormat(7, signed=True), "weight_bits": 7}
+    program = Program((
+        InputOp("image", "", (*side, channels), source, np.zeros((channels, 256), source.dtype)),
+        ConvOp("conv", "image", (*side, channels), target, skip=residual, weights=weights, requant=scale, operand=source,
+               padding=1, accumulator=accumulator, **{**place, "groups": groups}),
+        ConvOp("logits", "conv", (1, 1, 1), None, skip="", weights=np.ones((*side, channels, 1), np.int32), requant=ONE,
+               operand=target, padding=0, accumulator=Accumulator(), **place)))
+    x = rng.integers(source.min, source.max + 1, (2, *side, channels)).astype(source.dtype)
+    machines = [Machine(program, isa) for isa in (PLAIN, *ISAS)]
+    expected, *found = (machine.apply(program.ops[1], x, {"image": x}) for machine in machines)
+    assert len(np.unique(expected)) > (target.max - target.min) // 4
+    for machine, codes_found in zip(machines[1:], found, strict=True):
+        np.testing.assert_array_equal(codes_found, expected)
+        np.testing.assert_array_equal(machine.overflows["conv"], machines[0].overflows["conv"])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("columns", "channels"), [(1, 64), (7, 13), (9, 7), (5, 64), (40, 5)])
+def test_tables__of_bytes_are_looked_up_in_rows_of_any_length(isa, columns, channels):
+    """Whole registers at a time, the last of which begins early; the border beside a row is not theirs."""
+    rng, source, target = np.random.default_rng(columns), IntFormat(8, signed=True), IntFormat(8, signed=False)
+    shape = (3, columns, channels)
+    program = Program((
+        InputOp("image", "", shape, source, np.zeros((channels, 256), source.dtype)),
+        TableOp("table", "image", shape, target, rng.permutation(256).astype(np.uint8), -128),
+        ConvOp("logits", "table", (5, columns + 2, 1), None, skip="", weights=np.ones((1, 1, channels, 1), np.int32),
+               requant=ONE, operand=target, padding=1, accumulator=Accumulator(), stride=1, groups=1,
+               weight_format=IntFormat(2, signed=True), weight_bits=2)))
+    assert isinstance(program.ops[1], TableOp)
+    x = rng.integers(-128, 128, (4, *shape)).astype(np.int8)
+    machine = Machine(program, isa)
+    found = machine.apply(program.ops[1], x, {"image": x})
+    np.testing.assert_array_equal(found, program.ops[1].table[x.astype(int) + 128])
+    assert machine.path_of(program.ops[1]) == ("by permutes" if isa in ("vnni", "amx") and has_byte_permutes()
+                                               and columns * channels >= 64 else "")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("channels", [POOLED, POOLED + 1, 2 * POOLED + 44])
+def test_pool__of_more_channels_than_are_pooled_together(isa, channels):
+    rng, form = np.random.default_rng(channels), IntFormat(8, signed=True)
+    offsets = rng.normal(0.0, 9.0, channels).astype(np.float32)
+    gain = Fp32(np.full(channels, 1 / 6, np.float32), offsets, np.zeros(1, np.float32))
+    program = Program((
+        InputOp("image", "", (2, 3, channels), form, np.zeros((channels, 256), form.dtype)),
+        PoolOp("pool", "image", (1, 1, channels), form, 2, 1, 0, gain, 3),
+        ConvOp("logits", "pool", (1, 1, 1), None, skip="", weights=np.ones((1, 1, channels, 1), np.int32), requant=ONE,
+               operand=form, padding=0, accumulator=Accumulator(), stride=1, groups=1,
+               weight_format=IntFormat(2, signed=True), weight_bits=2)))
+    x = rng.integers(-128, 128, (2, 2, 3, channels)).astype(np.int8)
+    found = Machine(program, isa).apply(program.ops[1], x, {"image": x})
+    steps = x.astype(np.float32).sum((1, 2)) * gain.gain + gain.offset
+    np.testing.assert_array_equal(found[:, 0, 0], np.rint(steps).clip(-128, 127))
 
 
 @pytest.mark.parametrize("read", [

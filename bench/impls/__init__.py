@@ -51,7 +51,7 @@ def peers() -> tuple[Peer, ...]:
 
 PEAK = tuple(Peer(name, "peak", ("peak",)) for name in ("vpdpbusd", "vdpbf16ps", "vfmadd float32"))
 OURS = (
-    ("bittrue W8A8", CONVOLUTIONS, always),
+    ("bittrue W8A8", (*CONVOLUTIONS, "imagenet"), always),
     ("bittrue W3A3", CONVOLUTIONS, always),
     ("bittrue W3A3, unlimited", ("accumulator",), always),
     ("bittrue W3A3, wrap 12", ("accumulator",), always),
@@ -66,10 +66,11 @@ OURS = (
 )
 OTHERS = (
     Peer("torch float32", "torch_float", (*CONVOLUTIONS, "network")),
-    Peer("torch float32 channels-last", "torch_float", (*CONVOLUTIONS, "network")),
+    Peer("torch float32 channels-last", "torch_float", (*CONVOLUTIONS, "network", "imagenet")),
     Peer("oneDNN int8", "onednn", CONVOLUTIONS),
     Peer("onnxruntime QLinearConv", "onnx_runtime", CONVOLUTIONS),
     Peer("onnxruntime ConvInteger", "onnx_runtime", CONVOLUTIONS),
+    Peer("onnxruntime int8", "onnx_network", ("imagenet",)),
     Peer("numpy float32 matmul", "numpy_matmul", ("conv",), when=few_cases),
     Peer("torch FQ W3A3", "torch_quantized", ("network",)),
     *(Peer(f"bittrue {bits}", "torch_quantized", ("train_step",)) for bits in ("float32", "W2A2")),

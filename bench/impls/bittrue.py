@@ -1,12 +1,13 @@
 """This project's machine: convolutions from codes to codes, accumulators, whole networks."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from bench.cases import ConvCase, NetworkCase, Work, resnet20_spec
+from bench.cases import ConvCase, NetworkCase, Work
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
 from sim.formats import IntFormat
@@ -113,16 +114,17 @@ def _sums(program: Program, part: np.ufunc, codes: np.ndarray) -> np.ndarray:
     return machine.sums(machine.program.convolutions[0], codes)
 
 
-def network(case: NetworkCase, hardware: HardwareSpec) -> Work:
-    """ResNet-20 W3A3 from pixels to logits, in batches as sim.eval runs it."""
-    machine = Machine(lower(resnet20_spec(3), hardware))
+def network(case: NetworkCase, hardware: HardwareSpec, bits: int = 3) -> Work:
+    """From pixels to logits, in batches as sim.eval runs it; says the digest of the first batch's logits."""
+    machine = Machine(lower(case.spec(bits), hardware))
     pixels = case.pixels()
+    logits = hashlib.sha256(machine.run(pixels[: case.batch]).tobytes()).hexdigest()
 
     def run() -> None:
         for start in case.starts():
             machine.run(pixels[start : start + case.batch])
 
-    return Work(run, case.images)
+    return Work(run, case.images, extra={"logits": logits[:16]})
 
 
 def _convolutions(bits: int) -> dict[str, Callable[[ConvCase], Work]]:
@@ -134,7 +136,7 @@ def _limited(choose_bits: Callable[[ConvCase, int], int], overflow: str = "satur
 
 
 BUILD: dict[str, dict[str, Callable[..., Work]]] = {
-    "bittrue W8A8": _convolutions(8),
+    "bittrue W8A8": {**_convolutions(8), "imagenet": partial(network, hardware=HardwareSpec(), bits=8)},
     "bittrue W3A3": _convolutions(3),
     "bittrue W3A3, unlimited": {"accumulator": partial(convolution, bits=3)},
     "bittrue W3A3, wrap 12": _limited(partial(_fixed, width=12), "wrap"),

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.cases import ConvCase, NetworkCase, Work
+from bench.cases import MEAN, STD, ConvCase, NetworkCase, Work
 from bench.resnet import ResNet20, evaluation
+from training.torchvision_cpu import prepare_torchvision
 
 
 def isa() -> str:
@@ -37,9 +38,42 @@ def network(case: NetworkCase, layout: torch.memory_format) -> Work:
     return evaluation(model.to(memory_format=layout), case, layout)
 
 
+TORCHVISION = {"mobilenetv2": "mobilenet_v2", "efficientnet_b0": "efficientnet_b0", "resnet18": "resnet18"}
+"""The networks that both have -> torchvision's names."""
+
+
+class _Normalized(nn.Module):
+    """A network that takes pixels of 0 .. 255, as everyone's here does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", 255.0 * torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", 255.0 * torch.tensor(STD).view(1, 3, 1, 1))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels -> logits."""
+        return self.network((pixels - self.mean) / self.std)
+
+
+def imagenet_module(case: NetworkCase) -> nn.Module:
+    """torchvision's own module, as it comes."""
+    prepare_torchvision()
+    from torchvision import models
+
+    torch.manual_seed(0)
+    return _Normalized(getattr(models, TORCHVISION[case.model])())
+
+
+def imagenet(case: NetworkCase, layout: torch.memory_format) -> Work:
+    """It from pixels to logits."""
+    return evaluation(imagenet_module(case).to(memory_format=layout), case, layout)
+
+
 def _both(layout: torch.memory_format) -> dict[str, Callable[..., Work]]:
     conv = partial(convolution, layout=layout)
-    return {"conv": conv, "depthwise": conv, "network": partial(network, layout=layout)}
+    return {"conv": conv, "depthwise": conv, "network": partial(network, layout=layout),
+            "imagenet": partial(imagenet, layout=layout)}
 
 
 BUILD = {"torch float32": _both(torch.contiguous_format), "torch float32 channels-last": _both(torch.channels_last)}

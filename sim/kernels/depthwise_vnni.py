@@ -7,12 +7,13 @@ the second one with its weights moved by one tap.  Other windows transpose for e
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.finish import ENDINGS, arguments_of, codes_at, finish_tile, sums_at, target_of
+from sim.kernels.finish import Ending, arguments_of, codes_at, finish_tile, sums_at, target_of
 from sim.kernels.ir import I8, I32, I64, call, constant, load, loop, machine_code, offset, registers
 from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
@@ -47,11 +48,11 @@ def pack(weights: np.ndarray, stride: int) -> np.ndarray:
     return np.ascontiguousarray(blocks)
 
 
-def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, finish: str) -> Any:
+def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, ending: Ending | None) -> Any:
     """tile((x, tap_stride, row_stride, w, w_block_stride, rows, surplus, out, out_stride)): sums of blocks of 16 channels.
 
     `quads` times two neighboring pairs of pixels serve `outputs` outputs each.  `x` are bytes, `w` int8
-    [rows, outputs, 16, 4] for each block, `surplus` and `out` int32.  With `finish` as in vnni.make_tile.
+    [rows, outputs, 16, 4] for each block, `surplus` and `out` int32.  With an `ending` as in vnni.make_tile.
     """
     words = ir.VectorType(I32, LANES)
     channels = blocks * LANES
@@ -82,19 +83,19 @@ def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, finish: str
                         register = sums[q * outputs + k][b]
                         builder.store(_dot(builder, builder.load(register), quad, weights[k][b]), register)
                 before = after
-        finish_tile(builder, sums, surplus if signed else None, rest, finish)
+        finish_tile(builder, sums, surplus if signed else None, rest, ending)
 
-    return machine_code(7 + arguments_of(finish), emit)
+    return machine_code(7 + arguments_of(ending), emit)
 
 
 def _dot(builder: Any, total: Any, quads: Any, weights: Any) -> Any:
     return call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, [total, quads, weights])
 
 
-def _make_apart(pixels: int, signed: bool, finish: str) -> Any:
+def _make_apart(pixels: int, signed: bool, ending: Ending | None) -> Any:
     """tile((x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, out, out_stride)): sums of 16 channels.
 
-    `x` are bytes, `w` int8 [rows, groups, 16, 4], `surplus` and `out` int32.  With `finish` as in vnni.make_tile.
+    `x` are bytes, `w` int8 [rows, groups, 16, 4], `surplus` and `out` int32.  With an `ending` as in vnni.make_tile.
     """
     codes, words = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES)
 
@@ -124,13 +125,13 @@ def _make_apart(pixels: int, signed: bool, finish: str) -> Any:
                 for p, register in enumerate(sums):
                     quads = transposed(builder, offset(builder, first_tap, p, pixel_stride), tap_stride)
                     builder.store(_dot(builder, builder.load(register), quads, weights), register)
-        finish_tile(builder, [[register] for register in sums], surplus if signed else None, rest, finish)
+        finish_tile(builder, [[register] for register in sums], surplus if signed else None, rest, ending)
 
-    return machine_code(8 + arguments_of(finish), emit)
+    return machine_code(8 + arguments_of(ending), emit)
 
 
-_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False, "")
-_tile_4 = _tile_1 = _make_apart(1, False, "")
+_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False, None)
+_tile_4 = _tile_1 = _make_apart(1, False, None)
 _at: Any = sums_at
 _outputs = 1
 _pairs_1 = _pairs_2 = _apart = _at
@@ -211,26 +212,29 @@ def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, out_row: int,
         pad: int, counts: np.ndarray) -> None:
     """Codes of `count` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
-    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
+    target = target_of(constants, first, count, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
     _unsigned(x, n, top, left, stride, channel, part, operands, target, out.shape[2] - 2 * pad)
 
 
-def _specialize_channels(signed: bool, finish: str) -> Any:
-    name, variants = f"depthwise_{finish.replace(' ', '_') or 'sums'}_{signed}", {}
-    at = codes_at if finish else sums_at
+def _specialize_channels(signed: bool, ending: Ending | None) -> Any:
+    name, variants = f"depthwise_{ending or 'sums'}_{signed}", {}
+    at = codes_at if ending else sums_at
     for outputs in (1, 2):
-        tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed, finish)
+        tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed, ending)
                  for quads in (2, 4) for blocks in (1, 2)}
         variants[f"_pairs_{outputs}"] = specialize(
             _pairs, f"{name}_pairs_{outputs}", inline, _outputs=outputs, _at=at, **tiles)
-    variants["_apart"] = specialize(_each, f"{name}_apart", inline, _at=at, _tile_4=_make_apart(4, signed, finish),
-                                    _tile_1=_make_apart(1, signed, finish))
+    variants["_apart"] = specialize(_each, f"{name}_apart", inline, _at=at, _tile_4=_make_apart(4, signed, ending),
+                                    _tile_1=_make_apart(1, signed, ending))
     return specialize(_channels, name, inline, **variants)
 
 
-LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_channels(False, ""),
-                  _signed=_specialize_channels(True, ""))
-TO_CODES = {(signed, finish): specialize(
-    _line_to_codes, f"depthwise_vnni_to_{finish.replace(' ', '_')}_{signed}", inline,
-    _unsigned=_specialize_channels(signed, finish)) for signed in (False, True) for finish in ENDINGS.values()}
-"""Lines from codes to codes, by (whether the input is signed, their end)."""
+LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_channels(False, None),
+                  _signed=_specialize_channels(True, None))
+
+
+@cache
+def line_to_codes(signed: bool, ending: Ending) -> Any:
+    """Lines from codes to codes; `signed` as the input is."""
+    return specialize(_line_to_codes, f"depthwise_vnni_{ending}_{signed}", inline,
+                      _unsigned=_specialize_channels(signed, ending))

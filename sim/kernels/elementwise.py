@@ -14,6 +14,9 @@ from sim.kernels.jit import inline, kernel
 
 _codes: Any = None
 
+POOLED = 256
+"""Channels that are pooled together where a line is of one pixel: else an image's would keep a single thread busy."""
+
 
 @inline
 def read_line(x: np.ndarray, n: int, i: int, place: Any, line: np.ndarray) -> None:
@@ -32,6 +35,16 @@ def write_line(codes: np.ndarray, zero: Any, out: np.ndarray, n: int, i: int, pa
     row = out[n, i + pad].reshape(-1)[start : start + len(codes)]
     for k in range(len(codes)):
         row[k] = np.int32(codes[k]) + zero
+
+
+@inline
+def add_zero(zero: Any, out: np.ndarray, n: int, i: int, pad: int, first: int, count: int) -> None:
+    """The zero point, to codes that lie without it in row i of image n: `count` from the `first` on."""
+    if zero != 0:
+        start = pad * out.shape[3] + first
+        row = out[n, i + pad].reshape(-1)[start : start + count]
+        for k in range(count):
+            row[k] = np.int32(row[k]) + zero
 
 
 def add_lines(x: np.ndarray, place: Any, y: np.ndarray, y_place: Any, end: Any, out: np.ndarray, pad: int) -> None:
@@ -56,26 +69,26 @@ def multiply_lines(  # noqa: PLR0913 - a kernel sees arrays, not objects
     `wide` is an empty array of the type that holds every product, `nothing` stands for no residual.
     """
     constants, repeat, zero = end
+    x_pad, sign, minus = place
     images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
+    size = columns * channels
+    span = repeat * channels if is_spread else size
     for line in prange(images * rows):
         n, i = line // rows, line % rows
-        sums = np.empty(columns * channels, wide.dtype)
-        codes = np.empty((1, 1, columns, channels), out.dtype)
-        read_line(x, n, i, place, sums)
+        row = x[n, i + x_pad].reshape(-1)[x_pad * channels : x_pad * channels + size]
+        sums, factors = np.empty(size, wide.dtype), np.empty(span, np.int32)
         if is_spread:
-            factors = np.empty(channels, np.int32)
-            read_line(y, n, 0, y_place, factors)
-            for j in range(columns):
-                pixel = sums[j * channels : (j + 1) * channels]
-                for c in range(channels):
-                    pixel[c] = pixel[c] * factors[c]
+            for j in range(repeat):
+                read_line(y, n, 0, y_place, factors[j * channels : (j + 1) * channels])
         else:
-            factors = np.empty(columns * channels, np.int32)
             read_line(y, n, i, y_place, factors)
-            for k in range(columns * channels):
-                sums[k] = sums[k] * factors[k]
-        _codes(constants, sums, channels, columns, repeat, 0, channels, nothing, 0, 0, 0, (False, np.int32(0)), codes, 0)
-        write_line(codes.reshape(-1), zero, out, n, i, pad)
+        for start in range(0, size, span):
+            source, target = row[start : start + span], sums[start : start + span]
+            for k in range(span):
+                target[k] = np.int32(np.int32(np.int32(source[k]) ^ sign) - minus)
+                target[k] = target[k] * factors[k]
+        _codes(constants, sums, channels, columns, repeat, 0, channels, nothing, n, i, 0, (False, np.int32(0)), out, pad)
+        add_zero(zero, out, n, i, pad, 0, size)
 
 
 def pool_lines(
@@ -87,19 +100,23 @@ def pool_lines(
     height, width, stride, padding = window
     images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
     corner = x_pad - padding
-    for line in prange(images * rows):
-        n, i = line // rows, line % rows
-        sums = np.zeros(columns * channels, wide.dtype)
-        codes = np.empty((1, 1, columns, channels), out.dtype)
+    most = min(POOLED, channels) if columns == 1 else channels
+    parts = (channels + most - 1) // most
+    for item in prange(images * rows * parts):
+        n, i, first = item // (rows * parts), item // parts % rows, item % parts * most
+        count = min(most, channels - first)
+        sums = np.zeros(columns * count, wide.dtype)
         for j in range(columns):
-            pixel = sums[j * channels : (j + 1) * channels]
+            pixel = sums[j * count : (j + 1) * count]
             for a in range(height):
+                row = x[n, i * stride + a + corner].reshape(-1)
                 for b in range(width):
-                    source = x[n, i * stride + a + corner, j * stride + b + corner]
-                    for c in range(channels):
+                    start = (j * stride + b + corner) * channels + first
+                    source = row[start : start + count]
+                    for c in range(count):
                         pixel[c] += np.int32(np.int32(np.int32(source[c]) ^ sign) - minus)
-        _codes(constants, sums, channels, columns, repeat, 0, channels, nothing, 0, 0, 0, (False, np.int32(0)), codes, 0)
-        write_line(codes.reshape(-1), zero, out, n, i, pad)
+        _codes(constants, sums, count, columns, repeat, first, count, nothing, n, i, 0, (False, np.int32(0)), out, pad)
+        add_zero(zero, out, n, i, pad, first, columns * count)
 
 
 @kernel

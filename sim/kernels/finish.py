@@ -2,11 +2,12 @@
 
 Equation 8 of ARITHMETIC.md, operation by operation as in requantizers/fp32.py: each float32 product and sum is rounded on
 its own, then to the nearest integer, ties to even, by the conversion of the processor.  Clamping comes after that, which
-changes nothing, as limits are integers: the conversion to bytes saturates at 0 and 255, and the smaller byte costs a quarter
-of the smaller float32, whose port is the one that conversions wait for.
+changes nothing, as limits are integers: the conversion to bytes saturates, and the smaller byte costs a quarter of the
+smaller float32, whose port is the one that conversions wait for.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,40 @@ from llvmlite import ir
 
 from sim.kernels.ir import F32, I8, I16, I32, call, constant, load, machine_code, offset, splat, store
 from sim.kernels.jit import inline
-from sim.kernels.overflow import CLIP, WRAP, emit_register
+from sim.kernels.overflow import emit_register
 
 LANES = 16
 _SUMS, _REALS, _BYTES = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES), ir.VectorType(I8, LANES)
 _HALVES, _ALL = ir.VectorType(I16, 2 * LANES), ir.VectorType(I8, 4 * LANES)
 _NEAREST_EVEN = 8
 """Rounding control: to nearest, ties to even, no exceptions."""
-_SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 10
-"""(gains, offsets, limits, residual, its stride, out, its stride, spare, counts, done): addresses, bytes, integers.
+_SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 11
+"""(gains, offsets, limits, residual, its stride, out, its stride, channels, spare, counts, done): addresses and numbers.
 
-`limits` are int32 (largest code) and float32 (gain of the residual), which is unsigned bytes.  A limited register is `spare`
-bits narrower than 32; `counts` int32 [channels] grow by the sums that do not fit it, but not by those of the first `done`
-pixels, which another tile has counted.
+`limits` are int32 (largest code), float32 (gain of the residual) and int32 (smallest code).  `channels` are those that are
+written, where these are not whole registers.  A limited register is `spare` bits narrower than 32; `counts` int32 [channels]
+grow by the sums that do not fit it, but not by those of the first `done` pixels, which another tile has counted.
 """
-ENDINGS = {(has_skip, overflow): f"{overflow} {'residual' if has_skip else 'codes'}".strip()
-           for has_skip in (False, True) for overflow in ("", WRAP, CLIP)}
-"""How a tile can end in codes, by (whether there is a residual, what registers do with a whole sum that does not fit)."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a tile can end in codes.
+
+    `overflow`: what registers do with a whole sum that does not fit, "" if none comes.  `residual`: "", "unsigned" or
+    "signed" bytes.  `signed`: the codes that are written.  `partial`: not all channels of the registers are.
+    """
+
+    overflow: str = ""
+    residual: str = ""
+    signed: bool = False
+    partial: bool = False
+
+    def __str__(self) -> str:
+        """Part of the name of what is compiled for it."""
+        words = (self.overflow, self.residual, "residual" if self.residual else "", "to", "some" if self.partial else "",
+                 "signed" if self.signed else "", "codes")
+        return "_".join(filter(None, words))
 
 
 @inline
@@ -43,34 +61,35 @@ def sums_at(target: Any, channel: int, pixel: int, done: int) -> Any:
 @inline
 def codes_at(target: Any, channel: int, pixel: int, done: int) -> Any:
     """The same for one that stores codes: `target` is what `target_of` gives."""
-    gains, offsets, limits, skip, out, channels, spare, counts = target
+    gains, offsets, limits, skip, out, channels, count, spare, counts = target
     return (gains + 4 * channel, offsets + 4 * channel, limits, skip + channel + pixel * channels, channels,
-            out + channel + pixel * channels, channels, spare, counts + 4 * channel, done)
+            out + channel + pixel * channels, channels, count - channel, spare, counts + 4 * channel, done)
 
 
 @inline
 def target_of(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        constants: Any, first: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray, n: int,
-        row: int, pad: int, counts: np.ndarray) -> Any:
-    """Addresses for channels from `first` on of a line of codes and of its residual: (gains, offsets, limits, residual, out,
-    channels of both, spare bits, counts)."""
+        constants: Any, first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray,
+        n: int, row: int, pad: int, counts: np.ndarray) -> Any:
+    """Addresses for `count` channels from `first` on of a line of codes and of its residual: (gains, offsets, limits,
+    residual, out, channels of both, `count`, spare bits, counts)."""
     gain, offset, limits, spare = constants
     channels = out.shape[3]
     target = out.ctypes.data + n * out.strides[0] + row * out.strides[1] + pad * channels + first
     residue = skip.ctypes.data + skip_n * skip.strides[0] + skip_row * skip.strides[1] + skip_pad * channels + first
     return (gain.ctypes.data + 4 * first, offset.ctypes.data + 4 * first, limits.ctypes.data, residue, target, channels,
-            spare, counts.ctypes.data)
+            count, spare, counts.ctypes.data)
 
 
-def arguments_of(finish: str) -> int:
+def arguments_of(ending: Ending | None) -> int:
     """How many integers a tile with this end takes for it."""
-    return _CODES_ARGUMENTS if finish else _SUMS_ARGUMENTS
+    return _CODES_ARGUMENTS if ending else _SUMS_ARGUMENTS
 
 
-def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, arguments: Sequence[Any], finish: str) -> None:
+def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, arguments: Sequence[Any],
+                ending: Ending | None) -> None:
     """The end of a tile: registers of sums [pixels][blocks], less the `surplus` at an address, go to memory.
 
-    `finish` is "" for int32 sums at (out, bytes from pixel to pixel), or one of ENDINGS.
+    Without an `ending` they are int32 sums at (out, bytes from pixel to pixel).
     """
     totals = [[builder.load(register) for register in pixel] for pixel in sums]
     kind = totals[0][0].type
@@ -78,11 +97,10 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
     if surplus is not None:
         more = [load(builder, offset(builder, surplus, b, size), kind, 4) for b in range(len(totals[0]))]
         totals = [[builder.sub(total, more[b]) for b, total in enumerate(pixel)] for pixel in totals]
-    if finish:
-        overflow = next((kind for kind in (WRAP, CLIP) if kind in finish), None)
-        if overflow is not None:
-            totals = _emit_registers(builder, totals, arguments[7:], overflow)
-        _emit_codes(builder, totals, arguments[:7], "residual" in finish)
+    if ending:
+        if ending.overflow:
+            totals = _emit_registers(builder, totals, arguments[8:], ending.overflow)
+        _emit_codes(builder, totals, arguments[:8], ending)
         return
     out, step = arguments
     for p, pixel in enumerate(totals):
@@ -90,11 +108,11 @@ def finish_tile(builder: Any, sums: Sequence[Sequence[Any]], surplus: Any, argum
             store(builder, total, offset(builder, offset(builder, out, p, step), b, size), 4)
 
 
-def make_end(finish: str) -> Any:
+def make_end(ending: Ending) -> Any:
     """end((sums, ...)): what a tile with this end does, for int32 sums of 16 channels of a pixel at an address."""
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
         sums, *rest = arguments
-        _emit_codes(builder, [[load(builder, sums, _SUMS, 4)]], rest[:7], "residual" in finish)
+        _emit_codes(builder, [[load(builder, sums, _SUMS, 4)]], rest[:8], ending)
 
     return machine_code(1 + _CODES_ARGUMENTS, emit)
 
@@ -137,22 +155,24 @@ def _emit_discount(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, coun
         store(builder, count, address, 4)
 
 
-def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], has_skip: bool) -> None:
+def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], ending: Ending) -> None:
     """Vectors of 16 sums [pixels][blocks] -> bytes at `out`."""
-    gains, offsets, limits, skip, skip_stride, out, out_stride = arguments
+    gains, offsets, limits, skip, skip_stride, out, out_stride, channels = arguments
     blocks = len(sums[0])
     constants = [[load(builder, offset(builder, base, b, 4 * LANES), _REALS, 4) for b in range(blocks)]
                  for base in (gains, offsets)]
-    high = splat(builder, builder.trunc(load(builder, limits, I32, 4), I8), 4 * LANES)
-    skip_gain = splat(builder, load(builder, offset(builder, limits, 1, 4), F32, 4), LANES) if has_skip else None
+    low, high = (splat(builder, builder.trunc(load(builder, offset(builder, limits, place, 4), I32, 4), I8), 4 * LANES)
+                 for place in (2, 0))
+    skip_gain = splat(builder, load(builder, offset(builder, limits, 1, 4), F32, 4), LANES) if ending.residual else None
     whole = []
     for p, pixel in enumerate(sums):
         for b, total in enumerate(pixel):
             steps = builder.fmul(builder.sitofp(total, _REALS), constants[0][b])
             steps = builder.fadd(steps, constants[1][b])
-            if has_skip:
+            if ending.residual:
                 address = offset(builder, offset(builder, skip, p, skip_stride), b, LANES)
-                residue = builder.zext(load(builder, address, _BYTES, 1), _SUMS)
+                widen = builder.sext if ending.residual == "signed" else builder.zext
+                residue = widen(load(builder, address, _BYTES, 1), _SUMS)
                 steps = builder.fadd(steps, builder.fmul(builder.sitofp(residue, _REALS), skip_gain))
             whole.append(call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
                 steps, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
@@ -160,29 +180,50 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
     for first in range(0, len(whole), 4):
         four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
         halves = [call(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
-        mixed = call(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
-        mixed = call(builder, f"llvm.umin.v{4 * LANES}i8", _ALL, [mixed, high])
+        if ending.signed:
+            mixed = call(builder, "llvm.x86.avx512.packsswb.512", _ALL, halves)
+            mixed = call(builder, f"llvm.smax.v{4 * LANES}i8", _ALL, [mixed, low])
+            mixed = call(builder, f"llvm.smin.v{4 * LANES}i8", _ALL, [mixed, high])
+        else:
+            mixed = call(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
+            mixed = call(builder, f"llvm.umin.v{4 * LANES}i8", _ALL, [mixed, high])
         # packing works in lanes of 16 bytes: 4 bytes of each register in turn
         order = [4 * lane + register for register in range(4) for lane in range(4)]
         words = builder.bitcast(mixed, _SUMS)
         codes.append(builder.bitcast(builder.shuffle_vector(words, words, ir.Constant(_SUMS, order)), _ALL))
-    _emit_stores(builder, codes, len(whole), blocks, out, out_stride)
+    mask = _first_lanes(builder, channels, blocks * LANES) if ending.partial else None
+    _emit_stores(builder, codes, len(whole), blocks, out, out_stride, mask)
 
 
-def _emit_stores(builder: Any, codes: Sequence[Any], registers: int, blocks: int, out: Any, stride: Any) -> None:
-    """Vectors of codes, those of 4 `registers` each, to pixels of so many blocks that are `stride` bytes apart."""
+def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+    """A bit for each lane, set in the first `count` or in all."""
+    count = builder.select(builder.icmp_signed("<", count, constant(lanes)), count, constant(lanes))
+    bits = builder.lshr(constant(-1), builder.sub(constant(64), count))
+    return builder.bitcast(builder.trunc(bits, ir.IntType(lanes)), ir.VectorType(ir.IntType(1), lanes))
+
+
+def _emit_stores(
+        builder: Any, codes: Sequence[Any], registers: int, blocks: int, out: Any, stride: Any, mask: Any) -> None:
+    """Vectors of codes, those of 4 `registers` each, to pixels of so many blocks that are `stride` bytes apart.
+
+    With a `mask` only to the channels that it names.
+    """
     size = blocks * LANES
 
     def put(first: int, count: int, address: Any) -> None:
         places = [first % 4 * LANES + place for place in range(count * LANES)]
         part = builder.shuffle_vector(*2 * [codes[first // 4]], ir.Constant(ir.VectorType(I32, len(places)), places))
-        store(builder, part, address, 1)
+        if mask is None:
+            store(builder, part, address, 1)
+        else:
+            place = builder.inttoptr(address, part.type.as_pointer())
+            call(builder, f"llvm.masked.store.v{len(places)}i8.p0", ir.VoidType(), [part, place, ir.Constant(I32, 1), mask])
 
     def put_pixels() -> None:
         for first in range(0, registers, blocks):
             put(first, blocks, offset(builder, out, first // blocks, stride))
 
-    if blocks == 4:
+    if blocks == 4 or mask is not None:
         put_pixels()
         return
     with builder.if_else(builder.icmp_signed("==", stride, constant(size))) as (touching, apart):

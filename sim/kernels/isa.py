@@ -109,6 +109,12 @@ def _run_proof(isa: str) -> str:
 
 
 @cache
+def has_byte_permutes() -> bool:
+    """Whether a register of bytes can be looked up in two others (AVX512-VBMI), which not every VNNI processor can."""
+    return not INTERPRETED and bool(llvmlite.binding.get_host_cpu_features().get("avx512vbmi", False))
+
+
+@cache
 def _possible() -> tuple[str, ...]:
     if INTERPRETED:
         return (PLAIN,)

@@ -3,19 +3,20 @@
 `_line` stands for a path's watched sums or codes of a line, `_settle` for what a replayed register becomes.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import prange
 
-from sim.kernels.finish import ENDINGS, codes_at, make_end, target_of
+from sim.kernels.finish import Ending, codes_at, make_end, target_of
 from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 from sim.kernels.lines import TOGETHER, add_counts
 from sim.kernels.replay import PIXELS, replay_windows
 
 _line = _settle = _replay = replay_windows
-_end: Any = make_end(ENDINGS[False, ""])
+_end: Any = make_end(Ending())
 
 
 def conv_staged(  # noqa: PLR0913 - a kernel sees arrays, not objects
@@ -90,12 +91,15 @@ def _settle_codes(  # noqa: PLR0913
         registers: np.ndarray, j: int, constants: Any, first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int,
         skip_pad: int, out: np.ndarray, n: int, row: int, pad: int, counts: np.ndarray) -> None:
     """int32 [16] -> codes of 16 channels in `out`."""
-    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, row, pad, counts)
+    target = target_of(constants, first, count, skip, skip_n, skip_row, skip_pad, out, n, row, pad, counts)
     _end((registers.ctypes.data,) + codes_at(target, 0, j, 0))  # noqa: RUF005 - numba
 
 
 REPLAY_TO_SUMS = specialize(_replay_flagged, "replay_to_sums", inline, _settle=_settle_sums)
-REPLAY_TO_CODES = {has_skip: specialize(_replay_flagged, f"replay_to_{finish}", inline, _settle=specialize(
-    _settle_codes, f"settle_{finish}", inline, _end=make_end(finish)))
-    for (has_skip, overflow), finish in ENDINGS.items() if not overflow}
-"""By whether there is a residual."""
+
+
+@cache
+def replay_to_codes(ending: Ending) -> Any:
+    """What is flagged, to the same codes."""
+    settle = specialize(_settle_codes, f"settle_{ending}", inline, _end=make_end(ending))
+    return specialize(_replay_flagged, f"replay_{ending}", inline, _settle=settle)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.finish import arguments_of, finish_tile
+from sim.kernels.finish import Ending, arguments_of, finish_tile
 from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, window
 from sim.kernels.layout import Layout, arrange
 from sim.kernels.stages import ARGUMENTS, emit_watch, stage_bytes
@@ -65,7 +65,7 @@ def surplus(weights: np.ndarray, layout: Layout, signed: bool) -> np.ndarray:
     return ((extra + 2**31) % 2**32 - 2**31).astype(np.int32)
 
 
-def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = "",
+def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, ending: Ending | None = None,
               is_watched: bool = False) -> Callable[..., None]:
     """The inner loop of one tile size, registers of `lanes` channels (16 or 8), as machine code.
 
@@ -73,7 +73,7 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = 
     addresses and strides in bytes; `w` points to int8 [planes, rows, segments, quads, blocks * lanes, 4], `surplus` to
     int32 [blocks * lanes], `out` to int32 pixels that are `out_stride` bytes apart.
 
-    With one of finish.ENDINGS sums become codes in their registers, and its arguments stand in the place of `out` and
+    With an `ending` sums become codes in their registers, and its arguments stand in the place of `out` and
     `out_stride`.  With `is_watched` every segment is a stage of a saturating register, and the arguments of stages.py stand
     before them; weights have one plane then.
     """
@@ -110,9 +110,9 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, finish: str = 
                     for b in range(blocks):
                         total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
                         builder.store(total, sums[p][b])
-        finish_tile(builder, sums, extra if signed else None, rest[watched:], finish)
+        finish_tile(builder, sums, extra if signed else None, rest[watched:], ending)
 
-    return machine_code(10 + watched + arguments_of(finish), emit)
+    return machine_code(10 + watched + arguments_of(ending), emit)
 
 
 def _broadcast(builder: Any, address: Any, lanes: int, signed: bool) -> Any:

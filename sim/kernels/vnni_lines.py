@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.kernels.finish import codes_at, sums_at, target_of
+from sim.kernels.finish import Ending, codes_at, sums_at, target_of
 from sim.kernels.jit import inline, specialize
 from sim.kernels.lines import copy_sums
 from sim.kernels.stages import watch
@@ -90,7 +90,7 @@ def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         pad: int, counts: np.ndarray) -> None:
     """Codes of `width` channels from `first` on, of the line whose first window begins at x[n, top, left]."""
     window, _ = _window(x, n, top, left, stride, channel, part, operands, x.strides[2])
-    target = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
+    target = target_of(constants, first, width, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
     _only(window, target, out.shape[2] - 2 * pad)
 
 
@@ -119,7 +119,7 @@ def _watched_line_to_codes(  # noqa: PLR0913
         skip_pad: int, out: np.ndarray, out_row: int, pad: int, counts: np.ndarray) -> None:
     """Codes of `width` channels from `first` on; `flags` as in stages.py."""
     window, above = _window(x, n, top, left, stride, channel, part, operands, QUAD * operands[5])
-    end = target_of(constants, first, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
+    end = target_of(constants, first, width, skip, skip_n, skip_row, skip_pad, out, n, out_row, pad, counts)
     _only(window, watch(limits, part, above * operands[4], flags, end), out.shape[2] - 2 * pad)
 
 
@@ -134,12 +134,12 @@ _AT = {(is_watched, has_codes): specialize(_at_watched, f"watched_{at.__name__}"
 
 
 @cache
-def _tiles_along(name: str, lanes: int, pixels: int, channels: int, signed: bool, finish: str = "",
+def _tiles_along(name: str, lanes: int, pixels: int, channels: int, signed: bool, ending: Ending | None = None,
                  is_watched: bool = False) -> Any:
     """Tiles of one size along a line; the rest as in make_tile."""
-    tile = make_tile(lanes, pixels, channels // lanes, signed, finish, is_watched)
+    tile = make_tile(lanes, pixels, channels // lanes, signed, ending, is_watched)
     return specialize(_along, f"{name}_{pixels}x{channels}", inline, _tile=tile,
-                      _at=_AT[is_watched, bool(finish)], _at_once=pixels)
+                      _at=_AT[is_watched, ending is not None], _at_once=pixels)
 
 
 def _tiles_of_sums(name: str, lanes: int, sizes: dict[int, int], signed: bool, is_watched: bool) -> Any:
@@ -171,19 +171,19 @@ WATCHED = {"vnni": _specialize("vnni_watched_line", 16, _SIZES, is_watched=True)
 """Lines of sums of registers that are watched."""
 
 
-def line_to_codes(signed: bool, finish: str, columns: int, width: int, is_watched: bool) -> Any:
-    """Lines from codes to codes of so many columns and channels, with one of finish.ENDINGS; `signed` as the input is.
+def line_to_codes(signed: bool, ending: Ending, columns: int, width: int, is_watched: bool) -> Any:
+    """Lines from codes to codes of so many columns and channels, with an `ending`; `signed` as the input is.
 
     They are compiled for the one tile that they use: to choose it line by line cost layers of few products more than a tenth
     of their time.
     """
     pixels = 7 if width == 32 and columns % 7 == 0 else _SIZES[width] if columns >= _SIZES[width] else 1
-    return _specialize_to_codes(signed, finish, pixels, width, is_watched)
+    return _specialize_to_codes(signed, ending, pixels, width, is_watched)
 
 
 @cache
-def _specialize_to_codes(signed: bool, finish: str, pixels: int, width: int, is_watched: bool) -> Any:
-    name = f"vnni_to_{'watched_' if is_watched else ''}{finish.replace(' ', '_')}_{signed}"
-    along = _tiles_along(name, 16, pixels, width, signed, finish, is_watched)
+def _specialize_to_codes(signed: bool, ending: Ending, pixels: int, width: int, is_watched: bool) -> Any:
+    name = f"vnni_to_{'watched_' if is_watched else ''}{ending}_{signed}"
+    along = _tiles_along(name, 16, pixels, width, signed, ending, is_watched)
     template = _watched_line_to_codes if is_watched else _line_to_codes
     return specialize(template, f"{name}_line_{pixels}x{width}", inline, _only=along)

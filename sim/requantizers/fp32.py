@@ -41,12 +41,12 @@ class Fp32(Requantizer):
                 np.float32(target.min), np.float32(target.max))
 
     def register_arguments(self, target: IntFormat, reach: int) -> tuple[np.ndarray, ...] | None:
-        """For codes of unsigned bytes; the residual's are then as well.  None if steps could pass what int32 holds."""
+        """For codes and residuals of bytes.  None if steps could pass what int32 holds."""
         most = (np.abs(self.gain.astype(np.float64)) * reach + np.abs(self.offset.astype(np.float64))).max()
         if most + 255 * abs(float(self.skip_gain[0])) >= 2**30:
             return None
-        limits = np.array([0.0, self.skip_gain[0]], np.float32)
-        limits.view(np.int32)[0] = target.max
+        limits = np.array([0.0, self.skip_gain[0], 0.0], np.float32)
+        limits.view(np.int32)[[0, 2]] = target.max, target.min
         return np.ascontiguousarray(self.gain), np.ascontiguousarray(self.offset), limits
 
     def logits(self, sums: np.ndarray) -> np.ndarray:

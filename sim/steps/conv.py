@@ -17,7 +17,8 @@ from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
 from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
-from sim.kernels.finish import ENDINGS
+from sim.kernels.finish import LANES as REGISTER
+from sim.kernels.finish import Ending
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
 from sim.kernels.layout import LANES, Layout, divide
@@ -31,7 +32,7 @@ from sim.kernels.lines import (
     stay,
 )
 from sim.kernels.overflow import CLIP, LIMIT_LINE, WRAP
-from sim.kernels.staged_lines import REPLAY_TO_CODES, REPLAY_TO_SUMS, conv_staged
+from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_codes
 from sim.kernels.stages import divide_stages
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps.step import Step
@@ -41,24 +42,29 @@ if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
 
 
+RESIDUALS = ("", "unsigned", "signed")
+"""What is added before codes are made, as finish.Ending names it."""
+
+
 @dataclass(frozen=True)
 class _Path:
     """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
 
     `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes(op, layout,
-    end, is_watched)` is a line that goes on to codes in registers with one of finish.ENDINGS, if the path has that; it
-    writes so many channels together as `registers` says.
+    ending, is_watched)` is a line that goes on to codes in registers, if the path has that; it writes so many channels
+    together as `registers` says.
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
     limits, or None where watching is no use; `watched` is a line of sums.
     """
 
+    name: str
     layout: Callable[["ConvOp"], Layout | None]
     operands: Callable[["ConvOp", np.ndarray, Layout], tuple[Any, ...]]
     line: Callable[..., None]
     enter: Callable[..., Any] = stay
     leave: Callable[..., None] = depart
-    to_codes: Callable[["ConvOp", Layout, str, bool], Callable[..., None]] | None = None
+    to_codes: Callable[["ConvOp", Layout, Ending, bool], Callable[..., None]] | None = None
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
@@ -115,6 +121,11 @@ class Convolution(Step):
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
         return self._kernels.registers(self._framed(inputs[0]))
 
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        """The kernel path, and how many passes lead from codes to codes."""
+        return self._kernels.path + (", framed" if self._window is not None else "")
+
     def _framed(self, x: Padded) -> Padded:
         """The input with exactly the paddings of the window around it, if they are not what kernels know."""
         if self._window is None:
@@ -158,6 +169,15 @@ class _Kernels:
             if self._saturation is None:
                 self._path = None
 
+    @property
+    def path(self) -> str:
+        """What runs it, for profiles."""
+        if self._path is None:
+            return "plain"
+        if self.op.format is None:
+            return f"{self._path.name} to logits"
+        return f"{self._path.name} to codes" if self._direct is not None else f"{self._path.name} by lines"
+
     def registers(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
         if self._path is None or self._layout is None:
@@ -186,8 +206,8 @@ class _Kernels:
             return self._by_registers(x, skip, out)
         place = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width)
         totals = self._zeros()
-        if self._direct is not None and (skip is None or skip.array.dtype == np.uint8):
-            run, arguments = self._direct[skip is not None]
+        if self._direct is not None:
+            run, arguments = self._direct["" if skip is None else "signed" if skip.array.dtype == np.int8 else "unsigned"]
             residual, pad, _ = residual_arguments(skip)
             run(*place, *arguments, residual, pad, skip is not None, out.unsigned, out.pad, totals)
         elif self._saturation is not None:
@@ -218,26 +238,30 @@ class _Kernels:
         return run, op.requant.line_arguments(op.format, repeat), repeat
 
     @cached_property
-    def _direct(self) -> Mapping[bool, tuple[Callable[..., None], tuple[Any, ...]]] | None:
-        """The loop from codes to codes in registers and its arguments, by whether there is a residual; None if it cannot."""
+    def _direct(self) -> Mapping[str, tuple[Callable[..., None], tuple[Any, ...]]] | None:
+        """The loop from codes to codes in registers and its arguments, by the kind of residual; None if it cannot."""
         op, path, layout = self.op, self._path, self._layout
         assert path is not None
         assert layout is not None
         assert op.format is not None
-        is_whole = not (layout.parts[:, 2] % path.registers(layout)).any()
         reach = max(map(abs, op.bounds))
-        gains = op.requant.register_arguments(op.format, reach) if is_whole and op.format.dtype == np.uint8 else None
+        found = op.requant.register_arguments(op.format, reach) if op.format.dtype.itemsize == 1 else None
         staged = None if self._saturation is None else self._saturation.staged
-        if gains is None or path.to_codes is None or (self._saturation is not None and staged is None):
+        if found is None or path.to_codes is None or (self._saturation is not None and staged is None):
             return None
-        constants = (*gains, int(self._spare))
-        lines = {has_skip: path.to_codes(op, layout, ENDINGS[has_skip, self._overflow], staged is not None)
-                 for has_skip in (False, True)}
-        if staged is None:
-            return {has_skip: (driver(conv_direct, line=line), (self._operands, self.register is not None, constants))
-                    for has_skip, line in lines.items()}
-        return {has_skip: (driver(conv_staged, line=line, replay=REPLAY_TO_CODES[has_skip]), (*staged, constants))
-                for has_skip, line in lines.items()}
+        gains, offsets, limits = found
+        surplus = -len(gains) % REGISTER + 3 * REGISTER  # registers of channels that there are not are read, too
+        constants = (np.pad(gains, (0, surplus)), np.pad(offsets, (0, surplus)), limits, int(self._spare))
+        is_partial = bool((layout.parts[:, 2] % path.registers(layout)).any())
+        loops: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
+        for residual in RESIDUALS if op.skip else RESIDUALS[:1]:
+            ending = Ending(self._overflow, residual, op.format.signed, is_partial)
+            line = path.to_codes(op, layout, ending, staged is not None)
+            if staged is None:
+                loops[residual] = driver(conv_direct, line=line), (self._operands, self.register is not None, constants)
+            else:
+                loops[residual] = driver(conv_staged, line=line, replay=replay_to_codes(ending)), (*staged, constants)
+        return loops
 
     @cached_property
     def _spare(self) -> np.int32:
@@ -376,15 +400,28 @@ def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) 
     return packed, extra, outputs, layout.parts[:, 2].copy(), op.operand.signed
 
 
+_SURPLUS = 1.15
+"""So many times the work that channels are worth may wide registers do: narrow ones wait more for codes."""
+
+
 def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
     def layout(op: "ConvOp") -> Layout | None:
         if not vnni.fits(op.weights):
             return None
         # 7 pixels x 32 channels waste nothing on the 7 and 14 columns of ImageNet networks, where 4 x 64 would
         is_sevens = op.shape[1] % 7 == 0 and op.shape[1] % 4 != 0
-        return divide(op.weights, op.groups, 64 if isa == VNNI and not is_sevens else 32)
+        if isa != VNNI or is_sevens:
+            return divide(op.weights, op.groups, 32)
+        widths = (64, 32, 16) if op.shape[1] >= 16 else (64, 32)  # narrow tiles want that many pixels
+        layouts = [divide(op.weights, op.groups, width) for width in widths]
+        return next(found for found in layouts if _computed(found) <= _SURPLUS * min(map(_computed, layouts)))
 
     return layout
+
+
+def _computed(layout: Layout) -> int:
+    """Channels that are computed, the surplus included."""
+    return len(layout.parts) * layout.width
 
 
 def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
@@ -432,24 +469,25 @@ def _amx_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[An
     return packed, *shape, pixels, op.operand.signed, aligned(amx.config(pixels))
 
 
-def _vnni_to_codes(op: "ConvOp", layout: Layout, end: str, is_watched: bool) -> Callable[..., None]:
-    line: Callable[..., None] = vnni_lines.line_to_codes(op.operand.signed, end, op.shape[1], layout.width, is_watched)
+def _vnni_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
+    line: Callable[..., None] = vnni_lines.line_to_codes(op.operand.signed, ending, op.shape[1], layout.width, is_watched)
     return line
 
 
-def _depthwise_to_codes(op: "ConvOp", layout: Layout, end: str, is_watched: bool) -> Callable[..., None]:
-    return depthwise_vnni.TO_CODES[op.operand.signed, end]
+def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
+    line: Callable[..., None] = depthwise_vnni.line_to_codes(op.operand.signed, ending)
+    return line
 
 
-_DEPTHWISE = _Path(_depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
-_DEPTHWISE_VNNI = _Path(_depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
+_DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
+_DEPTHWISE_VNNI = _Path("depthwise vnni", _depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
                         to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
-_BLOCKS = _Path(_blocks_layout, _blocks_operands, blocks.blocks_line)
-_AMX = _Path(_amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
-_AMX_EMULATED = _Path(_amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
-_VNNI = _Path(_vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
+_BLOCKS = _Path("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line)
+_AMX = _Path("amx", _amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
+_AMX_EMULATED = _Path("amx emulated", _amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
+_VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
-_AVX_VNNI = _Path(_vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
+_AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {

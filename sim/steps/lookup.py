@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.buffers import Padded
+from sim.kernels import isa as instruction_sets
+from sim.kernels import permute
 from sim.kernels.codes import table_codes, threshold_codes
+from sim.kernels.isa import AMX, VNNI
 from sim.ops.requantize import TableOp
 from sim.steps.step import Step
 
@@ -19,11 +22,23 @@ class Lookup(Step):
     def __init__(self, op: TableOp, isa: str) -> None:
         self.thresholds = None if op.least else _thresholds(op.table)
         self.table = by_storage(op.table, op.least)
+        self.packed = None
+        is_bytes = self.table.itemsize == 1 and len(self.table) <= 256
+        is_long = op.shape[1] * op.shape[2] >= permute.BYTES
+        if is_bytes and is_long and isa in (VNNI, AMX) and instruction_sets.has_byte_permutes():
+            self.packed = permute.pack(self.table)
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
+        """How it looks codes up."""
+        return "by permutes" if self.packed is not None else "" if self.thresholds is None else "by thresholds"
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
-        """By comparisons where these are fewer."""
+        """By registers, or by comparisons where these are fewer."""
         x = inputs[0]
-        if self.thresholds is None:
+        if self.packed is not None:
+            permute.permuted_codes(x.unsigned, x.pad, self.packed, out.unsigned, out.pad)
+        elif self.thresholds is None:
             table_codes(x.unsigned, x.pad, self.table, out.pad, out.array)
         else:
             threshold_codes(x.array, x.pad, self.table[0], self.thresholds, out.pad, out.array)

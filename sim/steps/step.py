@@ -11,6 +11,9 @@ from sim.buffers import Padded
 class Step:
     """One operation of a program, ready to run on one instruction set."""
 
+    path: str = ""
+    """Which of several ways it takes, for profiles."""
+
     def __init__(self, op: Any, isa: str) -> None:
         raise NotImplementedError
 

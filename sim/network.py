@@ -6,6 +6,7 @@ lowered at any width.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ from sim.ops.matmul import MatMul
 from sim.ops.maxpool import MaxPool
 from sim.ops.move import Flatten, Heads, Sequence, Tokens
 from sim.ops.multiply import Multiply
-from sim.ops.op import MAX_SIZE
+from sim.ops.op import MAX_NUMBERS, MAX_SIZE
 from sim.ops.pad import Pad
 from sim.ops.positions import Positions
 from sim.ops.requantize import Requantize
@@ -251,7 +252,9 @@ class Graph:
         """(height, width, channels) of every row's output."""
         shapes: dict[str, Shape] = {}
         for row in self.rows:
-            shapes[row.name] = row.output_shape(shapes)
+            shapes[row.name] = shape = row.output_shape(shapes)
+            if math.prod(shape) > MAX_NUMBERS:
+                raise NetworkError(f"{row.name}: {sizes(shape)} are more than {MAX_NUMBERS} numbers")
         return shapes
 
     @property

@@ -194,6 +194,7 @@ def test_checkpoint__with_a_wrong_array_is_refused(scratch, array, message):
     (1, {"kernel": 0}, "kernel"), (1, {"source": "nowhere"}, "nowhere"), (1, {"role": "outer"}, "outer"),
     (1, {"kind": "lstm"}, "unknown kind"), (1, {"dilation": 0}, "dilation"), (1, {"bend": 2}, "bend"),
     (1, {"paddings": [1, 2]}, "four numbers"), (1, {"paddings": 3.0}, "list of numbers"),
+    (1, {"paddings": [1, 2, 0, 0], "padding": 5}, "set one of them"),
     (1, {"paddings": "2222"}, "list of numbers"), (1, {"paddings": None}, "list of numbers"),
     (1, {"paddings": [1, 2, 3, True]}, "list of numbers"), (1, {"paddings": [1, 2, 3, 0.5]}, "padding"),
     (1, {"eps": 0.0}, "eps"), (1, {"groups": 3}, "groups"),

@@ -378,11 +378,12 @@ def network(image, classes, width):
 
 def test_run__quantizes_a_converted_module(tmp_path):
     """As training/README.md says: one file holds the module, and the function that describes its network."""
-    (tmp_path / "net.py").write_text(OWN_NETWORK)
-    made = command(f"{tmp_path}/net.py:build", "--image", "8x8x1", "--mean", 0.3, "--std", 0.4,
+    (tmp_path / "models_net.py").write_text(OWN_NETWORK)
+    made = command(f"{tmp_path}/models_net.py:build", "--image", "8x8x1", "--mean", 0.3, "--std", 0.4,
                    "--out", tmp_path / "float.pt")
     assert made.returncode == 0, made.stderr
-    result = training.train("ptq", model=f"{tmp_path}/net.py:network", teacher=tmp_path / "float.pt", bits=4, train_limit=64,
+    result = training.train("ptq", model=f"{tmp_path}/models_net.py:network",
+                            teacher=tmp_path / "float.pt", bits=4, train_limit=64,
                             out=tmp_path / "run")
     spec = load_checkpoint(result.checkpoint).spec
     assert_equal_codes(spec, lowered(spec, "fp32"), pixels_of((8, 8, 1)))
@@ -400,12 +401,12 @@ def test_run__refuses_float_weights_that_do_not_fit(tmp_path, weights, options, 
 
 
 def test_command__converts_a_module_of_a_file(tmp_path):
-    (tmp_path / "net.py").write_text(
+    (tmp_path / "models_net.py").write_text(
         "from torch import nn\n\n\ndef build():\n"
         "    return nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))\n")
     module = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))
     torch.save(module.state_dict(), tmp_path / "state.pt")
-    made = command(f"{tmp_path}/net.py:build", "--image", "8x8x3", "--float-weights", tmp_path / "state.pt",
+    made = command(f"{tmp_path}/models_net.py:build", "--image", "8x8x3", "--float-weights", tmp_path / "state.pt",
                    "--out", tmp_path / "net.pt")
     assert made.returncode == 0, made.stderr
     assert_same_floats(load_checkpoint(tmp_path / "net.pt").spec, module)

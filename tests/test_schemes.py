@@ -139,7 +139,7 @@ def test_speq_teacher__leaves_everything_untouched_but_what_is_documented(statis
     assert not logits.requires_grad
     assert student.training
     assert {name: activate.bits for name, activate in student.activations().items()} == {
-        name: student.precision.bits(activate.role, name) for name, activate in student.activations().items()}
+        name: student.precision.activation_bits(activate.role, name) for name, activate in student.activations().items()}
     changed = {key for key, value in student.state_dict().items() if not torch.equal(value, before[key])}
     assert all("running" in key for key in changed)
     assert bool(changed) == (statistics == "shared")

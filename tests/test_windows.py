@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim import reference
-from sim.accumulator import Accumulator
+from sim.accumulator import Accumulator, AccumulatorOverflowError
 from sim.formats import IntFormat
 from sim.kernels.isa import PLAIN
 from sim.machine import Machine
@@ -39,6 +39,24 @@ def test_dilated_taps__reach_the_register_as_those_that_there_are(isa, overflow,
     np.testing.assert_array_equal(logits[0], np.array(values["logits"]))
     assert machine.overflows["logits"].tolist() == overflows["logits"]
     assert sum(overflows["logits"]) > 0
+
+
+@pytest.mark.parametrize("tile", [0, 1, 2, 3, 5, 9, 16])
+def test_dilated_taps__stop_a_run_exactly_where_an_addition_does_not_fit(tile):
+    """Each image alone: it stops if, and only if, the oracle's saturating register clips."""
+    stopping, clipping = (dilated(Accumulator(11, overflow, tile)) for overflow in ("error", "saturate"))
+    rng, stops = np.random.default_rng(2), 0
+    for _ in range(30):
+        pixels = (rng.integers(0, 256, (1, 8, 8, 1)) * rng.random()).astype(np.uint8)
+        clips = sum(reference.run(clipping, pixels[0].tolist())[1]["logits"])
+        try:
+            Machine(stopping).run(pixels)
+            stopped = False
+        except AccumulatorOverflowError:
+            stopped = True
+        assert stopped == (clips > 0)
+        stops += stopped
+    assert 0 < stops < 30
 
 
 @pytest.mark.parametrize(("index", "change", "message"), [

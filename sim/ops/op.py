@@ -1,5 +1,6 @@
 """What every operation of an integer program is: constants, a check of them, its meaning in plain Python integers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ from sim.values import LATER, Value, sizes
 
 MAX_SIZE = 1 << 16
 """No image side, channel count or kernel side is larger: a description that says otherwise is not believed."""
+MAX_NUMBERS = 1 << 31
+"""No tensor of one image is larger, nor would it fit any memory."""
 MAX_CODE_BITS = 16
 MAX_SUM_BITS = 53
 """Integers of so many bits are exact in float64, where the torch model keeps its sums."""
@@ -128,6 +131,8 @@ def check_sizes(op: Op, **sizes: int) -> None:
     for key, value in {**sizes, "height": op.shape[0], "width": op.shape[1], "channels": op.shape[2]}.items():
         if not is_whole(value) or not (0 if key == "padding" else 1) <= value <= MAX_SIZE:
             raise ProgramError(f"{key} must be a whole number up to {MAX_SIZE}, not {value!r}")
+    if math.prod(op.shape) > MAX_NUMBERS:
+        raise ProgramError(f"its {op.shape} are more than {MAX_NUMBERS} numbers")
 
 
 def check_shape(op: Op, expected: Sequence[int]) -> None:

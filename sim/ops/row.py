@@ -162,11 +162,11 @@ def check_window(row: Any) -> None:
         raise NetworkError(f"{row.name}: paddings must be four numbers, top, bottom, left, right, not {row.paddings!r}")
     for value in row.paddings:
         check_sizes(row, padding=value)
+    if row.paddings and row.padding:
+        raise NetworkError(f"{row.name}: padding {row.padding} and paddings {row.paddings}: set one of them")
     if row.paddings and set(row.paddings) == {row.paddings[0]}:
         object.__setattr__(row, "padding", row.paddings[0])
         object.__setattr__(row, "paddings", ())
-    if row.paddings:
-        object.__setattr__(row, "padding", 0)
 
 
 def row_to_json(row: Row) -> dict[str, Any]:

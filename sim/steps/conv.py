@@ -87,7 +87,7 @@ class Convolution(Step):
         self._window = None if op.window.is_plain and not op.operand_zero else op.window
         plain = op if self._window is None else replace(op, padding=0, paddings=(), operand_zero=0)
         taps = op.weights[..., 0].size
-        is_blind = op.accumulator.bits is None or op.accumulator.overflow != "saturate" or op.accumulator.tile in (1, END) \
+        is_blind = op.accumulator.bits is None or op.accumulator.overflow == "wrap" or op.accumulator.tile in (1, END) \
             or op.accumulator.tile >= taps
         if plain.dilation > 1 and is_blind:
             # zeros make more taps: a tile that held all of them is the whole sum

@@ -90,7 +90,8 @@ class Planner:
         shared = {name: value for name, value in shared.items() if name not in of_schemes or name in uses}
         references: dict[str, Reference] = {}
         for name in FILES:
-            if name in (*shared, *own, *more):
+            # weights of others are no result of a job; whether they are there is asked by the run that takes them
+            if name != "float_weights" and name in (*shared, *own, *more):
                 found = more.get(name) or self._reference(grid, job, name, own.get(name, shared.get(name)))
                 if isinstance(found, Reference):
                     references[name] = found

@@ -349,7 +349,7 @@ def _conv(draw: st.DrawFn, name: str, source: str, rows: list[Row], role: str | 
     kernel = draw(st.integers(1, min(3, min(height, width) + 2 * padding)))
     unusual: dict[str, Any] = {}
     if draw(st.integers(0, 3)) == 0:
-        paddings = [draw(st.integers(0, 2)) for _ in range(4)]
+        padding, paddings = 0, [draw(st.integers(0, 2)) for _ in range(4)]
         height, width = height + sum(paddings[:2]), width + sum(paddings[2:])
         kernel, across = draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width)))
         unusual = {"paddings": tuple(paddings), "kernel_width": across, "stride_width": draw(st.integers(1, 2)),

@@ -83,6 +83,17 @@ class QuantNetwork(nn.Module):
             if isinstance(module, Norm):
                 module.reset_statistics()
 
+    def statistics(self) -> dict[str, Tensor]:
+        """Copies of the running statistics of every batch norm, by name."""
+        return {name: value.clone() for name, value in self.named_buffers() if ".running_" in name}
+
+    @torch.no_grad()
+    def take_statistics(self, statistics: Mapping[str, Tensor]) -> None:
+        """Running statistics of a network of the same graph."""
+        own = dict(self.named_buffers())
+        for name, value in statistics.items():
+            own[name].copy_(value)
+
     def adapt_from(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
         """Copy the arrays ("row.array") that fit in name and shape; returns the names of those that do not.
 

@@ -225,17 +225,35 @@ class Runner:
         started = time.perf_counter()
         self.display.begin(step.name, 1, len(self.train), 0)
         model, _ = self._both(step, index)
-        gather_statistics(model, self.train, self.config.batch)
-        accuracy, loss = evaluate(model, self.validation)
+        statistics, accuracy, loss = self._choose_statistics(model, step)
         seconds = time.perf_counter() - started
         entry = {"epoch": 1, "loss": loss, "validation_accuracy": accuracy, "validation_loss": loss,
                  "images_per_second": len(self.train) / seconds, "seconds": seconds}
         best = {"accuracy": accuracy, "loss": loss, "epoch": 1}
         entry["session"] = self._session
-        self.record["steps"][step.name] = {"bits": step.bits, "teacher": None, "epochs": [entry], "best": best}
+        self.record["steps"][step.name] = {"bits": step.bits, "teacher": None, "epochs": [entry], "best": best,
+                                             "statistics": statistics}
         self._write_record("running")
         save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
         self.display.epoch(entry)
+
+    def _choose_statistics(self, model: QuantNetwork, step: Step) -> tuple[str, float, float]:
+        """Of the batch norms: "gathered" at this precision, or "kept" as the float network has them; accuracy and loss.
+
+        Those with the smaller loss on the validation images stay.  At many bits kept ones are better, as they belong to the
+        images that the weights were trained on, augmentation included; at few bits nothing is as it was.
+        """
+        gather_statistics(model, self.train, self.config.batch)
+        accuracy, loss = evaluate(model, self.validation)
+        if not step.start:
+            return "gathered", accuracy, loss
+        gathered = model.statistics()
+        model.take_statistics(self._load(step.start).statistics())
+        kept_accuracy, kept_loss = evaluate(model, self.validation)
+        if kept_loss <= loss:
+            return "kept", kept_accuracy, kept_loss
+        model.take_statistics(gathered)
+        return "gathered", accuracy, loss
 
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from sim.formats import Shape
+from sim.lazy import cached_property
 
 SLACK_BYTES, SLACK_PIXELS = 64, 3
 """Behind the last pixel: what a kernel which loads whole registers may read."""

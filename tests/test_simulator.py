@@ -21,9 +21,9 @@ from sim.kernels.elementwise import POOLED
 from sim.kernels.isa import PLAIN, has_byte_permutes
 from sim.kernels.layout import divide
 from sim.kernels.stages import divide_stages
-from sim.lowering import lower
+from sim.lowering import LowerError, lower
 from sim.machine import Machine
-from sim.network import Conv, Graph, Input, NetworkSpec, Precision
+from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision, expected_arrays
 from sim.program import ConvOp, InputOp, PoolOp, Program, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from tests.examples import instruction_sets
@@ -464,3 +464,46 @@ def test_machine__is_a_value_and_refuses_what_is_none(requant):
         machine.run(pixels / 255)
     with pytest.raises(InputError, match="no operation of this program"):
         machine.sums(dataclasses.replace(program.ops[1], name="x"), np.zeros((1, 4, 6, 1), np.int8))
+
+
+def test_lowering__says_what_it_cannot_do():
+    graph = Graph((Input("image", "", 2, 2, 1, (0.5,), (0.5,)),
+                   Conv("logits", "image", 2, 2, role="boundary", norm=False)))
+    spec = NetworkSpec(graph, {"logits.weight": np.ones((2, 1, 2, 2), np.float32)}, Precision(8), "dorefa")
+    real = dataclasses.replace(spec, precision=Precision.of(32))
+    for wrong, words in (("ckpt.pt", "a NetworkSpec is wanted"), (real, "float"),
+                         (dataclasses.replace(spec, quantizer="none"), "none")):
+        with pytest.raises(LowerError, match=words):
+            lower(wrong)
+    with pytest.raises(LowerError, match="hardware"):
+        lower(spec, "fp32")
+
+
+def test_outputs__of_several_rows_are_told_apart():
+    """Logits and codes, of more than one pixel; `run` is for one output."""
+    end = Activation("boundary")
+    rows = (Input("image", "", 3, 4, 1, (0.5,), (0.5,)),
+            Conv("body", "image", 2, 1, role="boundary", norm=False, activation=end),
+            Conv("map", "body", 3, 1, role="boundary", norm=False), Conv("head", "body", 2, 1, role="boundary", norm=False))
+    graph = Graph(rows, ("map", "body", "head"))
+    arrays = {name: np.random.default_rng(0).normal(size=shape).astype(np.float32)
+              for name, shape in expected_arrays(graph).items()}
+    program = lower(NetworkSpec(graph, arrays, Precision(8), "dorefa"))
+    machine, pixels = Machine(program), np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1)
+    found, trace = machine.results(pixels), {}
+    again = machine.results(pixels, trace)
+    assert {name: values.shape for name, values in found.items()} == {
+        "map": (2, 3, 4, 3), "body": (2, 3, 4, 2), "head": (2, 3, 4, 2)}
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, trace[name])
+        np.testing.assert_array_equal(values, again[name])
+    with pytest.raises(InputError, match="3 outputs"):
+        machine.run(pixels)
+    one = Program(program.ops[:3], scales=program.scales)
+    np.testing.assert_array_equal(Machine(one).run(pixels), found["map"])
+    assert machine.path_of(program.ops[0]) == ""
+    body, codes = program.ops[1], trace["image"]
+    assert machine.accumulate(body, Padded.of(codes, 0)).tolist() == machine.sums(body, codes).tolist()
+    out = Padded.zeros(2, body.shape, body.format.dtype, 0)
+    machine.convolve(body, Padded.of(codes, 0), None, out)
+    np.testing.assert_array_equal(out.interior, found["body"])

@@ -28,6 +28,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from sim.kernels.jit import c_function, inline, specialize
+from sim.lazy import cached_property
 
 BLOCK = 1 << 14
 """Values of a block, about: its inputs and outputs stay in a core's own cache."""
@@ -49,7 +50,7 @@ class Loop:
     def __init__(self, function: Callable[[Any], None]) -> None:
         self._function = function
 
-    @functools.cached_property
+    @cached_property
     def _address(self) -> int:
         signature = types.void(types.CPointer(types.int64))
         self._code = c_function(self._function, signature)

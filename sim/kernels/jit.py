@@ -13,6 +13,7 @@ from numba.core.ccallback import CFunc
 
 from sim.kernels import threads
 from sim.kernels.cache import CACHE_FOLDER, keep, source_digest
+from sim.lazy import cached_property
 
 __all__ = ["CACHE_FOLDER", "Kernel", "c_function", "inline", "kernel", "source_digest", "specialize"]
 
@@ -35,7 +36,7 @@ class Kernel:
     def _without_threads(self) -> Callable[..., None]:
         return self._serial
 
-    @functools.cached_property
+    @cached_property
     def _serial(self) -> Callable[..., None]:
         """The same loop without threads, under a name of its own in the cache."""
         name = f"{self.py_func.__name__}_serial"

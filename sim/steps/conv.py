@@ -7,7 +7,6 @@ than a byte, sums beyond int32, interpreted kernels) goes through the plain int6
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from sim.kernels.lines import (
 from sim.kernels.overflow import CLIP, LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_codes
 from sim.kernels.stages import divide_stages
+from sim.lazy import cached_property
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into

@@ -17,7 +17,7 @@ from training.folder import FINAL_FILE, KIND, RECORD_FILE, RESUME_FILE
 from training.record import ROOT
 
 FINISHED, FAILED, NOT_RUN = "finished", "failed", "not run"
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds that an interrupted command may take to end."""
 LOWEST = 19
 """The lowest priority."""

@@ -56,7 +56,7 @@ class FixedPoint(Requantizer):
         """The nearest integers; as many bits of fraction as 64 bits allow, FRACTION_BITS at most."""
         reach, skip_gain = max(map(abs, affine.bounds)), affine.skip_gain or 0.0
         largest = float((np.abs(affine.gain) * reach + np.abs(affine.offset)).max()) + skip_gain * affine.skip_max + 1.0
-        shift = min(FRACTION_BITS, math.frexp(MOST / largest)[1] - 1)
+        shift = min(FRACTION_BITS, math.frexp(MOST / largest)[1] - 1, 44 - math.frexp(skip_gain)[1])
         if shift < 1 or reach * 2.0**-shift > 0.25:
             raise RequantizeError(f"a layer of up to {largest:g} codes is too large for fixed_point")
         unit = 2.0**shift

@@ -34,7 +34,6 @@ RELATIVE = 2.0**-18
 """Largest difference of two float32 networks, as a part of the largest logit: their sums run in other orders, and batch norm
 is one affine here and two operations there.  Found: less than 2^-19."""
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-SHARED = SHARED if SHARED.is_dir() else Path("/work/shared/data")
 TORCHVISION: Mapping[str, tuple[str, int]] = {
     "resnet18": ("resnet18", 64), "mobilenetv2": ("mobilenet_v2", 64),
     "efficientnet_b0": ("efficientnet_b0", 64)}

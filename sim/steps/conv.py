@@ -97,11 +97,6 @@ class Convolution(Step):
         self._kernels = _Kernels(plain, isa if plain.window.is_plain else PLAIN)
         self._correction = op.correction if op.operand_zero else None
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether its register can overflow."""
-        return self._kernels.register is not None
-
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
         skip = inputs[1] if self.op.skip else None

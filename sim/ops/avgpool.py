@@ -9,7 +9,7 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, check_shape, check_sizes, check_zeros, output_side, reach_of, read
+from sim.ops.op import Op, PoolWindow, check_shape, check_sizes, check_zeros, output_side, reach_of, read
 from sim.ops.row import Activation, Row, window_sides
 from sim.values import LATER, sizes
 
@@ -70,7 +70,7 @@ class AvgPool(Row):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PoolOp(Op):
+class PoolOp(PoolWindow, Op):
     """Exact sums over windows of `size` rows and `width` columns (0: as many as rows), requantized.
 
     They are sums of codes less `source_zero`, the zero point of its input.
@@ -83,15 +83,6 @@ class PoolOp(Op):
     requant: "Requantizer"
     width: int = field(default=0, metadata=LATER)
     source_zero: int = field(default=0, metadata=LATER)
-
-    def __post_init__(self) -> None:
-        if self.width == self.size and is_whole(self.width):
-            object.__setattr__(self, "width", 0)  # one way to say the same, one digest
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """Rows and columns of a window."""
-        return self.size, self.width or self.size
 
     @property
     def border(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, ProgramError, check_shape, check_sizes, output_side, read
+from sim.ops.op import Op, PoolWindow, ProgramError, check_shape, check_sizes, output_side, read
 from sim.ops.row import NetworkError, Row, window_sides
 from sim.values import sizes
 
@@ -58,7 +58,7 @@ class MaxPool(Row):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MaxPoolOp(Op):
+class MaxPoolOp(PoolWindow, Op):
     """The largest code of windows of `size` rows and `width` columns (0: as many as rows), less what lies in the padding."""
 
     kind: ClassVar[str] = "maxpool"
@@ -66,15 +66,6 @@ class MaxPoolOp(Op):
     stride: int
     padding: int
     width: int = 0
-
-    def __post_init__(self) -> None:
-        if self.width == self.size and is_whole(self.width):
-            object.__setattr__(self, "width", 0)  # one way to say the same, one digest
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """Rows and columns of a window."""
-        return self.size, self.width or self.size
 
     def details(self) -> list[str]:
         """Geometry."""

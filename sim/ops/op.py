@@ -95,6 +95,22 @@ class Op(Value):
         raise NotImplementedError
 
 
+class PoolWindow:
+    """Windows of `size` rows and `width` columns, as many as rows if that is 0: what pools share."""
+
+    size: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.width == self.size and is_whole(self.width):
+            object.__setattr__(self, "width", 0)  # one way to say the same, one digest
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Rows and columns of a window."""
+        return self.size, self.width or self.size
+
+
 def check_common(op: Op) -> None:
     """What holds for every operation."""
     if not isinstance(op.name, str) or not op.name:

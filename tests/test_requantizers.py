@@ -80,7 +80,8 @@ def sums_for(kind, rng, shape):
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
-@given(rng=generators, form=st.sampled_from(FORMS), residual=st.sampled_from([None, np.uint8, np.int8, np.uint16]))
+@given(rng=generators, form=st.sampled_from([FORMS[0], FORMS[1], FORMS[4]]),  # few types: each is compiled
+       residual=st.sampled_from([None, np.uint8, np.int8]))
 def test_line__is_its_oracle_anywhere_in_the_domain(kind, rng, form, residual):
     channels = int(rng.integers(1, 4))
     requant = constants_of(kind, rng, channels)

@@ -27,7 +27,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv", "depthwise", "fully_connected"), (*_PRODUCTS, "bias")),
     "matmul": _PRODUCTS,
     **dict.fromkeys(("add", "multiply", "requantize", "concat"), ("requant",)),
-    "average": ("requant", "divisor", "rounding"),
+    "average": ("requant", "divisor", "rounding", "zero_point"),
     "mean": ("requant", "rounding"),
     "softmax": ("softmax",),
     "table": ("rounding",),

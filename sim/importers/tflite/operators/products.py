@@ -77,14 +77,15 @@ def batch_matmul(graph: Graph, node: Operator) -> None:
     columns = graph.build.shape(b)[1 if is_transposed else 2]
     form, scale = graph.form(result), graph.scale(result)
     rule = graph.rule("matmul")
-    requant = requantizer_named(rule.requant).from_scales(  # type: ignore[attr-defined]
+    name = rule.requant_64 or rule.requant if form.bits > 8 else rule.requant
+    requant = requantizer_named(name).from_scales(  # type: ignore[attr-defined]
         graph.scale(left), np.full(columns, graph.scale(right), np.float32), scale, np.zeros(columns, np.int64))
     shape = (*graph.build.shape(a)[:2], columns)
-    name = graph.build.add(MatMulOp(
+    made = graph.build.add(MatMulOp(
         graph.build.name(graph.name(node)), a, shape, form, b, graph.form(left), graph.form(right), depth, is_transposed,
         graph.build.accumulator("matmul"), requant, graph.zero(left), graph.zero(right), zero_point=graph.zero(result)),
         float(scale))
-    graph.put(node, _reshaped(graph, f"{name}_shape", name, graph.image(result)))
+    graph.put(node, _reshaped(graph, f"{made}_shape", made, graph.image(result)))
 
 
 def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np.ndarray, groups: int,  # noqa: PLR0913
@@ -119,8 +120,12 @@ def _may_overflow(graph: Graph, kind: str, source: str, weights: np.ndarray, bia
 
 
 def _requant(graph: Graph, node: Operator, rule: "Rule") -> str:
-    """The requantizer's name: of a bias of 64 bits another."""
-    is_wide = graph.has(node, 2) and graph.tensor(node, 2).type == "INT64"
+    """The requantizer's name: of 16-bit activations, whose bias has 64 bits, another."""
+    is_wide = graph.form(graph.tensor(node, 0)).bits > 8
+    bias = graph.tensor(node, 2).type if graph.has(node, 2) else "none"
+    if is_wide != (bias == "INT64") and (is_wide or bias != "none"):
+        raise ImporterError(f"{node}: reads {graph.tensor(node, 0).type} with a bias {bias}, supported are INT8 with INT32 or none and "
+                            "INT16 with INT64")
     return rule.requant_64 or rule.requant if is_wide else rule.requant
 
 

@@ -198,7 +198,7 @@ def transpose(rng):
 
 
 def pad(rng):
-    x, amounts = activation(rng, (1, 4, 5, 6)), [[0, 0], *rng.integers(0, 3, (2, 2)).tolist(), [0, 0]]
+    x, amounts = activation(rng, (1, 4, 5, 6)), [[0, 0], [1, 0], rng.integers(0, 3, 2).tolist(), [0, 0]]
     y = like(x, tuple(side + sum(pair) for side, pair in zip(x.shape, amounts, strict=True)))
     return one("PAD", [x, Value((4, 2), "int32", data=amounts), y], "PadOptions")
 

@@ -129,13 +129,14 @@ def _may_overflow(register: Accumulator, form: IntFormat, weights: np.ndarray, b
 
 
 def _requant(graph: Graph, node: Operator, rule: "Rule") -> str:
-    """The requantizer's name: of 16-bit activations, whose bias has 64 bits, another."""
+    """The requantizer's name: of 16-bit activations, whose bias has 64 bits, another; of 4-bit weights perhaps, too."""
     is_wide = graph.form(graph.tensor(node, 0)).bits > 8
     bias = graph.tensor(node, 2).type if graph.has(node, 2) else "none"
     if is_wide != (bias == "INT64") and (is_wide or bias != "none"):
         raise ImporterError(f"{node}: reads {graph.tensor(node, 0).type} with a bias {bias}, supported are INT8 with INT32 or none and "
                             "INT16 with INT64")
-    return rule.requant_64 or rule.requant if is_wide else rule.requant
+    special = rule.requant_64 if is_wide else rule.requant_4 if graph.tensor(node, 1).type == "INT4" else ""
+    return special or rule.requant
 
 
 def _weights(graph: Graph, node: Operator, axes: int, sliced: int) -> np.ndarray:

@@ -5,7 +5,7 @@ MEAN is another arithmetic in each runtime; what is here was measured, and equal
     double     R((sum of x - z), M', s'), M' = (M 2^h) // n and s' = s - h with real = s_x / s_y and h = min(bits of n - 1,
                32, 31 + s): the reference kernel and tflite-micro
     ruy_blocks R(sum of x, s_x / (n s_y)) + z_y - half away(z s_x / s_y), blocks of 16 channels: the optimized kernel, for images
-               over both sides, with one thread (each of several has blocks and a rest of its own)
+               over both sides that keep their axes, with one thread (of several each has blocks and a rest)
     xnnpack    rint(f32(f32(sum of x) k) + (z_y - f32(z n) k)), k = f32(f32(s_x / s_y) / n), the zero point inside
 """
 
@@ -51,7 +51,7 @@ def _reference(graph: Graph, node: Operator, source: str, axes: tuple[int, ...],
 
 
 def _optimized(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
-    if axes != SPATIAL or len(graph.tensor(node, 0).shape) != 4:
+    if axes != SPATIAL or len(graph.tensor(node, 0).shape) != 4 or not graph.option(node, "KeepDims"):
         return _reference(graph, node, source, axes, count)
     given, result = graph.tensor(node, 0), graph.result(node)
     scale, target, zero = graph.scale(given), graph.scale(result), graph.zero(result)

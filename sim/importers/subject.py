@@ -24,8 +24,10 @@ class Foreign:
 
     def to_json(self) -> dict[str, Any]:
         """What a record holds of it."""
-        return {"profile": {"name": self.profile.name, "source": self.profile.source, "version": self.profile.version},
-                "pixels": self.pixels.told}
+        return {
+            "profile": {"name": self.profile.name, "source": self.profile.source, "version": self.profile.version},
+            "pixels": self.pixels.told,
+        }
 
 
 def foreign_program(path: Path, wanted: Arithmetic) -> tuple[Program, Foreign, tuple[str, ...]]:
@@ -43,8 +45,11 @@ def foreign_program(path: Path, wanted: Arithmetic) -> tuple[Program, Foreign, t
     assert profile is not None
     imported = load_model(path, profile)
     program, pixels = image_program(imported.program, wanted.pixels_as)
-    notes = (f"hardware {profile.name}{'' if is_told else ', the default of this kind of model: choose with --hardware'}", pixels.told,
-             *imported.notes)
+    notes = (
+        f"hardware {profile.name}{'' if is_told else ', the default of this kind of model: choose with --hardware'}",
+        pixels.told,
+        *imported.notes,
+    )
     return _with_ends(program, wanted), Foreign(profile, pixels), notes
 
 
@@ -52,5 +57,6 @@ def _with_ends(program: Program, wanted: Arithmetic) -> Program:
     """The first and last operation with products have a register of their own."""
     register = hardware_of(wanted).boundary_accumulator
     ends = {program.accumulating[0].name, program.accumulating[-1].name} if program.accumulating else set()
-    return dataclasses.replace(program, ops=tuple(
-        dataclasses.replace(op, accumulator=register) if op.name in ends else op for op in program.ops))
+    return dataclasses.replace(
+        program, ops=tuple(dataclasses.replace(op, accumulator=register) if op.name in ends else op for op in program.ops)
+    )

@@ -177,7 +177,7 @@ class Graph:
         return self.table(
             name,
             source,
-            np.arange(form.min, form.max + 1).clip(*limits),
+            np.arange(form.min, form.max + 1).clip(limits[0], limits[1]),
             form,
             self.build.scale(source),
             self.build.zero(source),

@@ -1,5 +1,7 @@
 """Operators of two activations, element by element; either may be of one row, column or channel for all of the other's."""
 
+from typing import Any
+
 import numpy as np
 
 from sim.formats import IntFormat, Shape
@@ -39,11 +41,11 @@ def _sum(graph: Graph, node: Operator, sign: int) -> None:
         graph.put(node, _rescaled_sum(graph, node, a, b, sign))
         return
     form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
-    kind = requantizer_named("tflite_add" if form.bits > 8 else graph.rule("add").requant)
+    kind: Any = requantizer_named("tflite_add" if form.bits > 8 else graph.rule("add").requant)
     scales = graph.scale(left), graph.scale(right), scale, channels, sign
     requant = (
         kind.from_scales(*scales, left=WORDS) if form.bits > 8 and issubclass(kind, TfliteAdd) else kind.from_scales(*scales)
-    )  # type: ignore[attr-defined]
+    )
     graph.put(
         node,
         graph.build.add(

@@ -150,26 +150,31 @@ def _sliced(graph: Graph, node: Operator, index: int, parts: list[tuple[int, int
         around, place = _around(shape, axis)
         source = flat(graph, f"{graph.name(node, output)}_axis{axis}", source, around)
         shape[axis] = -(-(stop - start) // step)
-        starts, stops, steps, sides = (
-            [value if at == place else other for at, other in enumerate(others)]
-            for value, others in ((start, (0, 0, 0)), (stop, around), (step, (1, 1, 1)), (shape[axis], around))
+        starts, stops, steps = (
+            _with(value, place, others) for value, others in ((start, (0, 0, 0)), (stop, around), (step, (1, 1, 1)))
         )
         source = graph.build.add(
             SliceOp(
                 graph.build.name(f"{graph.name(node, output)}_{axis}"),
                 source,
-                tuple(sides),
-                graph.form(given),  # type: ignore[arg-type]
-                tuple(starts),
-                tuple(stops),
-                tuple(steps),
+                _with(shape[axis], place, around),
+                graph.form(given),
+                starts,
+                stops,
+                steps,
                 zero_point=graph.zero(given),
-            ),  # type: ignore[arg-type]
+            ),
             float(graph.scale(given)),
         )
     if math.prod(shape) != math.prod(result.shape):
         raise ImporterError(f"{node}: gives {shape}, the file says {list(result.shape)}")
     graph.put(node, flat(graph, graph.name(node, output), source, sides_of(result)), output)
+
+
+def _with(value: int, place: int, others: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Three numbers, of which one is replaced."""
+    first, second, third = (value if at == place else other for at, other in enumerate(others))
+    return first, second, third
 
 
 def _around(shape: list[int], axis: int) -> tuple[tuple[int, int, int], int]:

@@ -19,7 +19,7 @@ from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph, half_away
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.reduce import ReduceOp
-from sim.requantizers import requantizer_named
+from sim.requantizers import Requantizer, requantizer_named
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.multiplier import multiplier_of
 from sim.requantizers.ruy_blocks import MEAN, RuyBlocks
@@ -91,26 +91,26 @@ def _reduced(
     node: Operator,
     source: str,
     axes: tuple[int, ...],
-    requant: object,
+    requant: Requantizer,
     zero: int,
     form: IntFormat | None = None,
 ) -> str:
     result = graph.result(node)
-    shape = tuple(1 if axis in axes else side for axis, side in enumerate(graph.build.shape(source)))
+    height, width, channels = (1 if axis in axes else side for axis, side in enumerate(graph.build.shape(source)))
     return graph.build.add(
         ReduceOp(
             graph.build.name(graph.name(node)),
             source,
-            shape,
+            (height, width, channels),
             form or graph.form(result),
             axes,
-            "sum",  # type: ignore[arg-type]
+            "sum",
             requant=requant,
             source_zero=graph.build.zero(source),
             zero_point=zero,
         ),
         float(graph.scale(result)),
-    )  # type: ignore[arg-type]
+    )
 
 
 def reduce_max(graph: Graph, node: Operator) -> None:

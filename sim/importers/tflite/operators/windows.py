@@ -27,7 +27,7 @@ def average_pool_2d(graph: Graph, node: Operator) -> None:
             graph.form(result),
             window.taps,
             window.strides,
-            window.paddings,
+            window.paddings,  # type: ignore[arg-type]
             rule.divisor,
             rule.rounding,
             graph.build.zero(source),

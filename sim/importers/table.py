@@ -68,7 +68,7 @@ def main(
     for name in hardware.split(","):
         rows += rows_of(model, profile(name), inputs, widths, pixels_as)
         print(*_lines(rows[-2:], widths)[2:], sep="\n", flush=True)
-    what = "accuracy in percent" if inputs.labels is not None else "inputs that get the answer of the profile's own registers"
+    what = "accuracy in percent" if inputs.labels is not None else "inputs with the answer of the profile's own registers"
     told = f"{what}, {inputs.label}; in brackets the share of outputs that overflowed."
     write_text_atomically(out, "\n".join([f"# {model.stem}", "", told, "", *_lines(rows, widths), ""]))
     write_record(out.with_suffix(".json"), {"kind": "foreign", "model": model.name, "inputs": inputs.label, "rows": rows,

@@ -35,8 +35,9 @@ def max_pool(graph: Graph, node: Node) -> None:
     if window.dilation != 1:
         raise node.fail("dilations of a pool are not supported")
     dims = (codes.dims[0], *sides)
-    op = graph.build.add(MaxPoolOp.of(graph.build.name(node.outputs[0]), codes.op, stored_shape(dims, IMAGE), codes.form,
-                                      window, zero_point=codes.zero), graph.build.scale(codes.op))
+    op = graph.build.add(MaxPoolOp(graph.build.name(node.outputs[0]), codes.op, stored_shape(dims, IMAGE), codes.form,
+                                   window.taps[0], window.strides[0], 0, window.taps[1], window.strides[1], window.paddings,
+                                   zero_point=codes.zero), graph.build.scale(codes.op))
     pooled = Codes(op, dims, IMAGE, codes.form, codes.zero)
     graph.shown[node.outputs[0]] = pooled
     graph.give(node, Real(pooled, value.scale, value.zero) if isinstance(value, Real) else pooled)

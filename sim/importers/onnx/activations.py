@@ -12,7 +12,7 @@ from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.linear import _target as target_of
 from sim.importers.onnx.linear import fused_product
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.quantize import FUSED, TYPES, Target
+from sim.importers.onnx.quantize import FUSED, SETTLE, TYPES, Target
 from sim.importers.onnx.values import PLAIN, Codes, Computed, Outside, Real, Sums, Weights, stored_shape
 from sim.ops.defined import DefinedOp
 from sim.ops.rescale import RescaleOp
@@ -33,31 +33,36 @@ def wait(graph: Graph, node: Node) -> None:
         return
     if node.kind == "BatchNormalization" and node.attributes.get("training_mode", 0):
         raise node.fail("training_mode is not supported")
-    kept: list[Any] = []
-    dims: tuple[int, ...] = ()
     for slot, each in enumerate(inputs):
-        value = _settled(graph, each, node.kind)
-        kept.append(value)
-        if isinstance(value, Real | Computed | Outside):
-            dims = broadcast(dims, value.dims, node)
-        elif isinstance(value, np.ndarray) and node.kind not in ("BatchNormalization", "Clip", "Conv", "Gemm", "MatMul"):
-            sides = value.shape[max(0, value.ndim - len(dims)):] if dims else ()
-            dims = broadcast(dims, sides, node) if dims else dims
-        elif each is not None and not isinstance(value, np.ndarray | Weights):
+        if each is not None and not isinstance(each, Real | Computed | Outside | Weights | np.ndarray):
             raise node.fail(f"its input {slot + 1} is no float32")
-    graph.give(node, graph.compute(node, kept, dims))
+    computed = [tuple(each.dims) for each in inputs if isinstance(each, Real | Computed | Outside)]
+    dims = computed[0] if computed else ()
+    if node.kind in FLOATS:  # others are closed by what has shapes of its own
+        for sides in computed[1:]:
+            dims = broadcast(dims, sides, node)
+    graph.give(node, graph.compute(node, inputs, dims))
 
 
-def _settled(graph: Graph, value: Any, reader: str) -> Any:
-    """What waits, as its reader wants it: a product of dequantized codes that is not quantized again is float32 of sums."""
-    if isinstance(value, Weights) and reader not in FUSED:
-        return value.array
-    if isinstance(value, Computed) and value.node.kind == "MatMul" and reader != "MatMul":
-        found = fused_product(graph, value)
-        if found is not None:
-            sums, scale, scales = found
-            return Real(sums, (scale * scales.astype(np.float32)).astype(np.float32).reshape(-1))
-    return value
+def settled(graph: Graph, value: Any) -> Any:
+    """What waits, with products of dequantized codes that are not quantized again as float32 of sums (MatMulIntegerToFloat)."""
+    done: dict[int, Any] = {}
+
+    def settle(each: Any) -> Any:
+        if not isinstance(each, Computed):
+            return each.array if isinstance(each, Weights) else each
+        if id(each) not in done:
+            found = fused_product(graph, each) if each.node.kind == "MatMul" else None
+            if found is not None:
+                sums, scale, scales = found
+                done[id(each)] = Real(sums, (scale * scales.astype(np.float32)).astype(np.float32).reshape(-1))
+            elif each.node.kind in FLOATS:
+                done[id(each)] = Computed(each.node, tuple(map(settle, each.inputs)), each.dims, each.depth)
+            else:
+                done[id(each)] = each
+        return done[id(each)]
+
+    return settle(value)
 
 
 def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
@@ -166,6 +171,7 @@ def data_dependent(graph: Graph, node: Node) -> None:
 
 
 FUSED |= {"Softmax": _fused_softmax}
+SETTLE.append(settled)
 OPERATORS = {**{kind: wait for kind in (*(kind for kind in FLOATS if kind not in ("Cast", "Identity", "Reshape", "Dropout")),
                                         "Conv", "MatMul", "Gemm", "Concat", "AveragePool", "GlobalAveragePool", "Softmax")},
              "Cast": cast, "QLinearSigmoid": _looked_up("Sigmoid"), "QLinearLeakyRelu": _looked_up("LeakyRelu"),

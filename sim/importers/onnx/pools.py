@@ -39,7 +39,6 @@ def max_pool(graph: Graph, node: Node) -> None:
                                    window.taps[0], window.strides[0], 0, window.taps[1], window.strides[1], window.paddings,
                                    zero_point=codes.zero), graph.build.scale(codes.op))
     pooled = Codes(op, dims, IMAGE, codes.form, codes.zero)
-    graph.shown[node.outputs[0]] = pooled
     graph.give(node, Real(pooled, value.scale, value.zero) if isinstance(value, Real) else pooled)
 
 

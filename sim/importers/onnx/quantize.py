@@ -19,6 +19,8 @@ FUSED: dict[str, Callable[[Graph, Node, Computed, Target], Codes | None]] = {}
 
 None where this one is not run so: then it is a chain of float operators, or it is refused.
 """
+SETTLE: list[Callable[[Graph, Any], Any]] = []
+"""How products that are not quantized again become float32 of sums: activations.py says it."""
 TYPES = {1: "float", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 21: "uint4", 22: "int4", 25: "uint2",
          26: "int2"}
 
@@ -52,7 +54,7 @@ def _inside(graph: Graph, node: Node, value: Any, target: Target) -> Codes:
         done = FUSED[operator.node.kind](graph, node, operator, target)
         if done is not None:
             return done
-    made = close(graph, node, value, lambda x: quantized(x, scale, zero, form.min, form.max), form, zero, float(scale),
+    made = close(graph, node, SETTLE[0](graph, value), lambda x: quantized(x, scale, zero, form.min, form.max), form, zero, float(scale),
                  node.outputs[0])
     if made is None:
         told = value.node if isinstance(value, Computed) else node

@@ -133,7 +133,7 @@ def _input(graph: Graph, info: Info, zero: int | None) -> None:
 
 ZERO_SLOTS = {"QLinearConv": {0: 2}, "ConvInteger": {0: 2}, "QLinearMatMul": {0: 2, 3: 5}, "MatMulInteger": {0: 2, 1: 3},
               "DequantizeLinear": {0: 2}, "QLinearAdd": {0: 2, 3: 5}, "QLinearMul": {0: 2, 3: 5},
-              "MatMulIntegerToFloat": {0: 4, 1: 5}, "QLinearGlobalAveragePool": {0: 2}, "QLinearAveragePool": {0: 2},
+              "MatMulIntegerToFloat": {0: 4, 1: 5}, "QGemm": {0: 2}, "QLinearGlobalAveragePool": {0: 2}, "QLinearAveragePool": {0: 2},
               "QLinearSigmoid": {0: 2}, "QLinearLeakyRelu": {0: 2}, "QLinearSoftmax": {0: 2}}
 
 

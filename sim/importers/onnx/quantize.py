@@ -116,7 +116,7 @@ def _along(graph: Graph, node: Node, scales: np.ndarray, zeros: np.ndarray, shap
     axis, block = int(node.attributes.get("axis", 1)), int(node.attributes.get("block_size", 0))
 
     def spread(array: np.ndarray) -> np.ndarray:
-        if array.size == 1 and not block:
+        if array.size == 1:
             return array.reshape(())
         if rank == 0 or not -rank <= axis < rank:
             raise node.fail(f"axis {axis} of a tensor of {rank} axes")

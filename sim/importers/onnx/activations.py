@@ -12,7 +12,7 @@ from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.linear import _target as target_of
 from sim.importers.onnx.linear import float_of_sums
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.quantize import FUSED, SETTLE, TYPES, Target
+from sim.importers.onnx.quantize import FUSED, TYPES, Target
 from sim.importers.onnx.values import PLAIN, Codes, Computed, Outside, Real, Sums, Weights, stored_shape
 from sim.ops.defined import DefinedOp
 from sim.ops.rescale import RescaleOp
@@ -170,7 +170,6 @@ def data_dependent(graph: Graph, node: Node) -> None:
 
 
 FUSED |= {"Softmax": _fused_softmax}
-SETTLE.append(settled)
 OPERATORS = {**{kind: wait for kind in (*(kind for kind in FLOATS if kind not in ("Cast", "Identity", "Reshape", "Dropout")),
                                         "Conv", "MatMul", "Gemm", "Concat", "AveragePool", "GlobalAveragePool", "Softmax")},
              "Cast": cast, "QLinearSigmoid": _looked_up("Sigmoid"), "QLinearLeakyRelu": _looked_up("LeakyRelu"),

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from sim.importers import ImporterError
-from sim.importers.onnx.activations import settled
 from sim.importers.onnx.boundary import Outlet
 from sim.importers.onnx.chain import channel_constants, evaluate, leaf
 from sim.importers.onnx.graph import Graph
@@ -21,7 +20,7 @@ def outlet(graph: Graph, info: Info) -> Outlet:
     if name not in graph.values:
         raise ImporterError(f"output {printable(name)[:80]}: no operator gives it" if name not in graph.model.constants
                             else f"output {printable(name)[:80]}: it is constant")
-    value: Any = settled(graph, graph.values[name])
+    value: Any = graph.settle(graph, graph.values[name])
     if isinstance(value, Sums):
         value = graph.raw(value, name)
     if isinstance(value, Codes):
@@ -29,7 +28,7 @@ def outlet(graph: Graph, info: Info) -> Outlet:
         return Outlet(name, value.op, value.dims, value.layout, graph.batched)
     if isinstance(value, Computed) and value.node.kind == "Softmax":
         graph.notes.append(f"{printable(name)[:80]}: the softmax of the output is left out, which changes no class")
-        value = settled(graph, value.inputs[0])
+        value = graph.settle(graph, value.inputs[0])
     if isinstance(value, Computed) and value.node.kind == "DequantizeLinear":
         codes, scale, zero = value.inputs
         codes = _made(graph, codes)

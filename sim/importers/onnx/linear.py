@@ -19,7 +19,7 @@ from sim.importers.onnx.windows import window_of
 from sim.requantizers.ort import Ort
 
 
-def _convolution(graph: Graph, node: Node, x: Codes, weights: np.ndarray, zeros: np.ndarray) -> Sums:
+def convolution(graph: Graph, node: Node, x: Codes, weights: np.ndarray, zeros: np.ndarray) -> Sums:
     """Sums of `weights` [channels, in channels / groups, *taps] less their zero points, one or one per channel."""
     x = graph.image(node, x)
     if weights.ndim != len(x.dims) + 1 or zeros.size not in (1, len(weights)):
@@ -95,7 +95,7 @@ def _target(graph: Graph, node: Node, scale: int, zero: int) -> Target:
 def qlinear_conv(graph: Graph, node: Node) -> None:
     """Inputs: x, its scale, its zero point, w, its scales, its zero points, y's scale, its zero point, bias."""
     weights = _integers(graph, node, 3)
-    sums = _convolution(graph, node, graph.codes(node, 0, graph.zero(node, 2)), weights, graph.zeros(node, 5))
+    sums = convolution(graph, node, graph.codes(node, 0, graph.zero(node, 2)), weights, graph.zeros(node, 5))
     scales = graph.scale(node, 1), graph.scales(node, 4)
     graph.give(node, requantized(graph, node, sums, scales, _target(graph, node, 6, 7), node.outputs[0],
                                  _bias(graph, node, 8, sums.channels)))
@@ -105,7 +105,7 @@ def conv_integer(graph: Graph, node: Node) -> None:
     """Inputs: x, w, x's zero point, w's zero points."""
     x = graph.codes(node, 0, graph.zero(node, 2))
     graph.types[node.outputs[0]] = "int32"
-    graph.give(node, _convolution(graph, node, x, _integers(graph, node, 1), graph.zeros(node, 3)))
+    graph.give(node, convolution(graph, node, x, _integers(graph, node, 1), graph.zeros(node, 3)))
 
 
 def _product(graph: Graph, node: Node, slots: tuple[int, int, int, int]) -> Sums:
@@ -155,7 +155,7 @@ def _fused_conv(graph: Graph, node: Node, operator: Computed, target: Target) ->
     if found is None or not isinstance(found[1], Weights) or found[1].form.bits > 8 or found[0].codes.form.bits > 8:
         return None
     x, weights, bias = found
-    sums = _convolution(graph, operator.node, x.codes, weights.codes, weights.zero.reshape(-1))
+    sums = convolution(graph, operator.node, x.codes, weights.codes, weights.zero.reshape(-1))
     return requantized(graph, operator.node, sums, (np.float32(x.scale[0]), weights.scale.astype(np.float32)), target,
                        node.outputs[0], None if bias is None else bias.codes)
 

@@ -6,15 +6,15 @@ XNNPACK clamps before it rounds and ONNX Runtime behind; limits are integers, so
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, join_bias, one, wrap32
+from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError
+from sim.requantizers.rule import Domain, Own, Rule, join_bias, wrap32, wrapped
 
 FARTHEST = np.float32(2.0**40)
 """No code is near it: where floats are cut before they become integers."""
@@ -26,12 +26,12 @@ class Nearest(Rule):
 
     whole: ClassVar[tuple[str, ...]] = ("bias",)
     real: ClassVar[tuple[str, ...]] = ("scale",)
-    domain = {"bias": (-(2**31), 2**31 - 1)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"bias": (-(2**31), 2**31 - 1)}
     most: ClassVar[float] = float("inf")
     """Scales are below it."""
     bias: np.ndarray
     scale: np.ndarray
-    skip_scale: np.ndarray = one(0.0, np.float32)
+    skip_scale: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "Nearest":
@@ -57,6 +57,15 @@ class Nearest(Rule):
             raise RequantizeError(f"{cls.name}: a scale of {np.abs(scales).max():g} is too large, {cls.most:g} and more are "
                                   "not allowed")
         return scales
+
+    def in_registers(self, target: IntFormat, reach: int, less: np.ndarray | None, zero: int) -> InRegisters | None:
+        """None if a product could pass what int32 holds."""
+        bias = self.bias if less is None else self.bias - less
+        most = min(reach + int(np.abs(bias).max()), 2**31) * float(np.abs(self.scale).max())
+        if most + 255 * abs(float(self.skip_scale[0])) >= 2**30:
+            return None
+        rows = np.stack([self.scale.view(np.int32), wrapped(bias)])
+        return InRegisters("nearest", rows, np.array([*self.skip_scale.view(np.int32), 0], np.int32))
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:

@@ -19,7 +19,6 @@ INT32 = 2**31
 
 def entrance(write: Writer, op: Any) -> None:
     """Pixels uint8 [N, C, H, W] through the table of each channel."""
-
     pixels = write.fresh(f"{op.name}/pixels")
     write.inputs.append(write.shaped(pixels, np.uint8, op))
     offsets = np.arange(op.shape[2]) * 256

@@ -99,21 +99,29 @@ def _nearest(write: Writer, op: Any, sums: str, residual: str) -> tuple[str, boo
 
 
 def _thresholds(write: Writer, op: Any, sums: str, residual: str) -> tuple[str, bool]:
-    """Levels that are reached, counted."""
+    """Levels that are reached, counted; a residual's apart."""
     requant = op.requant
+    code = _counted(write, op, sums, requant.levels, requant.base, requant.step)
     if residual:
-        raise ExportError(f"{op.name}: thresholds with a residual are not written in operators of ONNX")
-    levels = np.clip(requant.levels, -(2**31), 2**31 - 1)
-    never = (requant.levels > 2**31 - 1)[:, None, None, :]
-    deep = write.node("Unsqueeze", [sums, write.constant([4], np.int64)], f"{op.name}/deep")
-    reached = write.node("GreaterOrEqual", [deep, write.constant(levels[:, None, None, :], np.int32, f"{op.name}/levels")],
-                         f"{op.name}/reached")
+        wide = write.cast(residual, np.int32, f"{op.name}/residual")
+        more = _counted(write, op, wide, requant.skip_levels, requant.skip_base, requant.skip_step)
+        code = write.node("Add", [code, more], f"{op.name}/sum")
+    return code, False
+
+
+def _counted(write: Writer, op: Any, name: str, levels: np.ndarray, base: np.ndarray, step: np.ndarray) -> str:
+    never = (levels > 2**31 - 1)[:, None, None, :]
+    whole = np.clip(levels, -(2**31), 2**31 - 1)[:, None, None, :]
+    if not levels.shape[1]:  # a constant: compared with what nothing reaches
+        never, whole = np.ones((len(levels), 1, 1, 1), bool), np.zeros((len(levels), 1, 1, 1), np.int64)
+    deep = write.node("Unsqueeze", [name, write.constant([4], np.int64)], f"{op.name}/deep")
+    reached = write.node("GreaterOrEqual", [deep, write.constant(whole, np.int32, f"{op.name}/levels")], f"{op.name}/reached")
     if never.any():
         reached = write.node("And", [reached, write.constant(~never, bool, f"{op.name}/reachable")], f"{op.name}/possible")
     count = write.node("ReduceSum", [write.cast(reached, np.int64, f"{op.name}/ones"), write.constant([4], np.int64)],
                        f"{op.name}/count", keepdims=0)
-    count = write.node("Mul", [count, write.per_channel(requant.step, np.int64, f"{op.name}/step")], f"{op.name}/stepped")
-    return write.node("Add", [count, write.per_channel(requant.base, np.int64, f"{op.name}/base")], f"{op.name}/code"), False
+    count = write.node("Mul", [count, write.per_channel(step, np.int64, f"{op.name}/step")], f"{op.name}/stepped")
+    return write.node("Add", [count, write.per_channel(base, np.int64, f"{op.name}/base")], f"{op.name}/code")
 
 
 def _exact(write: Writer, op: Any, sums: str, residual: str) -> tuple[str, bool]:

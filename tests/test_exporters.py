@@ -106,14 +106,13 @@ def test_qonnx__a_checkpoint_has_equal_sums_codes_and_logits() -> None:
 
 def _plain(bits: int, channels: int = 4) -> NetworkSpec:
     """Convolutions without residuals, a padding, strides, groups: what QLinear operators express."""
-    code = Activation()
+    code, signed = Activation(), Activation(function="none")
     graph = Graph((Input("image", "", 9, 8, 3, (0.5,) * 3, (0.25,) * 3),
-                   Conv("stem", "image", channels=channels, kernel=3, padding=1, role="boundary", activation=Activation(signed=True)),
+                   Conv("stem", "image", channels=channels, kernel=3, padding=1, role="boundary", activation=code),
                    Pad("around", "stem", (1, 0, 0, 2)),
-                   Conv("deep", "around", channels=channels, kernel=3, stride=2, groups=channels, activation=Activation(signed=True)),
-                   Conv("wide", "deep", channels=8, kernel=1, activation=Activation(signed=True)),
+                   Conv("deep", "around", channels=channels, kernel=3, stride=2, groups=channels, activation=signed),
+                   Conv("wide", "deep", channels=8, kernel=1, activation=signed),
                    Conv("classifier", "wide", channels=5, kernel=4, role="boundary", norm=False, bias=True)))
-    del code
     arrays = testing.arrays_for(graph, np.random.default_rng(4), False, "interval")
     return NetworkSpec(graph, arrays, Precision(bits, 8), "interval")
 

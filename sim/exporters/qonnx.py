@@ -119,7 +119,12 @@ def _finished(write: Writer, op: Any, sums: str, residual: str, ends: tuple[int,
         codes = requant.codes(np.ascontiguousarray(x.T[None, None]), None, form)
         return codes[0, 0].T.astype(np.int64)
 
-    _counted(write, op, sums, function, channels, ends)
+    reach = max(map(abs, ends))
+    found = function(np.broadcast_to(np.array([-reach, reach], np.int64), (channels, 2)))
+    sign = np.where(found[:, 1] < found[:, 0], -1, 1)
+    if (sign < 0).any():  # channels whose codes fall: of the sum with the other sign they rise
+        sums = write.node("Mul", [sums, write.per_channel(sign, np.float32, f"{op.name}/sign")], f"{op.name}/signed")
+    _counted(write, op, sums, lambda x: function(x * sign[:, None]), channels, (-reach, reach))
 
 
 def _quantized(write: Writer, op: Any, steps: str) -> None:

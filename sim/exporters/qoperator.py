@@ -54,18 +54,24 @@ def _filtered(write: Writer, op: Any, weights: np.ndarray, **attributes: Any) ->
     """QLinearConv of int8 weights [channels, in channels / groups, rows, columns], one scale for each channel."""
     requant, source = _ort(op), write.ops[op.source]
     _byte(op, source)
-    form = format_of(op)
-    if format_of(source).signed != form.signed and stored_dtype(format_of(source)) != stored_dtype(form):
-        raise ExportError(f"{op.name}: reads codes of {source.format} and gives {form}: QLinearConv has both signed or both not")
     bias = requant.bias.astype(np.int64) + (0 if getattr(op, "start", None) is None else op.start)
     if np.abs(bias).max(initial=0) >= 2**31:
         raise ExportError(f"{op.name}: a bias beyond 32 bits")
-    dtype = stored_dtype(form)
-    inputs = [source.name, _one(write), write.constant(source.zero_point, dtype),
-              write.constant(weights, np.int8, f"{op.name}/weights"), write.constant(requant.scale, np.float32, f"{op.name}/scale"),
-              write.constant(np.zeros(len(weights)), np.int8, "zeros"), _one(write), write.constant(op.zero_point, dtype),
-              write.constant(bias, np.int32, f"{op.name}/bias")]
-    _narrowed(write, op, write.node("QLinearConv", inputs, f"{op.name}/byte", **attributes))
+    dtype, own = stored_dtype(format_of(op)), stored_dtype(format_of(source))
+    x, zero, shift = source.name, write.constant(source.zero_point, own), 0
+    if dtype != own:  # QLinearConv has both signed or both not: signed ones are shifted by 128
+        x, zero, _ = integer.bytes_of(write, source, op.name)
+        shift, dtype = (128, np.dtype(np.uint8)) if dtype == np.int8 else (0, dtype)
+    inputs = [x, _one(write), zero, write.constant(weights, np.int8, f"{op.name}/weights"),
+              write.constant(requant.scale, np.float32, f"{op.name}/scale"),
+              write.constant(np.zeros(len(weights)), np.int8, "zeros"), _one(write),
+              write.constant(op.zero_point + shift, dtype), write.constant(bias, np.int32, f"{op.name}/bias")]
+    byte = write.node("QLinearConv", inputs, f"{op.name}/byte", **attributes)
+    if shift:
+        wide = write.node("Sub", [write.cast(byte, np.int32, f"{op.name}/int"), write.constant(shift, np.int32)],
+                          f"{op.name}/less")
+        byte = write.cast(wide, np.int8, f"{op.name}/signed")
+    _narrowed(write, op, byte)
 
 
 def conv(write: Writer, op: Any) -> None:

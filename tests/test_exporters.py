@@ -85,7 +85,8 @@ def _check(program: Program, form: str, by: str, pixels: np.ndarray) -> int:
     for op in program.accumulating:
         if op.name in sums:
             mine = running.sums(op, *(trace[name] for name in op.sources()[: 1 if op.kind == "conv" else 2]))
-            np.testing.assert_array_equal(theirs[sums[op.name]].astype(np.int64), mine.transpose(0, 3, 1, 2), err_msg=op.name)
+            np.testing.assert_array_equal(theirs[sums[op.name]].astype(np.int64), mine.transpose(0, 3, 1, 2),
+                                          err_msg=op.name)
             compared += mine.size
     return compared
 
@@ -164,9 +165,11 @@ def test_refusals__say_what_cannot_be_expressed() -> None:
     limited = lower(_plain(8), HardwareSpec(Accumulator(10), requant="ort"))
     for program, form, match in (
             (plain, "qoperator", "stem: QLinear operators round as requantizer ort, not fp32"),
-            (fp32, "qoperator", "weights of s9 do not fit 8 bits"), (limited, "qoperator", "a register of 10 bits that can overflow"),
+            (fp32, "qoperator", "weights of s9 do not fit 8 bits"), (limited, "qoperator",
+                                                                     "a register of 10 bits that can overflow"),
             (limited, "integer", "a register of 10 bits"), (limited, "qonnx", "a register of 10 bits"),
-            (_checkpoint("tflite_single"), "qonnx", "with a residual is no threshold of a sum"), (fp32, "tflite", "choose one of")):
+            (_checkpoint("tflite_single"), "qonnx", "with a residual is no threshold of a sum"), (fp32, "tflite",
+                                                                                                  "choose one of")):
         with pytest.raises(ExportError, match=match):
             export(program, form)
 
@@ -186,5 +189,6 @@ def test_command__writes_a_file_or_one_line(tmp_path: Path) -> None:
         else:
             assert done.returncode == 0, done.stderr
             onnx.load(out)
-    assert run("--format", "nothing", "--out", str(tmp_path / "x.onnx")).stderr.startswith("error: format: 'nothing' is unknown")
+    assert run("--format", "nothing", "--out",
+               str(tmp_path / "x.onnx")).stderr.startswith("error: format: 'nothing' is unknown")
     assert not list(tmp_path.glob("*.tmp"))

@@ -29,8 +29,8 @@ def _one(write: Writer) -> str:
 def _ort(op: Any) -> Any:
     """The requantizer, if it is ONNX Runtime's.  Raises ExportError."""
     if op.requant.name != "ort":
-        raise ExportError(f"{op.name}: QLinear operators round as requantizer ort, not {op.requant.name}: give --requant ort, or "
-                          "--format integer")
+        raise ExportError(f"{op.name}: QLinear operators round as requantizer ort, not {op.requant.name}: give --requant "
+                          "ort, or --format integer")
     return op.requant
 
 
@@ -81,11 +81,11 @@ def conv(write: Writer, op: Any) -> None:
         return
     check_register(op)
     if op.skip:
-        raise ExportError(f"{op.name}: adds the residual {op.skip} before it rounds, which no QLinear operator does: export it with "
-                          "--format integer")
+        raise ExportError(f"{op.name}: adds the residual {op.skip} before it rounds, which no QLinear operator does: export "
+                          "it with --format integer")
     if op.weights.min(initial=0) < -128 or op.weights.max(initial=0) > 127:
-        raise ExportError(f"{op.name}: weights of {op.weight_format} do not fit 8 bits: choose fewer --bits or --boundary-bits (7 of "
-                          "dorefa's), or --format integer")
+        raise ExportError(f"{op.name}: weights of {op.weight_format} do not fit 8 bits: choose fewer --bits or --boundary-"
+                          "bits (7 of dorefa's), or --format integer")
     _filtered(write, op, op.weights.transpose(3, 2, 0, 1), pads=pads_of(op.window), strides=list(op.window.strides),
               dilations=[op.window.dilation] * 2, group=op.groups, kernel_shape=list(op.window.taps))
 
@@ -116,12 +116,14 @@ def add(write: Writer, op: Any) -> None:
         raise ExportError(f"{op.name}: QLinearAdd rounds as requantizer mlas_add, not {op.requant.name}: lower it with "
                           "--hardware onnxruntime, or --format integer")
     requant = op.requant
-    _pair(write, op, "QLinearAdd", (write.constant(requant.scale_a[0], np.float32), write.constant(requant.scale_b[0], np.float32)))
+    _pair(write, op, "QLinearAdd", (write.constant(requant.scale_a[0], np.float32), write.constant(requant.scale_b[0],
+                                                                                                   np.float32)))
 
 
 def multiply(write: Writer, op: Any) -> None:
     """QLinearMul."""
-    if op.requant.name not in ("ort", "mlas_multiply") or (op.requant.name == "ort" and (op.zero_point or op.requant.bias.any())):
+    if op.requant.name not in ("ort",
+                               "mlas_multiply") or (op.requant.name == "ort" and (op.zero_point or op.requant.bias.any())):
         raise ExportError(f"{op.name}: QLinearMul rounds as requantizer mlas_multiply, not {op.requant.name}")
     _pair(write, op, "QLinearMul", (write.constant(op.requant.scale[0], np.float32), _one(write)))
 

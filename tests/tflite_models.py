@@ -12,7 +12,7 @@ TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7
 
 
 @dataclass
-class T:
+class Value:
     """A tensor: `data` is what it holds, None where an operator or the user writes it."""
 
     shape: tuple[int, ...]
@@ -24,7 +24,7 @@ class T:
 
 
 @dataclass
-class O:
+class Node:
     """An operator: its code's name, numbers of tensors, the name of its options and their fields."""
 
     code: str
@@ -35,7 +35,7 @@ class O:
     version: int = 2
 
 
-def model(tensors: list[T], operators: list[O], inputs: list[int], outputs: list[int]) -> bytes:
+def model(tensors: list[Value], operators: list[Node], inputs: list[int], outputs: list[int]) -> bytes:  # noqa: PLR0915 - as long as the schema
     import flatbuffers
     import tflite
 
@@ -91,8 +91,10 @@ def model(tensors: list[T], operators: list[O], inputs: list[int], outputs: list
         codes.append(tflite.OperatorCodeEnd(b))
         options = None
         if o.options:
-            values = {key: ints(value, getattr(tflite, f"{o.options}Start{key}Vector")) if isinstance(value, list) else value
-                      for key, value in o.fields.items()}
+            values = {
+                key: ints(value, getattr(tflite, f"{o.options}Start{key}Vector")) if isinstance(value, list) else value
+                for key, value in o.fields.items()
+            }
             getattr(tflite, f"{o.options}Start")(b)
             for key, value in values.items():
                 getattr(tflite, f"{o.options}Add{key}")(b, value)
@@ -106,11 +108,18 @@ def model(tensors: list[T], operators: list[O], inputs: list[int], outputs: list
             tflite.OperatorAddBuiltinOptionsType(b, getattr(tflite.BuiltinOptions, o.options))
             tflite.OperatorAddBuiltinOptions(b, options)
         written.append(tflite.OperatorEnd(b))
-    parts = (offsets(made, tflite.SubGraphStartTensorsVector), ints(inputs, tflite.SubGraphStartInputsVector),
-             ints(outputs, tflite.SubGraphStartOutputsVector), offsets(written, tflite.SubGraphStartOperatorsVector))
+    parts = (
+        offsets(made, tflite.SubGraphStartTensorsVector),
+        ints(inputs, tflite.SubGraphStartInputsVector),
+        ints(outputs, tflite.SubGraphStartOutputsVector),
+        offsets(written, tflite.SubGraphStartOperatorsVector),
+    )
     tflite.SubGraphStart(b)
-    for add, part in zip((tflite.SubGraphAddTensors, tflite.SubGraphAddInputs, tflite.SubGraphAddOutputs,
-                          tflite.SubGraphAddOperators), parts, strict=True):
+    for add, part in zip(
+        (tflite.SubGraphAddTensors, tflite.SubGraphAddInputs, tflite.SubGraphAddOutputs, tflite.SubGraphAddOperators),
+        parts,
+        strict=True,
+    ):
         add(b, part)
     graph = tflite.SubGraphEnd(b)
     graphs = offsets([graph], tflite.ModelStartSubgraphsVector)
@@ -127,11 +136,11 @@ def model(tensors: list[T], operators: list[O], inputs: list[int], outputs: list
     return bytes(b.Output())
 
 
-def _bytes(t: T) -> bytes:
+def _bytes(t: Value) -> bytes:
     if t.data is None:
         return b""
     if t.type == "int4":
         codes = np.asarray(t.data, np.int64).reshape(-1) & 15
-        codes = np.append(codes, [0] * (codes.size % 2))
+        codes = np.append(codes, np.zeros(codes.size % 2, np.int64))
         return (codes[::2] | codes[1::2] << 4).astype(np.uint8).tobytes()
     return np.asarray(t.data, np.dtype(t.type)).tobytes()

@@ -21,13 +21,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "zero_point": ("products", "behind"),
     "divisor": ("valid", "window"),
     "rounding": ("half_away", "half_up", "half_even", "floor", "trunc"),
+    "product": ("float64", "float32"),
 }
-_PRODUCTS = ("requant", "requant_64", "zero_point", "accumulator")
+_PRODUCTS = ("requant", "requant_4", "requant_64", "zero_point", "accumulator", "accumulator_64")
 KEYS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv", "depthwise", "fully_connected"), (*_PRODUCTS, "bias")),
     "matmul": _PRODUCTS,
-    **dict.fromkeys(("add", "multiply", "requantize", "concat"), ("requant",)),
-    "average": ("requant", "divisor", "rounding"),
+    **dict.fromkeys(("add", "requantize", "concat"), ("requant",)),
+    "multiply": ("requant", "product"),
+    "average": ("requant", "divisor", "rounding", "zero_point"),
     "mean": ("requant", "rounding"),
     "softmax": ("softmax",),
     "table": ("rounding",),
@@ -46,21 +48,26 @@ class ProfileError(ValueError):
 class Rule:
     """How one kind of operation is computed; what a kind does not have keeps its default.
 
-    `requant`: a requantizer's name, `requant_64` the one behind sums with a bias of 64 bits ("": the same).  `bias` "first"
-    is in the register before the products, "last" joins behind them.  `zero_point` "products": products are of codes less
+    `requant`: a requantizer's name, `requant_4` the one of weights of 4 bits, `requant_64` the one behind sums with a bias
+    of 64 bits ("": the same), `accumulator_64` the register of those.  `bias` "first" is in the register before the
+    products, "last" joins behind them.  `zero_point` "products": products are of codes less
     their zero points, "behind": of codes as they are, what zero points are worth is added behind them.  `divisor`: averages
     are over the "valid" positions, or the whole "window", `rounding` how, where no requantizer does it.  `softmax`: a name
-    of sim.definitions.
+    of sim.definitions.  `product`: where the scales of two factors are multiplied, before the rule takes
+    their product.
     """
 
     requant: str = ""
+    requant_4: str = ""
     requant_64: str = ""
     bias: str = "first"
     zero_point: str = "products"
     accumulator: Accumulator = field(default_factory=Accumulator)
+    accumulator_64: Accumulator = field(default_factory=Accumulator)
     divisor: str = "valid"
     rounding: str = "half_away"
     softmax: str = ""
+    product: str = "float64"
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,9 @@ class Profile:
 
     def with_(self, accumulator: Accumulator | None = None, requant: str | None = None) -> "Profile":
         """The same with another register, another requantizer, or both, for all that accumulates."""
-        told: dict[str, Any] = {} if accumulator is None else {"accumulator": accumulator}
+        told: dict[str, Any] = {} if accumulator is None else {"accumulator": accumulator, "accumulator_64": accumulator}
         if requant is not None:
-            told |= {"requant": _requantizer(requant, "requant", "conv"), "requant_64": ""}
+            told |= {"requant": _requantizer(requant, "requant", "conv"), "requant_4": "", "requant_64": ""}
         return replace(self, rules=tuple(
             (kind, replace(rule, **told) if kind in ACCUMULATING else rule) for kind, rule in self.rules))
 
@@ -156,7 +163,7 @@ def _rule(kind: str, table: Any) -> Rule:
         where = f"{kind}.{printable(key)}"
         if key not in KEYS[kind]:
             raise ProfileError(f"{where} is no key, {kind} has {', '.join(KEYS[kind])}")
-        if key == "accumulator":
+        if key in ("accumulator", "accumulator_64"):
             values[key] = _accumulator(where, value)
         elif not isinstance(value, str):
             raise ProfileError(f"{where} is a text, not {printable(repr(value))}")

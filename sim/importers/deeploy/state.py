@@ -1,0 +1,237 @@
+"""A graph on its way to a program: the values of its tensors so far, and what turns them into operations."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from sim.formats import IntFormat, Shape
+from sim.importers import ImporterError
+from sim.importers.builder import Builder, image_of
+from sim.importers.deeploy.model import MOST_WHOLE, Model, Node, printable
+from sim.importers.deeploy.requant import bounds_of, format_for, requantizer_of
+from sim.importers.deeploy.views import Affine, Bounds, Products, View
+from sim.ops.op import MAX_CODE_BITS, MAX_SIZE
+from sim.ops.pad import PadOp
+from sim.ops.rescale import RescaleOp
+
+REGISTER = IntFormat(MAX_CODE_BITS, signed=True)
+"""What sums are stored in between operations."""
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A view with zeros around it, which a convolution can read as its padding: (top, bottom, left, right) of the image."""
+
+    view: View
+    shape: tuple[int, ...]
+    paddings: tuple[int, int, int, int]
+
+
+Value = View | Affine | Padded | np.ndarray
+Operator = Callable[["State", Node], Value | list[Value]]
+
+
+@dataclass
+class State:
+    """Values by ONNX names; `views` are those that operations compute, `channels_last` the ranks whose images lie so.
+
+    `fuse`: whether an affine of sums waits for what rounds it, so that both become one operation.
+    """
+
+    model: Model
+    build: Builder
+    profile: Any
+    fuse: bool
+    channels_last: frozenset[int]
+    values: dict[str, Value] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    uses: Counter[str] = field(default_factory=Counter)
+
+    def run(self, operators: Mapping[str, Operator], family: str) -> None:
+        """Every node in order.  Raises ImporterError naming the node."""
+        for node in self.model.nodes:
+            if node.kind not in operators:
+                raise node.refuse(f"not an operator of {family} that is supported; these are: {', '.join(sorted(operators))}")
+            try:
+                given = operators[node.kind](self, node)
+            except ImporterError as error:
+                text = str(error)
+                raise (error if text.startswith(node.kind) else node.refuse(text)) from None
+            except (ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:
+                raise node.refuse(f"{error}" if str(error) else type(error).__name__) from None
+            results = given if isinstance(given, list) else [given]
+            for name, value in zip(node.outputs, results, strict=True):
+                self.keep(name, value)
+
+    def keep(self, name: str, value: Value) -> None:
+        """Under an ONNX name; computed now unless one operation that follows can do it on the way."""
+        self.values[name] = value
+        if isinstance(value, View):
+            self.views[name] = value
+        elif isinstance(value, Affine) and value.divisor == 1 and not (self.fuse and self.uses[name] == 1
+                                                                      and name not in self.model.outputs):
+            self.view(name)
+
+    def value(self, node: Node, index: int) -> Value:
+        """What a node reads there."""
+        if index >= len(node.inputs) or not node.inputs[index]:
+            raise node.refuse(f"has no input {index + 1}")
+        return self.values[node.inputs[index]]
+
+    def has(self, node: Node, index: int) -> bool:
+        """Whether it reads anything there."""
+        return index < len(node.inputs) and bool(node.inputs[index])
+
+    def constant(self, node: Node, index: int) -> np.ndarray:
+        """A constant input, int64."""
+        value = self.value(node, index)
+        if not isinstance(value, np.ndarray):
+            raise node.refuse(f"its input {index + 1} must be a constant")
+        return value
+
+    def affine(self, node: Node, index: int) -> Affine:
+        """An input as an affine of something."""
+        value = self.value(node, index)
+        return value if isinstance(value, Affine) else Affine.of(self.source(node, index))
+
+    def source(self, node: Node, index: int) -> View:
+        """An input as codes that an operation computes."""
+        return self.view(node.inputs[index]) if self.value(node, index) is not None else self.view("")
+
+    def view(self, name: str) -> View:
+        """A tensor as codes: what waits is computed, a constant becomes an operation."""
+        value = self.values[name]
+        if isinstance(value, np.ndarray):
+            value = self._constant(name, value)
+        elif isinstance(value, Padded):
+            value = self._padded(name, value)
+        elif isinstance(value, Affine):
+            value = self._computed(name, value)
+        self.values[name] = self.views[name] = value
+        return value
+
+    def image(self, view: View, axes: tuple[int, ...] | None = None, shape: Shape | None = None) -> str:
+        """The operation that has a view's codes in the order `axes` (its own if None), as `shape` if given."""
+        axes = view.axes if axes is None or view.lies(axes) else axes
+        wanted = replace(view, axes=axes)
+        shape = image_of(wanted.sides) if shape is None else shape
+        if view.lies(axes) and self.build.shape(view.op) == shape:
+            return view.op
+        order = tuple(view.axes.index(axis) for axis in axes)
+        return self.build.move(f"{view.op}.moved", view.op, view.stored or (1,), order or (0,), shape)
+
+    def laid(self, view: View, axes: tuple[int, ...]) -> View:
+        """The view with its axes in that order in memory."""
+        return replace(view, axes=axes) if view.lies(axes) else replace(view, op=self.image(view, axes), axes=axes)
+
+    def finish(self, name: str, affine: Affine, *, kind: str, form: IntFormat | None = None,  # noqa: PLR0913
+               limits: Bounds | None = None, exact: bool = False) -> View:
+        """Compute an affine: rounded as the profile's rule for `kind` says, or exact where there is no divisor.
+
+        `limits` are those of the clamp; `form` holds them, the narrowest that holds every result if None.
+        """
+        if isinstance(affine.base, Products) and set(affine.varies()) <= {affine.base.channel}:
+            return self._fused(name, affine, affine.base, kind, form, limits, exact)
+        if isinstance(affine.base, Products):
+            affine = replace(affine, base=self._computed(f"{name}.sums", Affine.of(affine.base)))
+        assert isinstance(affine.base, View)
+        view, varies = affine.base, affine.varies()
+        if len(varies) <= 1:
+            axis = varies[0] if varies else None
+            if axis is not None:
+                view = self.laid(view, (*(a for a in view.axes if a != axis), axis))
+            source, constants = self.image(view), affine.along(axis)
+        else:
+            view = self.laid(view, tuple(range(len(view.shape))))
+            if view.size > MAX_SIZE:
+                raise ImporterError(f"constants that differ along {len(varies)} axes of {view.size} numbers, at most "
+                                    f"{MAX_SIZE} are supported")
+            source = self.image(view, None, (1, 1, view.size))
+            constants = tuple(np.broadcast_to(part, view.shape).ravel() for part in (affine.multiplier, affine.addend))
+        bounds, form = self._end(name, affine, constants, view.bounds, form, limits, exact, kind)
+        requant = requantizer_of(self.profile, kind, *constants, affine.divisor, exact)
+        op = RescaleOp(name, source, self.build.shape(source), form, requant, limits=_needed(form, limits))
+        return replace(view, op=self.build.add(op), bounds=bounds)
+
+    def _fused(self, name: str, affine: Affine, base: Products, kind: str, form: IntFormat | None,  # noqa: PLR0913
+               limits: Bounds | None, exact: bool) -> View:
+        """In the requantizer behind the registers."""
+        constants = affine.along(base.channel)
+        bounds, form = self._end(name, affine, constants, (base.low, base.high), form, limits, exact, kind)
+        requant = requantizer_of(self.profile, kind, *constants, affine.divisor, exact)
+        op = base.emit(name, requant, form, _needed(form, limits))
+        return View(op, base.shape, base.axes, bounds)
+
+    def _end(self, name: str, affine: Affine, constants: Any, reach: Any, form: IntFormat | None,  # noqa: PLR0913
+             limits: Bounds | None, exact: bool, kind: str) -> tuple[Bounds, IntFormat]:
+        """Bounds of the results and a format that holds them; a note where 32 bits do not hold what is in between."""
+        between, bounds = bounds_of(*constants, affine.divisor, *reach)
+        if max(-between[0], between[1]) >= 1 << 31 and not exact:
+            self.notes.append(f"{printable(name)}: multiplied sums can need {max(-between[0], between[1]).bit_length() + 1} "
+                              "bits; the runtime's C code has 32, and other codes where they do not suffice")
+        if limits is not None:
+            bounds = tuple(min(max(bound, limits[0]), limits[1]) for bound in bounds)  # type: ignore[assignment]
+        form = form or format_for(*bounds)
+        return (max(bounds[0], form.min), min(bounds[1], form.max)), form
+
+    def _computed(self, name: str, affine: Affine) -> View:
+        """Exactly, without a clamp: sums as registers hold them."""
+        if affine.divisor != 1:
+            raise ImporterError("reads a quotient that nothing rounds")
+        if isinstance(affine.base, View) and affine.is_plain:
+            return affine.base
+        return self.finish(name, affine, kind="requantize", exact=True)
+
+    def _constant(self, name: str, values: np.ndarray) -> View:
+        shape = values.shape if values.size else (1,)
+        view = View(name, shape, tuple(range(len(shape))), (int(values.min()), int(values.max())))
+        codes = values.reshape(image_of(view.sides))
+        return replace(view, op=self.build.constant(name, codes, format_for(*view.bounds)))
+
+    def _padded(self, name: str, value: Padded) -> View:
+        source = self.image(value.view)
+        top, bottom, left, right = value.paddings
+        height, width, channels = self.build.shape(source)
+        op = PadOp(name, source, (top + height + bottom, left + width + right, channels), self.build.format(source),
+                   value.paddings)
+        low, high = value.view.bounds
+        return replace(value.view, op=self.build.add(op), shape=value.shape, bounds=(min(low, 0), max(high, 0)))
+
+
+def _needed(form: IntFormat, limits: Bounds | None) -> tuple[int, ...]:
+    """Limits of an operation, where they are not those of its format."""
+    return () if limits is None or limits == (form.min, form.max) else limits
+
+
+def spread(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A constant with as many axes as a tensor of `shape`, which broadcasting with it does not grow."""
+    extra = values.ndim - len(shape)
+    if extra > 0 and set(values.shape[:extra]) == {1}:
+        values = values.reshape(values.shape[extra:])
+    fits = values.ndim <= len(shape) and all(
+        side in (1, whole) for side, whole in zip(values.shape[::-1], shape[::-1], strict=False))
+    if not fits:
+        raise ImporterError(f"a constant of the shape {list(values.shape)} does not go with a tensor of the shape {list(shape)}")
+    return values.reshape((1,) * (len(shape) - values.ndim) + values.shape)
+
+
+def times(a: np.ndarray, b: np.ndarray | int) -> np.ndarray:
+    """The product of constants, below 2^53 in magnitude."""
+    product = a.astype(np.float64) * np.asarray(b, np.float64)
+    if product.size and np.abs(product).max() >= MOST_WHOLE:
+        raise ImporterError("products of its constants reach 2^53")
+    return np.asarray(a * b, np.int64)
+
+
+def scaled(affine: Affine, factor: np.ndarray | int) -> Affine:
+    """An affine times whole constants, spread already."""
+    return replace(affine, multiplier=times(affine.multiplier, factor), addend=times(affine.addend, factor))
+
+
+def shifted(affine: Affine, term: np.ndarray | int) -> Affine:
+    """An affine plus whole constants, spread already."""
+    return replace(affine, addend=affine.addend + times(np.asarray(term), affine.divisor))

@@ -15,7 +15,8 @@ class Addition(Rule):
     """A rule(x, y): x are codes of one operand less their zero point, y those of the other."""
 
     @classmethod
-    def of_sum(cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "Addition":
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "Addition":
         """Of the scales of both operands and of the output, float32; sign -1 is a subtraction a - b."""
         raise NotImplementedError
 
@@ -24,7 +25,7 @@ class Addition(Rule):
         """For an addition of our own: scales of both operands in units of the output's."""
         if affine.skip_gain is None or affine.offset.any() or (affine.gain != affine.gain[0]).any():
             raise RequantizeError(f"{cls.name} adds two tensors, and is nothing for other layers")
-        return cls.of_sum(np.float32(affine.gain[0]), np.float32(affine.skip_gain), np.float32(1.0), len(affine.gain))
+        return cls.from_scales(np.float32(affine.gain[0]), np.float32(affine.skip_gain), np.float32(1.0), len(affine.gain))
 
     @classmethod
     def build_logits(cls, affine: Affine) -> tuple[Requantizer, float]:

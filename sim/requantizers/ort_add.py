@@ -24,7 +24,8 @@ class OrtAdd(Addition):
     scale_b: np.ndarray
 
     @classmethod
-    def of_sum(cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "OrtAdd":
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "OrtAdd":
         """Of float32 scales, quotients in float32."""
         ratios = np.float32(a) / np.float32(target), np.float32(sign) * (np.float32(b) / np.float32(target))
         return cls(*(np.full(channels, ratio, np.float32) for ratio in ratios))

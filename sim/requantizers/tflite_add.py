@@ -39,7 +39,8 @@ class TfliteAdd(Addition):
     sign: np.ndarray
 
     @classmethod
-    def of_sum(cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1, left: int = BYTES) -> "TfliteAdd":
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1, left: int = BYTES) -> "TfliteAdd":
         """Of float32 scales; everything behind them is float64."""
         first, second, out = (float(np.float32(scale)) for scale in (a, b, target))
         twice = 2.0 * max(first, second)

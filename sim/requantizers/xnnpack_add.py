@@ -28,7 +28,8 @@ class XnnpackAdd(Addition):
     shift: np.ndarray
 
     @classmethod
-    def of_sum(cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "XnnpackAdd":
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "XnnpackAdd":
         """Of float32 scales.  XNNPACK takes ratios from 2^-10 to below 2^8."""
         ratios = [float(np.float32(scale) / np.float32(target)) for scale in (a, b)]
         if not all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios):

@@ -24,15 +24,15 @@ def is_floor(profile: Any, kind: str) -> bool:
 
 
 def requantizer_of(profile: Any, kind: str, multiplier: np.ndarray, addend: np.ndarray, divisor: int,  # noqa: PLR0913
-                   exact: bool) -> MulAdd:
-    """R = (x multiplier + addend) / divisor, rounded as the profile says; int64 [C] or [1].
+                   rounding: str) -> MulAdd:
+    """R = (x multiplier + addend) / divisor, int64 [C] or [1], rounded as the profile says, or by `rounding` if given.
 
-    Without a divisor nothing is rounded.  A divisor that is no power of 2 is for floor alone.
+    "exact" is for a divisor of 1, where nothing is rounded; one that is no power of 2 is for floor alone.
     """
     shift = divisor.bit_length() - 1
-    if exact and divisor == 1:
+    if rounding == "exact":
         return MulAddShift.of(multiplier, addend, np.zeros_like(multiplier))
-    down = is_floor(profile, kind)
+    down = rounding == "floor" or is_floor(profile, kind)
     if divisor != 1 << shift and not down:
         raise ImporterError(f"divides by {divisor}, half up takes powers of 2")
     if divisor != 1 << shift:

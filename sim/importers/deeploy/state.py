@@ -16,6 +16,7 @@ from sim.importers.deeploy.views import Affine, Bounds, Products, View
 from sim.ops.op import MAX_CODE_BITS, MAX_SIZE
 from sim.ops.pad import PadOp
 from sim.ops.rescale import RescaleOp
+from sim.requantizers.mul_add_shift import MulAdd
 
 REGISTER = IntFormat(MAX_CODE_BITS, signed=True)
 """What sums are stored in between operations."""
@@ -94,13 +95,14 @@ class State:
         return value
 
     def affine(self, node: Node, index: int) -> Affine:
-        """An input as an affine of something."""
+        """An input as an affine of something; what was rounded is computed."""
         value = self.value(node, index)
-        return value if isinstance(value, Affine) else Affine.of(self.source(node, index))
+        return value if isinstance(value, Affine) and not value.floored else Affine.of(self.source(node, index))
 
     def source(self, node: Node, index: int) -> View:
         """An input as codes that an operation computes."""
-        return self.view(node.inputs[index]) if self.value(node, index) is not None else self.view("")
+        self.value(node, index)
+        return self.view(node.inputs[index])
 
     def view(self, name: str) -> View:
         """A tensor as codes: what waits is computed, a constant becomes an operation."""
@@ -122,24 +124,25 @@ class State:
         if view.lies(axes) and self.build.shape(view.op) == shape:
             return view.op
         order = tuple(view.axes.index(axis) for axis in axes)
-        return self.build.move(f"{view.op}.moved", view.op, view.stored or (1,), order or (0,), shape)
+        return self.build.move(f"{view.op}.moved", view.op, view.stored, order, shape)
 
     def laid(self, view: View, axes: tuple[int, ...]) -> View:
         """The view with its axes in that order in memory."""
         return replace(view, axes=axes) if view.lies(axes) else replace(view, op=self.image(view, axes), axes=axes)
 
-    def finish(self, name: str, affine: Affine, *, kind: str, form: IntFormat | None = None,  # noqa: PLR0913
-               limits: Bounds | None = None, exact: bool = False) -> View:
-        """Compute an affine: rounded as the profile's rule for `kind` says, or exact where there is no divisor.
+    def finish(self, name: str, affine: Affine, form: IntFormat | None = None, limits: Bounds | None = None,
+               rounding: str = "") -> View:
+        """Compute an affine: rounded as the profile's rule says, or down ("floor"); "exact" where there is no divisor.
 
         `limits` are those of the clamp; `form` holds them, the narrowest that holds every result if None.
         """
-        if isinstance(affine.base, Products) and set(affine.varies()) <= {affine.base.channel}:
-            return self._fused(name, affine, affine.base, kind, form, limits, exact)
-        if isinstance(affine.base, Products):
-            affine = replace(affine, base=self._computed(f"{name}.sums", Affine.of(affine.base)))
-        assert isinstance(affine.base, View)
-        view, varies = affine.base, affine.varies()
+        affine = affine.reduced() if rounding != "exact" else affine
+        base = affine.base
+        if isinstance(base, Products) and set(affine.varies()) <= {base.channel}:
+            end = self._end(name, affine, affine.along(base.channel), (base.low, base.high), form, limits, rounding)
+            return View(base.emit(name, *end[:3]), base.shape, base.axes, end[3])
+        view = base if isinstance(base, View) else self._computed(f"{name}.sums", Affine.of(base))
+        varies = affine.varies()
         if len(varies) <= 1:
             axis = varies[0] if varies else None
             if axis is not None:
@@ -152,39 +155,33 @@ class State:
                                     f"{MAX_SIZE} are supported")
             source = self.image(view, None, (1, 1, view.size))
             constants = tuple(np.broadcast_to(part, view.shape).ravel() for part in (affine.multiplier, affine.addend))
-        bounds, form = self._end(name, affine, constants, view.bounds, form, limits, exact, kind)
-        requant = requantizer_of(self.profile, kind, *constants, affine.divisor, exact)
-        op = RescaleOp(name, source, self.build.shape(source), form, requant, limits=_needed(form, limits))
+        requant, form, needed, bounds = self._end(name, affine, constants, view.bounds, form, limits, rounding)
+        op = RescaleOp(self.build.name(name), source, self.build.shape(source), form, requant, limits=needed)
         return replace(view, op=self.build.add(op), bounds=bounds)
 
-    def _fused(self, name: str, affine: Affine, base: Products, kind: str, form: IntFormat | None,  # noqa: PLR0913
-               limits: Bounds | None, exact: bool) -> View:
-        """In the requantizer behind the registers."""
-        constants = affine.along(base.channel)
-        bounds, form = self._end(name, affine, constants, (base.low, base.high), form, limits, exact, kind)
-        requant = requantizer_of(self.profile, kind, *constants, affine.divisor, exact)
-        op = base.emit(name, requant, form, _needed(form, limits))
-        return View(op, base.shape, base.axes, bounds)
-
-    def _end(self, name: str, affine: Affine, constants: Any, reach: Any, form: IntFormat | None,  # noqa: PLR0913
-             limits: Bounds | None, exact: bool, kind: str) -> tuple[Bounds, IntFormat]:
-        """Bounds of the results and a format that holds them; a note where 32 bits do not hold what is in between."""
-        between, bounds = bounds_of(*constants, affine.divisor, *reach)
-        if max(-between[0], between[1]) >= 1 << 31 and not exact:
+    def _end(self, name: str, affine: Affine, constants: tuple[np.ndarray, ...], reach: Any,  # noqa: PLR0913
+             form: IntFormat | None, limits: Bounds | None, rounding: str) -> tuple[MulAdd, IntFormat, tuple[int, ...], Bounds]:
+        """A requantizer, the format and limits of its results, and their bounds; a note where 32 bits are too few."""
+        multiplier, addend = constants
+        kind = affine.base.kind if isinstance(affine.base, Products) else "requantize"
+        between, bounds = bounds_of(multiplier, addend, affine.divisor, *reach)
+        if max(-between[0], between[1]) >= 1 << 31 and rounding != "exact":
             self.notes.append(f"{printable(name)}: multiplied sums can need {max(-between[0], between[1]).bit_length() + 1} "
                               "bits; the runtime's C code has 32, and other codes where they do not suffice")
-        if limits is not None:
-            bounds = tuple(min(max(bound, limits[0]), limits[1]) for bound in bounds)  # type: ignore[assignment]
+        low, high = limits or (bounds if form is None else (form.min, form.max))
+        bounds = min(max(bounds[0], low), high), min(max(bounds[1], low), high)
         form = form or format_for(*bounds)
-        return (max(bounds[0], form.min), min(bounds[1], form.max)), form
+        requant = requantizer_of(self.profile, kind, multiplier, addend, affine.divisor, rounding)
+        needed = () if limits is None or limits == (form.min, form.max) else limits
+        return requant, form, needed, (max(bounds[0], form.min), min(bounds[1], form.max))
 
     def _computed(self, name: str, affine: Affine) -> View:
         """Exactly, without a clamp: sums as registers hold them."""
-        if affine.divisor != 1:
+        if affine.divisor != 1 and not affine.floored:
             raise ImporterError("reads a quotient that nothing rounds")
         if isinstance(affine.base, View) and affine.is_plain:
             return affine.base
-        return self.finish(name, affine, kind="requantize", exact=True)
+        return self.finish(name, affine, rounding="" if affine.floored else "exact")
 
     def _constant(self, name: str, values: np.ndarray) -> View:
         shape = values.shape if values.size else (1,)
@@ -196,15 +193,10 @@ class State:
         source = self.image(value.view)
         top, bottom, left, right = value.paddings
         height, width, channels = self.build.shape(source)
-        op = PadOp(name, source, (top + height + bottom, left + width + right, channels), self.build.format(source),
+        op = PadOp(self.build.name(name), source, (top + height + bottom, left + width + right, channels), self.build.format(source),
                    value.paddings)
         low, high = value.view.bounds
         return replace(value.view, op=self.build.add(op), shape=value.shape, bounds=(min(low, 0), max(high, 0)))
-
-
-def _needed(form: IntFormat, limits: Bounds | None) -> tuple[int, ...]:
-    """Limits of an operation, where they are not those of its format."""
-    return () if limits is None or limits == (form.min, form.max) else limits
 
 
 def spread(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -5,11 +5,13 @@ operation's memory; transposing and reshaping make a new view, and copy only wha
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sim.formats import IntFormat
 from sim.importers.builder import image_of
 
 Bounds = tuple[int, int]
@@ -77,12 +79,13 @@ class View:
 
 @dataclass(frozen=True)
 class Products:
-    """An operation with registers that is not written yet: what `emit` makes of a requantizer and an end.
+    """An operation with registers that is not written yet: emit(name, requantizer, format, limits) does.
 
-    `channel` is the ONNX axis of its channels, the last in `axes`; `low` and `high` int64 [channels] bound its sums.
+    `kind` is the profile's; `low` and `high` int64 [channels] bound its sums.
     """
 
-    emit: Any
+    emit: Callable[[str, Any, IntFormat, tuple[int, ...]], str]
+    kind: str
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     low: np.ndarray
@@ -90,7 +93,7 @@ class Products:
 
     @property
     def channel(self) -> int:
-        """The ONNX axis of its channels."""
+        """The ONNX axis of its channels, the last in memory."""
         return self.axes[-1]
 
 
@@ -99,14 +102,16 @@ class Affine:
     """base multiplier + addend, over `divisor`: not computed yet, so that one requantizer can do all of it.
 
     Constants are int64 arrays that numpy broadcasts to the ONNX shape, of as many axes.  A divisor above 1 leaves numbers
-    that are not whole, until something rounds them.
+    that are not whole until something rounds them: `floored` says that it was asked for.  `is_whole`: a tensor of an
+    integer type, whose quotients are rounded at once.
     """
 
     base: View | Products
     multiplier: np.ndarray
     addend: np.ndarray
     divisor: int = 1
-    names: tuple[str, ...] = field(default=())
+    floored: bool = False
+    is_whole: bool = False
 
     @classmethod
     def of(cls, base: "View | Products | Affine") -> "Affine":
@@ -125,6 +130,12 @@ class Affine:
     def is_plain(self) -> bool:
         """Whether it is its base."""
         return self.divisor == 1 and bool((self.multiplier == 1).all() and (self.addend == 0).all())
+
+    def reduced(self) -> "Affine":
+        """Without what divides all constants and the divisor."""
+        common = math.gcd(self.divisor, int(np.gcd.reduce(self.multiplier, None)), int(np.gcd.reduce(self.addend, None)))
+        return replace(self, multiplier=self.multiplier // common, addend=self.addend // common,
+                       divisor=self.divisor // common)
 
     def varies(self) -> list[int]:
         """ONNX axes along which the constants differ."""

@@ -52,7 +52,7 @@ class MultiplierRule(Rule):
         most = int(((np.abs(self.bias) + reach) << np.maximum(self.exponent, 0)).max())
         if max(most, skip_max << max(int(self.skip_exponent[0]), 0)) >= 2**31:
             raise RequantizeError(f"{self.name}: sums up to {reach} leave 32 bits when they are shifted left by "
-                                  f"{self.exponent.max()}, a gain of 1 or more asks for that")
+                                  f"{self.exponent.max()}, the gain is too large")
 
     @classmethod
     def _multipliers(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

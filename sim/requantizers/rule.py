@@ -190,7 +190,7 @@ def join_bias(name: str, affine: Affine, target: IntFormat) -> tuple[np.ndarray,
     offset = clipped_offset(affine, target)
     bias = np.rint(offset / gain)
     if (reach + np.abs(bias)).max() >= 2.0**31:
-        raise RequantizeError(f"{name}: a bias of {np.abs(bias).max():g} does not fit 32 bits with sums up to {reach}")
+        raise RequantizeError(f"{name}: a bias of {np.abs(bias).max():g} is too large for 32 bits with sums up to {reach}")
     worst = np.abs(bias * gain - offset)
     if worst.max() > 0.75:
         raise RequantizeError(f"{name}: a gain of {np.abs(gain)[worst.argmax()]:g} codes per unit of the sum is too large "

@@ -21,7 +21,9 @@ def conv(to: State, node: Node) -> Value:
     """Of one or two dimensions, any groups; weights and bias are constants."""
     given, weights = to.value(node, 0), to.constant(node, 1)
     rank = weights.ndim
-    inside, border = (given.view, given.paddings) if isinstance(given, Padded) and rank == 4 else (to.source(node, 0), (0,) * 4)
+    inside, border = to.source(node, 0) if not isinstance(given, Padded) or rank != 4 else given.view, (0, 0, 0, 0)
+    if isinstance(given, Padded) and rank == 4:
+        border = given.paddings
     if rank not in CHANNELS_LAST or len(inside.shape) != rank:
         raise node.refuse(f"reads a tensor of {len(inside.shape)} axes with weights of {rank}; 3 or 4 are supported")
     if inside.shape[0] != 1:
@@ -42,7 +44,7 @@ def conv(to: State, node: Node) -> Value:
                     kind=kind, window=window, groups=groups)
 
 
-def products(to: State, source: str, weights: np.ndarray, bias: np.ndarray, shape: tuple[int, ...],  # noqa: PLR0913
+def products(to: State, source: str, weights: np.ndarray, bias: np.ndarray, shape: tuple[int, ...],
              axes: tuple[int, ...], *, kind: str, window: Window | None = None, groups: int = 1) -> Affine:
     """A convolution that waits for what rounds its sums; the bias comes first or last, as the profile's rule says."""
     low, high = prefix_bounds(weights, to.build.format(source))
@@ -153,5 +155,8 @@ def attention(to: State, node: Node, a: View, b: View) -> Affine:
 
     low, high = product_bounds(*forms, depth)
     shape = (*a.shape[:-1], columns)
-    return Affine.of(Products(emit, "matmul", shape, tuple(range(len(shape))), np.full(columns, low), np.full(columns, high)))
+    base = Products(emit, "matmul", shape, tuple(range(len(shape))), np.full(columns, low), np.full(columns, high))
+    return Affine.of(base)
 
+
+OPERATORS = {"Conv": conv, "Gemm": gemm, "MatMul": matmul}

@@ -6,14 +6,14 @@ Deeploy, QuantLab, DORY and NEMO write integers as float32: every constant must 
 import heapq
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim.importers import ImporterError
+from sim.importers.imported import ImporterError
 
 MOST_BYTES = 1 << 30
 """Of a file.  protobuf itself takes 2 GiB."""
@@ -198,21 +198,12 @@ def _value(attribute: Any) -> Any:
     """Ints, floats, texts, tuples of them, int64 arrays; graphs and the like are only named."""
     from onnx import AttributeProto
 
-    match attribute.type:
-        case AttributeProto.INT:
-            return int(attribute.i)
-        case AttributeProto.FLOAT:
-            return float(attribute.f)
-        case AttributeProto.STRING:
-            return attribute.s.decode("utf-8", "replace")
-        case AttributeProto.TENSOR:
-            return _array(attribute.t)
-        case AttributeProto.INTS:
-            return tuple(map(int, attribute.ints))
-        case AttributeProto.FLOATS:
-            return tuple(map(float, attribute.floats))
-        case _:
-            return f"an attribute of ONNX's type {attribute.type}"
+    readers: dict[int, Callable[[], Any]] = {
+        AttributeProto.INT: lambda: int(attribute.i), AttributeProto.FLOAT: lambda: float(attribute.f),
+        AttributeProto.STRING: lambda: attribute.s.decode("utf-8", "replace"),
+        AttributeProto.TENSOR: lambda: _array(attribute.t), AttributeProto.INTS: lambda: tuple(map(int, attribute.ints)),
+        AttributeProto.FLOATS: lambda: tuple(map(float, attribute.floats))}
+    return readers.get(attribute.type, lambda: f"an attribute of ONNX's type {attribute.type}")()
 
 
 def _ordered(nodes: list[Node], known: set[str]) -> tuple[Node, ...]:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from sim.definitions import INTEGER_FUNCTIONS
 from sim.definitions.definition import number
 from sim.formats import IntFormat, Shape
-from sim.importers import ImporterError
 from sim.importers.builder import image_of
 from sim.importers.deeploy.model import Node
-from sim.importers.deeploy.requant import format_for
-from sim.importers.deeploy.state import REGISTER, State, Value, scaled, shifted, spread
+from sim.importers.deeploy.requant import REGISTER, format_for
+from sim.importers.deeploy.state import State, Value, scaled, shifted, spread
 from sim.importers.deeploy.views import Bounds, View
+from sim.importers.imported import ImporterError
 from sim.ops.add import AddOp
 from sim.ops.defined import DefinedOp
 from sim.ops.divide import DivideOp
@@ -154,7 +155,8 @@ def activation(name: str, *constants: str) -> Callable[[State, Node], Value]:
         form = to.build.format(source)
         if form.bits > MAX_TABLE_BITS:
             raise node.refuse(f"reads codes of {form}, at most {MAX_TABLE_BITS} bits are supported")
-        definition = INTEGER_FUNCTIONS.known(name)(form, REGISTER, *(number(node.whole(theirs)) for theirs in constants))
+        kind: Any = INTEGER_FUNCTIONS.known(name)
+        definition = kind(form, REGISTER, *(number(node.whole(theirs)) for theirs in constants))
         definition.check(1)
         every = definition.codes(np.arange(form.min, form.max + 1, dtype=np.int64))
         op = DefinedOp(to.build.name(node.outputs[0]), source, to.build.shape(source), REGISTER, definition)

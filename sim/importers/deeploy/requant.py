@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 
 from sim.formats import IntFormat
-from sim.importers import ImporterError
 from sim.importers.deeploy.views import Bounds
+from sim.importers.imported import ImporterError
 from sim.ops.op import MAX_CODE_BITS
 from sim.requantizers.mul_add_shift import MulAdd, MulAddDivide, MulAddShift, MulAddShiftFloor
 
 FLOORS = ("mul_add_shift_floor", "mul_add_divide")
 HALF_UP = "mul_add_shift"
+REGISTER = IntFormat(MAX_CODE_BITS, signed=True)
+"""What sums are stored in between operations."""
 
 
 def is_floor(profile: Any, kind: str) -> bool:
@@ -23,7 +25,7 @@ def is_floor(profile: Any, kind: str) -> bool:
     return name in FLOORS
 
 
-def requantizer_of(profile: Any, kind: str, multiplier: np.ndarray, addend: np.ndarray, divisor: int,  # noqa: PLR0913
+def requantizer_of(profile: Any, kind: str, multiplier: np.ndarray, addend: np.ndarray, divisor: int,
                    rounding: str) -> MulAdd:
     """R = (x multiplier + addend) / divisor, int64 [C] or [1], rounded as the profile says, or by `rounding` if given.
 
@@ -50,5 +52,5 @@ def bounds_of(multiplier: np.ndarray, addend: np.ndarray, divisor: int, low: Any
 def format_for(low: int, high: int) -> IntFormat:
     """The narrowest format that holds every integer from `low` to `high`, of at most 32 bits: those of a register."""
     signed = low < 0
-    bits = max((-low - 1).bit_length() if signed else 0, high.bit_length() if high > 0 else 0, 1 - signed) + signed
-    return IntFormat(min(max(bits, 1), MAX_CODE_BITS), signed) if bits <= MAX_CODE_BITS else IntFormat(MAX_CODE_BITS, signed=True)
+    bits = max((-low - 1).bit_length() if signed else 1, max(high, 0).bit_length()) + signed
+    return IntFormat(bits, signed) if bits < MAX_CODE_BITS else REGISTER

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from sim.importers.deeploy.model import Node
 from sim.importers.deeploy.pointwise import levels
 from sim.importers.deeploy.requant import format_for
 from sim.importers.deeploy.state import State, Value, scaled, shifted, spread
-from sim.importers.deeploy.views import Affine, View
+from sim.importers.deeploy.views import View
 from sim.ops.defined import DefinedOp
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.reduce import ReduceOp
@@ -100,7 +101,8 @@ def softmax(name: str, *constants: str) -> Callable[[State, Node], Value]:
         form, limits = levels(node, signed=False)
         if limits[1] != form.max:
             raise node.refuse(f"{limits[1] + 1} levels, a power of 2 is supported")
-        return _defined(to, node, lambda source: SOFTMAXES.known(name)(
+        kind: Any = SOFTMAXES.known(name)
+        return _defined(to, node, lambda source: kind(
             source, form, *(number(node.whole(constant)) for constant in constants)))
 
     return made
@@ -115,7 +117,8 @@ def norm(name: str, *arrays: str) -> Callable[[State, Node], Value]:
         if limits != (form.min, form.max):
             raise node.refuse(f"{limits[1] - limits[0] + 1} levels, a power of 2 is supported")
         constants = [to.constant(node, 1 + index).ravel() for index in range(len(arrays))]
-        return _defined(to, node, lambda source: NORMS.known(name)(source, form, *constants, number(node.whole("D"))))
+        kind: Any = NORMS.known(name)
+        return _defined(to, node, lambda source: kind(source, form, *constants, number(node.whole("D"))))
 
     return made
 

@@ -1,5 +1,6 @@
 """Operators that copy: axes in another order, parts, concatenation, padding.  Most of them move nothing (views.py)."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -122,7 +123,7 @@ def slices(to: State, node: Node) -> Value:
     return view
 
 
-def part(to: State, node: Node, view: View, axis: int, start: int, stop: int, step: int = 1) -> View:  # noqa: PLR0913
+def part(to: State, node: Node, view: View, axis: int, start: int, stop: int, step: int = 1) -> View:
     """Of one axis, wherever it lies in memory: what is before and behind it makes the other sides of an image."""
     if not 0 <= start < stop <= view.shape[axis]:
         raise node.refuse(f"{start}:{stop} of a side of {view.shape[axis]} is empty")
@@ -150,7 +151,7 @@ def gather(to: State, node: Node) -> Value:
         raise node.refuse(f"indices {indices.ravel().tolist()[:8]} of a side of {side}")
     numbers = (indices.ravel() % side).tolist()
     step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
-    if step < 1 or any(b - a != step for a, b in zip(numbers, numbers[1:], strict=False)):
+    if step < 1 or any(b - a != step for a, b in itertools.pairwise(numbers)):
         raise node.refuse(f"indices {numbers[:8]}: rising ones at even distances are supported")
     found = part(to, node, view, axis, numbers[0], numbers[-1] + 1, step)
     if indices.ndim:
@@ -174,8 +175,8 @@ def concat(to: State, node: Node) -> Value:
     bounds = min(view.bounds[0] for view in views), max(view.bounds[1] for view in views)
     forms = [to.build.format(view.op) for view in views]
     form = format_for(min(form.min for form in forms), max(form.max for form in forms))
-    views = [view if to.build.format(view.op) == form else to.finish(f"{view.op}.wide", Affine.of(view), form, rounding="exact")
-             for view in views]
+    views = [view if kind == form else to.finish(f"{view.op}.wide", Affine.of(view), form, rounding="exact")
+             for view, kind in zip(views, forms, strict=True)]
     axes, place = views[0].axes, views[0].axes.index(axis)
     shape = (*views[0].shape[:axis], sum(view.shape[axis] for view in views), *views[0].shape[axis + 1 :])
     whole = View("", shape, axes, bounds)
@@ -193,7 +194,7 @@ def pad(to: State, node: Node) -> Value:
     if node.attributes.get("mode", "constant") != "constant":
         raise node.refuse(f"mode {node.attributes['mode']!r}, constant is supported")
     pads = tuple(to.constant(node, 1).ravel().tolist()) if to.has(node, 1) else node.numbers("pads", (0,) * (2 * rank))
-    if to.has(node, 2) and to.constant(node, 2).any() or node.attributes.get("value", 0) != 0:
+    if (to.has(node, 2) and to.constant(node, 2).any()) or node.attributes.get("value", 0) != 0:
         raise node.refuse("its value must be 0")
     if len(pads) != 2 * rank or min(pads) < 0:
         raise node.refuse(f"pads {list(pads)[:16]}: {2 * rank} numbers of 0 or more are supported")

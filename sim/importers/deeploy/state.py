@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 
 from sim.formats import IntFormat, Shape
-from sim.importers import ImporterError
 from sim.importers.builder import Builder, image_of
 from sim.importers.deeploy.model import MOST_WHOLE, Model, Node, printable
 from sim.importers.deeploy.requant import bounds_of, format_for, requantizer_of
 from sim.importers.deeploy.views import Affine, Bounds, Products, View
-from sim.ops.op import MAX_CODE_BITS, MAX_SIZE
+from sim.importers.imported import ImporterError
+from sim.ops.op import MAX_SIZE
 from sim.ops.pad import PadOp
 from sim.ops.rescale import RescaleOp
 from sim.requantizers.mul_add_shift import MulAdd
-
-REGISTER = IntFormat(MAX_CODE_BITS, signed=True)
-"""What sums are stored in between operations."""
 
 
 @dataclass(frozen=True)
@@ -32,31 +29,34 @@ class Padded:
 
 
 Value = View | Affine | Padded | np.ndarray
-Operator = Callable[["State", Node], Value | list[Value]]
+Operator = Callable[["State", Node], Value]
 
 
 @dataclass
 class State:
     """Values by ONNX names; `views` are those that operations compute, `channels_last` the ranks whose images lie so.
 
-    `fuse`: whether an affine of sums waits for what rounds it, so that both become one operation.
+    `fuse`: whether an affine of sums waits for what rounds it, so that both become one operation.  `narrow`: whether the
+    family's own code multiplies in 32 bits.  `wholes` are tensors of an integer type, whose quotients are rounded at once.
     """
 
     model: Model
     build: Builder
     profile: Any
     fuse: bool
+    narrow: bool
     channels_last: frozenset[int]
     values: dict[str, Value] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     uses: Counter[str] = field(default_factory=Counter)
+    wholes: set[str] = field(default_factory=set)
 
     def run(self, operators: Mapping[str, Operator], family: str) -> None:
         """Every node in order.  Raises ImporterError naming the node."""
         for node in self.model.nodes:
             if node.kind not in operators:
-                raise node.refuse(f"not an operator of {family} that is supported; these are: {', '.join(sorted(operators))}")
+                raise node.refuse(f"is none of {family} operators that are supported: {', '.join(sorted(operators))}")
             try:
                 given = operators[node.kind](self, node)
             except ImporterError as error:
@@ -64,9 +64,9 @@ class State:
                 raise (error if text.startswith(node.kind) else node.refuse(text)) from None
             except (ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:
                 raise node.refuse(f"{error}" if str(error) else type(error).__name__) from None
-            results = given if isinstance(given, list) else [given]
-            for name, value in zip(node.outputs, results, strict=True):
-                self.keep(name, value)
+            if any(self.uses[name] for name in node.outputs[1:]):
+                raise node.refuse(f"its output {printable(node.outputs[1])} is read, the first alone is supported")
+            self.keep(node.outputs[0], given)
 
     def keep(self, name: str, value: Value) -> None:
         """Under an ONNX name; computed now unless one operation that follows can do it on the way."""
@@ -154,20 +154,22 @@ class State:
                 raise ImporterError(f"constants that differ along {len(varies)} axes of {view.size} numbers, at most "
                                     f"{MAX_SIZE} are supported")
             source = self.image(view, None, (1, 1, view.size))
-            constants = tuple(np.broadcast_to(part, view.shape).ravel() for part in (affine.multiplier, affine.addend))
+            constants = (np.broadcast_to(affine.multiplier, view.shape).ravel(),
+                         np.broadcast_to(affine.addend, view.shape).ravel())
         requant, form, needed, bounds = self._end(name, affine, constants, view.bounds, form, limits, rounding)
         op = RescaleOp(self.build.name(name), source, self.build.shape(source), form, requant, limits=needed)
         return replace(view, op=self.build.add(op), bounds=bounds)
 
-    def _end(self, name: str, affine: Affine, constants: tuple[np.ndarray, ...], reach: Any,  # noqa: PLR0913
-             form: IntFormat | None, limits: Bounds | None, rounding: str) -> tuple[MulAdd, IntFormat, tuple[int, ...], Bounds]:
+    def _end(self, name: str, affine: Affine, constants: tuple[np.ndarray, np.ndarray], reach: Any,
+             form: IntFormat | None, limits: Bounds | None,
+             rounding: str) -> tuple[MulAdd, IntFormat, tuple[int, ...], Bounds]:
         """A requantizer, the format and limits of its results, and their bounds; a note where 32 bits are too few."""
         multiplier, addend = constants
         kind = affine.base.kind if isinstance(affine.base, Products) else "requantize"
         between, bounds = bounds_of(multiplier, addend, affine.divisor, *reach)
-        if max(-between[0], between[1]) >= 1 << 31 and rounding != "exact":
+        if max(-between[0], between[1]) >= 1 << 31 and rounding != "exact" and self.narrow:
             self.notes.append(f"{printable(name)}: multiplied sums can need {max(-between[0], between[1]).bit_length() + 1} "
-                              "bits; the runtime's C code has 32, and other codes where they do not suffice")
+                              "bits; Deeploy's C code has 32, and other codes where they do not suffice")
         low, high = limits or (bounds if form is None else (form.min, form.max))
         bounds = min(max(bounds[0], low), high), min(max(bounds[1], low), high)
         form = form or format_for(*bounds)
@@ -193,8 +195,8 @@ class State:
         source = self.image(value.view)
         top, bottom, left, right = value.paddings
         height, width, channels = self.build.shape(source)
-        op = PadOp(self.build.name(name), source, (top + height + bottom, left + width + right, channels), self.build.format(source),
-                   value.paddings)
+        shape = top + height + bottom, left + width + right, channels
+        op = PadOp(self.build.name(name), source, shape, self.build.format(source), value.paddings)
         low, high = value.view.bounds
         return replace(value.view, op=self.build.add(op), shape=value.shape, bounds=(min(low, 0), max(high, 0)))
 
@@ -207,7 +209,7 @@ def spread(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     fits = values.ndim <= len(shape) and all(
         side in (1, whole) for side, whole in zip(values.shape[::-1], shape[::-1], strict=False))
     if not fits:
-        raise ImporterError(f"a constant of the shape {list(values.shape)} does not go with a tensor of the shape {list(shape)}")
+        raise ImporterError(f"a constant {list(values.shape)} does not go with a tensor {list(shape)}")
     return values.reshape((1,) * (len(shape) - values.ndim) + values.shape)
 
 

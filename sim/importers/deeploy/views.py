@@ -102,8 +102,7 @@ class Affine:
     """base multiplier + addend, over `divisor`: not computed yet, so that one requantizer can do all of it.
 
     Constants are int64 arrays that numpy broadcasts to the ONNX shape, of as many axes.  A divisor above 1 leaves numbers
-    that are not whole until something rounds them: `floored` says that it was asked for.  `is_whole`: a tensor of an
-    integer type, whose quotients are rounded at once.
+    that are not whole until something rounds them: `floored` says that it was asked for.
     """
 
     base: View | Products
@@ -111,7 +110,6 @@ class Affine:
     addend: np.ndarray
     divisor: int = 1
     floored: bool = False
-    is_whole: bool = False
 
     @classmethod
     def of(cls, base: "View | Products | Affine") -> "Affine":

@@ -118,9 +118,8 @@ class State:
 
     def image(self, view: View, axes: tuple[int, ...] | None = None, shape: Shape | None = None) -> str:
         """The operation that has a view's codes in the order `axes` (its own if None), as `shape` if given."""
-        axes = view.axes if axes is None or view.lies(axes) else axes
-        wanted = replace(view, axes=axes)
-        shape = image_of(wanted.sides) if shape is None else shape
+        axes = view.axes if axes is None else axes
+        shape = image_of(replace(view, axes=axes).sides) if shape is None else shape
         if view.lies(axes) and self.build.shape(view.op) == shape:
             return view.op
         order = tuple(view.axes.index(axis) for axis in axes)

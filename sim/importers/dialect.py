@@ -21,8 +21,8 @@ def dialect(model: Any) -> str:
     An operator that is one family's alone decides.  Deeploy's and DORY's graphs may have none: then all their constants
     are whole numbers in float32, and no operator quantizes.  Those that divide and take the floor are DORY's.
     """
-    kinds = {node.op_type for node in model.graph.node}
-    domains = {node.domain for node in model.graph.node} | {entry.domain for entry in model.opset_import}
+    kinds = {_text(node.op_type) for node in model.graph.node}
+    domains = {_text(part.domain) for part in (*model.graph.node, *model.opset_import)}
     if kinds & QONNX_OPERATORS or any("qonnx" in domain or "finn" in domain for domain in domains):
         return "qonnx"
     if kinds & DEEPLOY_OPERATORS or "PACTOps" in domains:
@@ -36,8 +36,13 @@ def _constants(model: Any) -> Iterator[Any]:
     """Every TensorProto of the graph."""
     yield from model.graph.initializer
     for node in model.graph.node:
-        if node.op_type == "Constant":
+        if _text(node.op_type) == "Constant":
             yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+def _text(name: Any) -> str:
+    """protobuf gives bytes that are no UTF-8 as they are."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _whole(tensor: Any) -> bool:

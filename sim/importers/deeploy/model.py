@@ -114,10 +114,10 @@ def read_model(path: Path) -> Model:
 def model_of(proto: Any) -> Model:
     """The graph of an onnx.ModelProto."""
     graph = proto.graph
-    constants = {tensor.name: _array(tensor) for tensor in graph.initializer}
-    inputs = tuple(_given(value) for value in graph.input if value.name not in constants)
+    constants = {text(tensor.name): _array(tensor) for tensor in graph.initializer}
+    inputs = tuple(_given(value) for value in graph.input if text(value.name) not in constants)
     nodes = [_node(node) for node in graph.node]
-    outputs = tuple(value.name for value in graph.output)
+    outputs = tuple(text(value.name) for value in graph.output)
     ordered = _ordered(nodes, {"", *constants, *(value.name for value in inputs)})
     made = {name for node in nodes for name in node.outputs}
     for name in outputs:
@@ -142,6 +142,11 @@ def whole(values: np.ndarray, what: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def text(name: Any) -> str:
+    """A name of a file: protobuf gives bytes that are no UTF-8 as they are."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+
+
 def printable(name: str) -> str:
     """A name for a message: short, on one line."""
     return "".join(c if c.isprintable() else "?" for c in name[:80])
@@ -151,7 +156,7 @@ def _array(tensor: Any) -> np.ndarray:
     """A TensorProto as int64; its size is checked against its bytes before memory is taken."""
     from onnx import TensorProto, helper, numpy_helper
 
-    what = f"the constant {printable(tensor.name)}"
+    what = f"the constant {printable(text(tensor.name))}"
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise ImporterError(f"{what} lies in another file: save the model in one")
     if len(tensor.dims) > MOST_AXES or any(side < 0 for side in tensor.dims):
@@ -177,18 +182,21 @@ def _given(value: Any) -> Given:
     if sides and sides[0] in (None, 0):
         sides[0] = 1  # a batch of any length
     if len(sides) > MOST_AXES or any(side is None or side < 1 for side in sides):
-        raise ImporterError(f"the input {printable(value.name)} has the shape {_short(sides)}: every side but the batch's "
+        raise ImporterError(f"the input {printable(text(value.name))} has the shape {_short(sides)}: every side but the batch's "
                             "must be a number")
-    return Given(value.name, tuple(side for side in sides if side is not None), ELEMENTS.get(tensor.elem_type))
+    return Given(text(value.name), tuple(side for side in sides if side is not None), ELEMENTS.get(tensor.elem_type))
 
 
 def _node(node: Any) -> Node:
-    name = node.name or (node.output[0] if node.output else "")
-    made = Node(node.op_type, name, tuple(node.input), tuple(node.output), {})
+    outputs = tuple(map(text, node.output))
+    if not outputs or not outputs[0]:
+        raise ImporterError(f"an operator {printable(text(node.op_type))} that gives nothing")
+    name = text(node.name) or outputs[0]
+    made = Node(printable(text(node.op_type)), name, tuple(map(text, node.input)), outputs, {})
     attributes = {}
     for attribute in node.attribute:
         try:
-            attributes[attribute.name] = _value(attribute)
+            attributes[text(attribute.name)] = _value(attribute)
         except ImporterError as error:
             raise made.refuse(str(error)) from None
     return Node(made.kind, name, made.inputs, made.outputs, attributes)
@@ -200,7 +208,7 @@ def _value(attribute: Any) -> Any:
 
     readers: dict[int, Callable[[], Any]] = {
         AttributeProto.INT: lambda: int(attribute.i), AttributeProto.FLOAT: lambda: float(attribute.f),
-        AttributeProto.STRING: lambda: attribute.s.decode("utf-8", "replace"),
+        AttributeProto.STRING: lambda: text(attribute.s),
         AttributeProto.TENSOR: lambda: _array(attribute.t), AttributeProto.INTS: lambda: tuple(map(int, attribute.ints)),
         AttributeProto.FLOATS: lambda: tuple(map(float, attribute.floats))}
     return readers.get(attribute.type, lambda: f"an attribute of ONNX's type {attribute.type}")()

@@ -35,7 +35,8 @@ from tests.examples import scaled
 from tests.strategies import generators
 
 RULES = [kind for kind in REQUANTIZERS.values() if issubclass(kind, Rule)]
-FORMS = [IntFormat(8, signed=True), IntFormat(8, signed=False), IntFormat(16, signed=True), IntFormat(31, signed=True)]
+FORMS = [IntFormat(8, signed=True), IntFormat(8, signed=False), IntFormat(16, signed=True), IntFormat(31, signed=True),
+         IntFormat(32, signed=True)]
 INT32 = [-(2**31), 2**31 - 1, -(2**31) + 1, 2**30, -(2**30), 0, 1, -1, 2, -2, 3, -3]
 
 
@@ -79,7 +80,8 @@ def sums_for(kind, rng, shape):
 
 
 @pytest.mark.parametrize("kind", RULES, ids=lambda kind: kind.name)
-@given(rng=generators, form=st.sampled_from(FORMS), residual=st.sampled_from([None, np.uint8, np.int8, np.uint16]))
+@given(rng=generators, form=st.sampled_from([FORMS[0], FORMS[1], FORMS[4]]),  # few types: each is compiled
+       residual=st.sampled_from([None, np.uint8, np.int8]))
 def test_line__is_its_oracle_anywhere_in_the_domain(kind, rng, form, residual):
     channels = int(rng.integers(1, 4))
     requant = constants_of(kind, rng, channels)
@@ -121,7 +123,7 @@ def one_channel(kind, *numbers):
     return kind(*(np.array([number], np.int64) for number in numbers))
 
 
-def codes_of(requant, sums, form=IntFormat(32, signed=True)):
+def codes_of(requant, sums, form=FORMS[4]):
     return requant.codes(np.array(sums, np.int64).reshape(1, 1, -1, 1), None, form).ravel().tolist()
 
 
@@ -338,7 +340,7 @@ def test_xnnpack_add__is_what_xnnpack_writes(scales, sign):
 
 
 def test_xnnpack_add__refuses_ratios_that_xnnpack_does():
-    with pytest.raises(RequantizeError, match="xnnpack_add.*2\\^-10"):
+    with pytest.raises(RequantizeError, match=r"xnnpack_add.*2\^-10"):
         XnnpackAdd.from_scales(np.float32(1), np.float32(1e-4), np.float32(1), 1)
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from sim.formats import IntFormat
 from sim.requantizers.double import Double
@@ -152,7 +151,8 @@ def test_tosa__rescales_as_arms_vectors():
         found = np.clip(raw.reshape(x.shape) + as_read(other, unsigned[1]), form.min, form.max)
         assert (found == as_read(np.atleast_1d(data["out"]), unsigned[1])).all(), path.stem
         codes[mode] += found.size
-    assert codes == {}
+    assert codes["S"] > 3_900
+    assert codes["D"] > 1_900
 
 
 def as_read(array, unsigned):

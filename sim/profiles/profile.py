@@ -106,8 +106,8 @@ def profile(name: str | Path) -> Profile:
         return _own(str(name))
     path = Path(name)
     if path.suffix != ".toml":
-        raise ProfileError(f"profile {printable(name)} is unknown, choose one of {', '.join(profiles())}, or give the path of "
-                           "a .toml file")
+        raise ProfileError(f"profile {printable(name)} is unknown, choose one of {', '.join(profiles())}, or give the "
+                           "path of a .toml file")
     return read_profile(path)
 
 

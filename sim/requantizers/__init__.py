@@ -62,8 +62,7 @@ def _of_width(name: str) -> type[Requantizer] | None:
     """The class of a name with a width; None for any other name."""
     base, _, bits = name.rpartition("_")
     kind = _BUILT_IN.get(base)
-    full = getattr(kind, "bits", 0)
-    if kind is None or not (bits.isascii() and bits.isdecimal() and bits == str(int(bits)) and LEAST_BITS <= int(bits) < full):
+    if kind is None or bits not in map(str, range(LEAST_BITS, getattr(kind, "bits", 0))):
         return None
     return type(name, (kind,), {"name": name, "bits": int(bits), "__module__": __name__, "__qualname__": name})
 

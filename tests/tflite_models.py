@@ -12,7 +12,7 @@ TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7
 
 
 @dataclass
-class T:
+class Value:
     """A tensor: `data` is what it holds, None where an operator or the user writes it."""
 
     shape: tuple[int, ...]
@@ -24,7 +24,7 @@ class T:
 
 
 @dataclass
-class O:
+class Node:
     """An operator: its code's name, numbers of tensors, the name of its options and their fields."""
 
     code: str
@@ -35,7 +35,7 @@ class O:
     version: int = 2
 
 
-def model(tensors: list[T], operators: list[O], inputs: list[int], outputs: list[int]) -> bytes:
+def model(tensors: list[Value], operators: list[Node], inputs: list[int], outputs: list[int]) -> bytes:
     import flatbuffers
     import tflite
 
@@ -127,7 +127,7 @@ def model(tensors: list[T], operators: list[O], inputs: list[int], outputs: list
     return bytes(b.Output())
 
 
-def _bytes(t: T) -> bytes:
+def _bytes(t: Value) -> bytes:
     if t.data is None:
         return b""
     if t.type == "int4":

@@ -17,7 +17,7 @@ from sim.recognize import ONNX, TFLITE, Kind, recognize
 if TYPE_CHECKING:
     from sim.profiles import Profile
 
-__all__ = ["READERS", "Imported", "ImporterError", "Reader", "is_importable", "load_model"]
+__all__ = ["READERS", "Imported", "ImporterError", "Reader", "default_profile", "is_importable", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,25 @@ def load_model(path: Path | str, profile: "Profile | None" = None) -> Imported:
     Nothing in the file is executed.  Raises ImporterError, ProgramError for operations that do not fit each other,
     OSError; ProfileError of sim.profiles where the profile has no rule for an operation.
     """
-    path = Path(path)
-    kind = recognize(path)
-    found = [reader for reader in READERS if reader.kind is kind]
-    if not found:
-        known = ", ".join(dict.fromkeys(reader.kind.what for reader in READERS))
-        raise ImporterError(f"{path} is {kind.what}; importers read {known}")
-    reader, module = _choose(path, found, profile)
-    if profile is None:
-        from sim.profiles import profile as profile_named
+    from sim.profiles import profile as profile_named
 
-        profile = profile_named(reader.profiles[0])
-    imported: Imported = module.read(path, profile)
+    reader, module = _choose(Path(path), profile)
+    imported: Imported = module.read(Path(path), profile or profile_named(reader.profiles[0]))
     return imported
 
 
-def _choose(path: Path, readers: list[Reader], profile: "Profile | None") -> tuple[Reader, ModuleType]:
+def default_profile(path: Path | str) -> str:
+    """The name of the profile that a model file gets where none is asked for.  Raises as `load_model`."""
+    return _choose(Path(path), None)[0].profiles[0]
+
+
+def _choose(path: Path, profile: "Profile | None") -> tuple[Reader, ModuleType]:
     """The reader whose profile was asked for, else the first that says the file is its own, else the last."""
+    kind = recognize(path)
+    readers = [reader for reader in READERS if reader.kind is kind]
+    if not readers:
+        known = ", ".join(dict.fromkeys(reader.kind.what for reader in READERS))
+        raise ImporterError(f"{path} is {kind.what}; importers read {known}")
     present = [reader for reader in readers if importlib.util.find_spec(reader.module) is not None]
     if not present:
         raise ImporterError(f"{path}: there is no importer for {readers[0].kind.what} here")

@@ -149,21 +149,21 @@ class _Reader:
                                 f"{MOST_NUMBERS:,} numbers")
         if tensor.Sparsity() is not None:
             raise ImporterError(f"{where}: sparse tensors are not supported")
-        scales, zeros, axis = self._quantization(where, tensor.Quantization(), shape)
+        scales, zeros, axis = self._quantization(where, tensor.Quantization())
         index = tensor.Buffer()
         if index >= len(buffers):
             raise ImporterError(f"{where}: its buffer {index} is none of {len(buffers)}")
         return Tensor(number, name, shape, kind, scales, zeros, axis, self._data(where, buffers[index], kind, shape))
 
-    def _quantization(self, where: str, given: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
+    def _quantization(self, where: str, given: Any) -> tuple[np.ndarray, np.ndarray, int]:
+        """Scales, zero points, and the axis along which there are several: who reads weights compares it with theirs."""
         if given is None or not given.ScaleLength():
             return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         scales, axis = _array(given.ScaleAsNumpy(), where).astype(np.float32), given.QuantizedDimension()
         zeros = _array(given.ZeroPointAsNumpy(), where).astype(np.int64)
         zeros = zeros if zeros.size == scales.size else np.zeros(scales.size, np.int64) if not zeros.size else zeros
-        is_sliced = scales.size > 1
-        if zeros.size != scales.size or (is_sliced and (not 0 <= axis < len(shape) or shape[axis] != scales.size)):
-            raise ImporterError(f"{where}: {scales.size} scales and {zeros.size} zero points along axis {axis} of {list(shape)}")
+        if zeros.size != scales.size:
+            raise ImporterError(f"{where}: {scales.size} scales and {zeros.size} zero points")
         if not (np.isfinite(scales) & (scales > 0.0)).all():
             raise ImporterError(f"{where}: its scales must be positive and finite")
         return scales, zeros, axis

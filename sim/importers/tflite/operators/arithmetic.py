@@ -45,8 +45,13 @@ def mul(graph: Graph, node: Operator) -> None:
     left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
     a, b = _operands(graph, node)
     form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
-    requant = requantizer_named(graph.rule("multiply").requant).from_scales(  # type: ignore[attr-defined]
-        graph.scale(left), np.full(channels, graph.scale(right), np.float32), scale, np.zeros(channels, np.int64))
+    rule = graph.rule("multiply")
+    kind = requantizer_named(rule.requant if form.bits == 8 else "double")
+    factors, bias = np.full(channels, graph.scale(right), np.float32), np.zeros(channels, np.int64)
+    if rule.product == "float32":
+        requant = kind.from_real(graph.scale(left) * factors / scale, bias)  # type: ignore[attr-defined]
+    else:
+        requant = kind.from_scales(graph.scale(left), factors, scale, bias)  # type: ignore[attr-defined]
     graph.put(node, graph.build.add(MultiplyOp(
         graph.build.name(graph.name(node)), a, graph.image(result), form, b, requant, graph.zero(left), graph.zero(right),
         zero_point=graph.zero(result), limits=graph.limits(node, result, graph.option(node, FUSED))), float(scale)))

@@ -1,6 +1,7 @@
 """Operators that multiply by weights, or activations by each other: their sums go through a register."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from sim.importers.tflite.graph import WEIGHTS, Graph, sides_of
 from sim.ops.matmul import MatMulOp
 from sim.ops.op import Window
 from sim.requantizers import requantizer_named
+
+if TYPE_CHECKING:
+    from sim.profiles import Rule
 
 SAME, VALID = 0, 1
 """Paddings by their number in the schema."""
@@ -73,14 +77,15 @@ def batch_matmul(graph: Graph, node: Operator) -> None:
     columns = graph.build.shape(b)[1 if is_transposed else 2]
     form, scale = graph.form(result), graph.scale(result)
     rule = graph.rule("matmul")
-    requant = requantizer_named(_requant(rule.requant, form)).from_scales(  # type: ignore[attr-defined]
+    name = rule.requant_64 or rule.requant if form.bits > 8 else rule.requant
+    requant = requantizer_named(name).from_scales(  # type: ignore[attr-defined]
         graph.scale(left), np.full(columns, graph.scale(right), np.float32), scale, np.zeros(columns, np.int64))
     shape = (*graph.build.shape(a)[:2], columns)
-    name = graph.build.add(MatMulOp(
+    made = graph.build.add(MatMulOp(
         graph.build.name(graph.name(node)), a, shape, form, b, graph.form(left), graph.form(right), depth, is_transposed,
         graph.build.accumulator("matmul"), requant, graph.zero(left), graph.zero(right), zero_point=graph.zero(result)),
         float(scale))
-    graph.put(node, _reshaped(graph, f"{name}_shape", name, graph.image(result)))
+    graph.put(node, _reshaped(graph, f"{made}_shape", made, graph.image(result)))
 
 
 def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np.ndarray, groups: int,  # noqa: PLR0913
@@ -89,13 +94,12 @@ def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np
     given, result = graph.tensor(node, 0), graph.result(node)
     form, rule, channels = graph.form(result), graph.rule(kind), weights.shape[3]
     bias = _bias(graph, node, channels)
-    is_wide = graph.form(given).bits > 8
     scales = np.broadcast_to(graph.tensor(node, 1).scales, (channels,)).astype(np.float32)
-    register = graph.build.accumulator(kind)
-    is_first = rule.bias == "first" and register.bits is not None and bool(bias.any())
-    requant = requantizer_named(_requant(rule.requant, form, is_wide)).from_scales(  # type: ignore[attr-defined]
+    may_overflow = _may_overflow(graph, kind, source, weights, bias)
+    is_first = rule.bias == "first" and may_overflow
+    requant = requantizer_named(_requant(graph, node, rule)).from_scales(  # type: ignore[attr-defined]
         graph.scale(given), scales, graph.scale(result), np.zeros_like(bias) if is_first else bias)
-    if rule.zero_point == "products" and register.bits is not None and graph.build.zero(source):
+    if rule.zero_point == "products" and may_overflow and graph.build.zero(source):
         source = _centered(graph, f"{graph.name(node)}_less_zero", source)
     name = graph.build.conv(
         graph.name(node), source, weights, requant, form, window=window, groups=groups, start=bias if is_first else None,
@@ -108,9 +112,21 @@ def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np
     return name
 
 
-def _requant(name: str, form: IntFormat, is_wide: bool = False) -> str:
-    """The rule of a profile, or that of 16-bit activations, which all of these runtimes share."""
-    return "int16" if form.bits > 8 or is_wide else name
+def _may_overflow(graph: Graph, kind: str, source: str, weights: np.ndarray, bias: np.ndarray) -> bool:
+    """Whether a register could get a sum wrong: only then it matters what it sees of bias and zero point, and when."""
+    bits, form = graph.build.accumulator(kind).bits, graph.build.format(source)
+    most = np.abs(weights).sum((0, 1, 2), dtype=np.int64) * (form.max - form.min) + np.abs(bias)
+    return bits is not None and int(most.max()) >= 1 << bits - 1
+
+
+def _requant(graph: Graph, node: Operator, rule: "Rule") -> str:
+    """The requantizer's name: of 16-bit activations, whose bias has 64 bits, another."""
+    is_wide = graph.form(graph.tensor(node, 0)).bits > 8
+    bias = graph.tensor(node, 2).type if graph.has(node, 2) else "none"
+    if is_wide != (bias == "INT64") and (is_wide or bias != "none"):
+        raise ImporterError(f"{node}: reads {graph.tensor(node, 0).type} with a bias {bias}, supported are INT8 with INT32 or none and "
+                            "INT16 with INT64")
+    return rule.requant_64 or rule.requant if is_wide else rule.requant
 
 
 def _weights(graph: Graph, node: Operator, axes: int, sliced: int) -> np.ndarray:

@@ -14,7 +14,9 @@ MAX_SIZE = 1 << 16
 """No image side, channel count or kernel side is larger: a description that says otherwise is not believed."""
 MAX_NUMBERS = 1 << 31
 """No tensor of one image is larger, nor would it fit any memory."""
-MAX_CODE_BITS = 16
+MAX_CODE_BITS = 32
+MAX_TABLE_BITS = 16
+"""Of codes that are looked up: a table has an entry for each."""
 MAX_SUM_BITS = 53
 """Integers of so many bits are exact in float64, where the torch model keeps its sums."""
 
@@ -27,7 +29,8 @@ class ProgramError(ValueError):
 class Op(Value):
     """An operation: its name, the operation it reads, the shape and format of its output (None: logits).
 
-    `zero_point` is the code of its output that stands for 0: what borders and added channels hold.
+    `zero_point` is the code of its output that stands for 0: what borders and added channels hold.  `limits` are the least
+    and the largest code that it gives, where these are not those of its format: clamp(R + zero_point, *limits).
     """
 
     kind: ClassVar[str]
@@ -40,11 +43,14 @@ class Op(Value):
     """Whether it may end in numbers that are no codes."""
     reads: ClassVar[str] = "pixels"
     """What it reads if no operation."""
+    clamps: ClassVar[bool] = False
+    """Whether it makes new codes, which it can hold within `limits`."""
     name: str
     source: str
     shape: Shape
     format: IntFormat | None
     zero_point: int = field(default=0, kw_only=True, metadata=LATER)
+    limits: tuple[int, ...] = field(default=(), kw_only=True, metadata=LATER)
 
     def __repr__(self) -> str:
         details = "".join(f", {detail}" for detail in self.details())
@@ -124,6 +130,12 @@ def check_common(op: Op) -> None:
     least, most = (0, 0) if op.format is None else (op.format.min, op.format.max)
     if not is_whole(op.zero_point) or not least <= op.zero_point <= most:
         raise ProgramError(f"its zero point {op.zero_point!r} is none of its codes")
+    if op.limits != ():
+        if not op.clamps or op.format is None:
+            raise ProgramError("it copies codes or gives logits: it has no limits")
+        if not isinstance(op.limits, tuple) or len(op.limits) != 2 or not all(map(is_whole, op.limits)) \
+                or not least <= op.limits[0] <= op.limits[1] <= most:
+            raise ProgramError(f"its limits {op.limits!r} are not two codes of {op.format}, the smaller first")
 
 
 def read(before: Mapping[str, Op], name: str) -> Op:
@@ -155,6 +167,61 @@ def check_shape(op: Op, expected: Sequence[int]) -> None:
     """The declared shape against what follows."""
     if op.shape != tuple(expected):
         raise ProgramError(f"its shape is {op.shape}, it follows from its input as {tuple(expected)}")
+
+
+def check_kept(op: Op, source: Op) -> None:
+    """Raise ProgramError unless codes that are copied keep their format and zero point."""
+    if (source.format, source.zero_point) != (op.format, op.zero_point):
+        raise ProgramError(f"it keeps the format and the zero point of {source.name}, {source.format} and "
+                           f"{source.zero_point}, not {op.format} and {op.zero_point}")
+
+
+ROUNDINGS = ("half_away", "half_up", "half_even", "floor", "trunc")
+"""Of a quotient: to the nearest integer, ties away from 0, toward plus infinity or to even; down; toward 0."""
+
+
+def check_rounding(rounding: str) -> None:
+    """Raise ProgramError unless there is such a rounding."""
+    if rounding not in ROUNDINGS:
+        raise ProgramError(f"its rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}")
+
+
+def check_pairs(**pairs: tuple[int, int]) -> None:
+    """Rows and columns, or steps down and across."""
+    for key, pair in pairs.items():
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(is_whole(side) and 1 <= side <= MAX_SIZE for side in pair):
+            raise ProgramError(f"{key} must be two whole numbers up to {MAX_SIZE}, not {pair!r}")
+
+
+def check_sum(reach: int) -> None:
+    """Raise ProgramError unless integers of such a magnitude are exact wherever they are computed."""
+    if reach >= 2**MAX_SUM_BITS:
+        raise ProgramError(f"its sums or products can pass {MAX_SUM_BITS} bits, beyond which float64 is not exact")
+
+
+MAX_FLOAT_BITS = 22
+"""Of results of `fp32`, whose rounding is one float32 addition."""
+
+
+def check_requant(op: Op, requant: Any, reach: int) -> None:
+    """Raise unless a requantizer, with constants per channel or one for all, takes sums up to `reach` to these codes."""
+    check_results(op, requant)
+    requant.check(1 if requant.is_shared else op.shape[2], reach)
+
+
+def check_results(op: Op, requant: Any) -> None:
+    """Raise ProgramError if the results of a requantizer have not as many bits as the codes."""
+    if op.format is not None and op.format.bits >= MAX_FLOAT_BITS and requant.name == "fp32":
+        raise ProgramError(f"fp32 gives codes of less than {MAX_FLOAT_BITS} bits, not {op.format}")
+
+
+def broadcast_shape(source: Op, other: Op) -> Shape:
+    """The shape of both, where each may be of one row, column or channel for all of the other's."""
+    if not all(a == b or 1 in (a, b) for a, b in zip(source.shape, other.shape, strict=True)):
+        raise ProgramError(f"{source.name} is {source.shape} and {other.name} {other.shape}: along every axis they must be "
+                           "equal, or one of them 1")
+    height, width, channels = map(max, source.shape, other.shape)
+    return height, width, channels
 
 
 def check_table(op: Op, table: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -4,11 +4,26 @@ import inspect
 from typing import Any
 
 from sim.registry import Registry, RegistryError
+from sim.requantizers.double import Double
+from sim.requantizers.exact_add import ExactAdd
 from sim.requantizers.fp32 import Fp32
+from sim.requantizers.int16 import Int16
+from sim.requantizers.mul_add_shift import MulAddDivide, MulAddShift, MulAddShiftFloor
+from sim.requantizers.ort import Ort
+from sim.requantizers.ort_add import OrtAdd
+from sim.requantizers.power_of_two import PowerOfTwo, RshiftFloor
 from sim.requantizers.requantizer import Affine, Requantizer
+from sim.requantizers.rule import Rule
+from sim.requantizers.ruy import Ruy
+from sim.requantizers.single import Single
+from sim.requantizers.tflite_add import TfliteAdd
 from sim.requantizers.tflite_single import TfliteSingle
+from sim.requantizers.thresholds import Thresholds
+from sim.requantizers.tosa import TosaDouble, TosaSingle
+from sim.requantizers.xnnpack import Xnnpack
+from sim.requantizers.xnnpack_add import XnnpackAdd
 
-__all__ = ["REQUANTIZERS", "Affine", "Requantizer", "requantizer_named"]
+__all__ = ["REQUANTIZERS", "Affine", "Requantizer", "Rule", "requantizer_named"]
 
 
 def _check(name: str, value: Any) -> type[Requantizer]:
@@ -22,7 +37,10 @@ def _check(name: str, value: Any) -> type[Requantizer]:
     return value
 
 
-_BUILT_IN: dict[str, type[Requantizer]] = {"fp32": Fp32, "tflite_single": TfliteSingle}
+_KINDS: tuple[type[Requantizer], ...] = (
+    Fp32, TfliteSingle, Double, Single, Ruy, Xnnpack, Ort, Int16, TosaSingle, TosaDouble, MulAddShift, MulAddShiftFloor,
+    MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd)
+_BUILT_IN: dict[str, type[Requantizer]] = {kind.name: kind for kind in _KINDS}
 _NAMED = dict(_BUILT_IN)
 
 REQUANTIZERS: Registry[type[Requantizer]] = Registry("requant", _BUILT_IN, "bittrue.requantizers", _check)

@@ -1,0 +1,1 @@
+"""Models that others made, as programs."""

@@ -1,0 +1,82 @@
+"""What rules with an integer multiplier and a power of 2 share: where the constants come from.
+
+real ~ multiplier 2^(exponent - 31), 2^30 <= |multiplier| < 2^31, as TensorFlow Lite's QuantizeMultiplier has it.  A multiplier
+of fewer bits is the same number with zeros at its end: every rule here gives the same codes with it as one that is shifted
+by less, so `bits` is only where it is rounded.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sim.formats import IntFormat
+from sim.requantizers.requantizer import Affine, RequantizeError
+from sim.requantizers.rule import Rule, join_bias, one
+
+FULL = 31
+"""Bits of a multiplier, without its sign."""
+LEAST_EXPONENT = -31
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MultiplierRule(Rule):
+    """int64 `bias`, `multiplier`, `exponent` [C]: x = sum + bias, then R(x, multiplier, exponent); [1] for the residual."""
+
+    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent")
+    domain = {"bias": (-(2**31), 2**31 - 1), "multiplier": (-(2**31), 2**31 - 1), "exponent": (LEAST_EXPONENT, 30)}  # noqa: RUF012
+    bits: ClassVar[int] = FULL
+    bias: np.ndarray
+    multiplier: np.ndarray
+    exponent: np.ndarray
+    skip_multiplier: np.ndarray = one(0)
+    skip_exponent: np.ndarray = one(0)
+
+    @classmethod
+    def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "MultiplierRule":
+        """Multipliers of `bits` bits nearest to real ones, half away from zero; below 2^-32 they are 0."""
+        return cls(np.asarray(bias, np.int64), *cls._multipliers(np.atleast_1d(real)))
+
+    @classmethod
+    def build(cls, affine: Affine, target: IntFormat) -> "MultiplierRule":
+        """Integers nearest to the affine."""
+        gain, bias = join_bias(cls.name, affine, target)
+        skip = cls._multipliers(np.array([affine.skip_gain or 0.0]))
+        built = cls(bias, *cls._multipliers(gain), *skip)
+        built.check_reach(max(map(abs, affine.bounds)), affine.skip_max)
+        return built
+
+    def check_reach(self, reach: int, skip_max: int) -> None:
+        """Raise RequantizeError if a left shift could leave 32 bits: of our own networks none does."""
+        most = int(((np.abs(self.bias) + reach) << np.maximum(self.exponent, 0)).max())
+        if max(most, skip_max << max(int(self.skip_exponent[0]), 0)) >= 2**31:
+            raise RequantizeError(f"{self.name}: sums up to {reach} leave 32 bits when they are shifted left by "
+                                  f"{self.exponent.max()}, a gain of 1 or more asks for that")
+
+    @classmethod
+    def _multipliers(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = [multiplier_of(float(real), cls.name, cls.bits, cls.domain["exponent"]) for real in reals]
+        multipliers, exponents = zip(*rows, strict=True)
+        return np.array(multipliers, np.int64), np.array(exponents, np.int64)
+
+
+def multiplier_of(real: float, name: str, bits: int = FULL, exponents: tuple[int, int] = (LEAST_EXPONENT, 30)
+                  ) -> tuple[int, int]:
+    """(multiplier, exponent) with real ~ multiplier 2^(exponent - 31), rounded to `bits` bits, half away from zero.
+
+    >>> multiplier_of(0.75, "double"), multiplier_of(-1.0, "double"), multiplier_of(2.0**-40, "double")
+    ((1610612736, 0), (-1073741824, 1), (0, 0))
+    """
+    if not math.isfinite(real):
+        raise RequantizeError(f"{name}: a gain of {real!r} is no multiplier")
+    fraction, exponent = math.frexp(abs(real))
+    multiplier = math.floor(fraction * 2**bits + 0.5)
+    if multiplier == 2**bits:
+        multiplier, exponent = multiplier // 2, exponent + 1
+    if exponent > exponents[1]:
+        raise RequantizeError(f"{name}: a gain of {real:g} codes per unit is too large, the exponent is {exponent} and may "
+                              f"be {exponents[1]}")
+    if exponent < exponents[0] or multiplier == 0:
+        return 0, 0
+    return (multiplier << FULL - bits) * (1 if real > 0 else -1), exponent

@@ -1,0 +1,39 @@
+"""`ruy`: the doubling high multiply of `double`, then a shift that rounds half up.
+
+    R = (a + 2^(-s - 1)) >> -s for s < 0, else a, with the a of `double`                            ARITHMETIC.md, R3
+
+LiteRT without default delegates rounds so, through ruy's x86 kernels, in convolutions, depthwise and fully connected layers.
+"""
+
+from typing import Any
+
+from sim.kernels.jit import inline
+from sim.requantizers.double import doubled_high
+from sim.requantizers.multiplier import MultiplierRule
+from sim.requantizers.rule import Own, line_of, wrap32
+
+
+class Ruy(MultiplierRule):
+    """int64 bias, multiplier, exponent [C]."""
+
+    name = "ruy"
+
+    @staticmethod
+    def scaled(x: int, own: Own) -> int:
+        """The rule in plain Python integers."""
+        x = (x + own("bias") + 2**31) % 2**32 - 2**31
+        left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
+        shifted = (x * 2**left + 2**31) % 2**32 - 2**31
+        high = min((shifted * own("multiplier") + 2**30) // 2**31, 2**31 - 1)
+        return (2 * high + 2**right) // 2 ** (right + 1)
+
+
+@inline
+def ruy_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
+    """Equation R3."""
+    exponent = whole[2, c]
+    shift = max(-exponent, 0)
+    return (doubled_high(wrap32(x + whole[0, c]), whole[1, c], exponent) + ((1 << shift) >> 1)) >> shift
+
+
+Ruy.line = line_of("ruy", ruy_rule)

@@ -1,0 +1,35 @@
+"""`single`: one rounding, half up.  LiteRT's BUILTIN_REF has it for fully connected layers, TOSA as SINGLE_ROUND.
+
+    x = wrap32(sum + bias);  R = (x M + 2^(30 - s)) >> (31 - s)                                    ARITHMETIC.md, R2
+"""
+
+from typing import Any
+
+from sim.kernels.jit import inline
+from sim.requantizers.multiplier import MultiplierRule
+from sim.requantizers.rule import Own, line_of, wrap32
+
+
+class Single(MultiplierRule):
+    """int64 bias, multiplier, exponent [C]."""
+
+    name = "single"
+
+    @staticmethod
+    def scaled(x: int, own: Own) -> int:
+        """The rule in plain Python integers."""
+        x = (x + own("bias") + 2**31) % 2**32 - 2**31
+        return (x * own("multiplier") + 2 ** (30 - own("exponent"))) // 2 ** (31 - own("exponent"))
+
+    def check_reach(self, reach: int, skip_max: int) -> None:
+        """Nothing is shifted to the left."""
+
+
+@inline
+def single_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
+    """Equation R2."""
+    shift = 31 - whole[2, c]
+    return (wrap32(x + whole[0, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
+
+
+Single.line = line_of("single", single_rule)

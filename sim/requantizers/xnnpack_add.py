@@ -1,0 +1,56 @@
+"""`xnnpack_add`: XNNPACK's addition and subtraction, one integer sum and one shift, half up.
+
+    r_a = f32(s_a / s_y), r_b = f32(s_b / s_y); h = 20 - floor(log2 max(r_a, r_b)); m = rint(r 2^h)
+    R = (a m_a +- b m_b + 2^(h - 1)) >> h                                                           ARITHMETIC.md, R12
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sim.kernels.jit import inline
+from sim.requantizers.addition import Addition
+from sim.requantizers.requantizer import RequantizeError
+from sim.requantizers.rule import Own, line_of
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class XnnpackAdd(Addition):
+    """int64 [C] each: `multiplier_a`, `multiplier_b` (negative: a - b), `shift`."""
+
+    name = "xnnpack_add"
+    whole: ClassVar[tuple[str, ...]] = ("multiplier_a", "multiplier_b", "shift")
+    domain = {"multiplier_a": (-(2**22), 2**22), "multiplier_b": (-(2**22), 2**22), "shift": (1, 31)}  # noqa: RUF012
+    multiplier_a: np.ndarray
+    multiplier_b: np.ndarray
+    shift: np.ndarray
+
+    @classmethod
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "XnnpackAdd":
+        """Of float32 scales.  XNNPACK takes ratios from 2^-10 to below 2^8."""
+        ratios = [float(np.float32(scale) / np.float32(target)) for scale in (a, b)]
+        if not all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios):
+            raise RequantizeError(f"{cls.name}: operands' scales are {ratios[0]:g} and {ratios[1]:g} times the output's, from "
+                                  "2^-10 to below 2^8 are allowed")
+        shift = 20 - (math.frexp(max(ratios))[1] - 1)
+        first, second = (round(math.ldexp(ratio, shift)) for ratio in ratios)
+        return cls(*(np.full(channels, number, np.int64) for number in (first, sign * second, shift)))
+
+    @classmethod
+    def joined(cls, x: int, skip: int | None, own: Own, other: Own) -> int:
+        """The rule in plain Python integers."""
+        total = x * own("multiplier_a") + (skip or 0) * own("multiplier_b")
+        return (2 * total + 2 ** own("shift")) // 2 ** (own("shift") + 1)
+
+
+@inline
+def xnnpack_add_rule(x: Any, more: Any, whole: Any, real: Any, c: Any) -> Any:
+    """Equation R12."""
+    shift = whole[2, c]
+    return (x * whole[0, c] + more * whole[1, c] + ((1 << shift) >> 1)) >> shift
+
+
+XnnpackAdd.line = line_of("xnnpack_add", xnnpack_add_rule, operands=2)

@@ -28,8 +28,7 @@ from sim.ops.rescale import RescaleOp
 from sim.ops.table16 import Table16Op
 from sim.program import Program
 from sim.requantizers.exact_add import ExactAdd
-from sim.requantizers.tosa_double import TosaDouble
-from sim.requantizers.tosa_single import TosaSingle
+from sim.requantizers.tosa import TosaDouble, TosaSingle
 
 Arrays = Mapping[str, np.ndarray]
 S4, S16, S32 = (IntFormat(bits, signed=True) for bits in (4, 16, 32))
@@ -66,9 +65,10 @@ def _rescale(name: str, arrays: Arrays) -> Golden:
     is_unsigned = {key: _word(name, key) == "1" for key in ("iu", "ou")}
     x, zero = (_typed(arrays[key], is_unsigned["iu"]) for key in ("in0", "const-2"))
     out, out_zero = (_typed(arrays[key], is_unsigned["ou"]) for key in ("out", "const-3"))
-    requant = RULES[rounding].of(np.zeros(arrays["const-0"].size, np.int64), arrays["const-0"].astype(np.int64),
-                                 arrays["const-1"].astype(np.int64))
     source = _input(X, _image(x.shape), x, zero)
+    channels = source.shape[2]
+    requant = RULES[rounding](np.zeros(channels, np.int64), *(
+        np.broadcast_to(arrays[key].astype(np.int64), channels).copy() for key in ("const-0", "const-1")))
     op = RescaleOp("rescaled", X, source.shape, _format(out), requant, source.zero_point, zero_point=_first(out_zero))
     return _golden(requant.name, source, op, x, out)
 
@@ -115,7 +115,7 @@ def _convolution(name: str, arrays: Arrays, weights: np.ndarray, groups: int) ->
     bias = np.broadcast_to(arrays["const-1"].astype(np.int64), spread.shape[3:]).copy()
     op = ConvOp("sums", X, _sides(arrays["out"]), S32, skip="", weights=spread, stride=strides[0], stride_width=strides[1],
                 padding=0, paddings=paddings, groups=groups, operand=source.format or S16, operand_zero=source.zero_point,
-                weight_format=form, weight_bits=form.bits, accumulator=Accumulator(), requant=ExactAdd.of(bias))
+                weight_format=form, weight_bits=form.bits, accumulator=Accumulator(), requant=ExactAdd.of(len(bias), bias=bias))
     return _golden("exact", source, op, x, arrays["out"])
 
 
@@ -127,7 +127,7 @@ def _matmul(name: str, arrays: Arrays) -> Golden:
     assert b.format is not None
     shape = arrays["out"].shape
     op = MatMulOp("sums", X, shape, S32, OTHER, a.format, b.format, a.shape[2], False, Accumulator(),
-                  ExactAdd.of(np.zeros(shape[2], np.int64)), a.zero_point, b.zero_point)
+                  ExactAdd.of(shape[2]), a.zero_point, b.zero_point)
     given = {X: arrays["in0"][None], OTHER: arrays["in1"][None]}
     return Golden("exact", Program((a, b, op)), given, {op.name: arrays["out"]})
 

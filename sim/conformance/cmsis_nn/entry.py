@@ -96,10 +96,15 @@ def _number(text: str) -> Any:
 
 
 def _array(kind: str, name: str, body: str) -> np.ndarray:
+    """Bytes of packed weights stand there as 0 .. 255 and are negative from 128 on, as C has it."""
+    info = np.iinfo(kind)
     try:
-        return np.array([int(word, 0) for word in body.replace("\n", " ").split(",") if word.strip()], np.dtype(kind))
+        values = np.array([int(word, 0) for word in body.replace("\n", " ").split(",") if word.strip()], np.int64)
     except (ValueError, OverflowError):
         raise UnsupportedError(f"{name} is no list of {kind}") from None
+    if values.size and (values.min() < info.min or values.max() > 2 * info.max + 1):
+        raise UnsupportedError(f"{name} holds numbers that are no {kind}")
+    return values.astype(kind)
 
 
 def _stripped(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -66,8 +66,7 @@ def fully_connected(entry: Entry, name: str, source: Op, out: IntFormat) -> Conv
 
 def matmul(entry: Entry, source: Op, other: Op, shape: Shape, transpose: bool, out: IntFormat) -> MatMulOp:
     """[heads, rows, depth] times the other, which is [heads, columns, depth] where `transpose`."""
-    rule = Int16 if format_of(source).bits == 16 else Double
-    requant = _rule(rule, entry, shape[2], np.zeros(shape[2], np.int64))
+    requant = _rule(format_of(source).bits == 16, entry, shape[2], np.zeros(shape[2], np.int64))
     return MatMulOp(
         "product", source.name, shape, out, other.name, format_of(source), format_of(other), source.shape[2], transpose,
         Accumulator(), requant, source.zero_point, other.zero_point, zero_point=entry.number("OUTPUT_OFFSET"),
@@ -118,7 +117,7 @@ def _conv(entry: Entry, name: str, source: Op, shape: Shape, out: IntFormat, wei
     bias = np.zeros(shape[2], np.int64) if stored is None else stored.astype(np.int64)
     kind = entry.arrays.get("biases", entry.arrays.get("bias", entry.arrays.get("input_bias")))
     is_wide = format_of(source).bits == 16 and kind is not None and kind.dtype == np.int64
-    requant = _rule(Int16 if is_wide else Double, entry, shape[2], bias)
+    requant = _rule(is_wide, entry, shape[2], bias)
     limits = entry.number("OUT_ACTIVATION_MIN"), entry.number("OUT_ACTIVATION_MAX")
     zero = entry.number("OUTPUT_OFFSET")
     if not out.min <= zero <= out.max:  # the library takes any number: codes of one bit more hold it
@@ -130,13 +129,12 @@ def _conv(entry: Entry, name: str, source: Op, shape: Shape, out: IntFormat, wei
         zero_point=zero, limits=limits, **window)
 
 
-def _rule(kind: Any, entry: Entry, channels: int, bias: np.ndarray) -> Requantizer:
-    """Multipliers and shifts for each channel, or one for all."""
+def _rule(is_wide: bool, entry: Entry, channels: int, bias: np.ndarray) -> Requantizer:
+    """`int16` where sums are wide, else `double`; multipliers and shifts for each channel, or one for all."""
     if "output_mult" in entry.arrays or "output_multiplier" in entry.arrays:
         multiplier = entry.array("output_mult", "output_multiplier").astype(np.int64)
         shift = entry.array("output_shift").astype(np.int64)
     else:
         multiplier = np.full(channels, entry.number("OUTPUT_MULTIPLIER", "OUTPUT_MULT"), np.int64)
         shift = np.full(channels, entry.number("OUTPUT_SHIFT"), np.int64)
-    found: Requantizer = kind.of(bias, multiplier, shift)
-    return found
+    return Int16.reduced(bias, multiplier, shift) if is_wide else Double(bias, multiplier, shift)

@@ -47,17 +47,16 @@ def largest(entry: Entry, name: str, source: Op) -> list[Op]:
 
 def add(entry: Entry, a: Op, b: Op, zero: int) -> AddOp:
     """Both to a common scale of LEFT_SHIFT more bits, their sum to the output's: each rounded as `double`."""
-    numbers = {key: number(entry.number(f"{key.upper()}_MULT")) for key in ("input1", "input2", "output")}
-    shifts = {key: number(entry.number(f"{key.upper()}_SHIFT")) for key in numbers}
-    rule = TfliteAdd.of(entry.number("LEFT_SHIFT"), numbers["input1"], shifts["input1"], numbers["input2"], shifts["input2"],
-                        numbers["output"], shifts["output"])
+    keys = ["LEFT_SHIFT", *(f"{tensor}_{key}" for tensor in ("INPUT1", "INPUT2", "OUTPUT") for key in ("MULT", "SHIFT"))]
+    rule = TfliteAdd(*(np.full(a.shape[2], value, np.int64) for value in (*map(entry.number, keys), 1)))
     return AddOp("sum", a.name, a.shape, a.format, b.name, rule, a.zero_point, b.zero_point, zero_point=zero,
                  limits=_limits(entry))
 
 
 def multiply(entry: Entry, a: Op, b: Op, zero: int) -> MultiplyOp:
     """The product of both less their zero points."""
-    rule = Double.of(number(0), number(entry.number("OUTPUT_MULT")), number(entry.number("OUTPUT_SHIFT")))
+    rule = Double(*(np.full(a.shape[2], value, np.int64)
+                    for value in (0, entry.number("OUTPUT_MULT"), entry.number("OUTPUT_SHIFT"))))
     return MultiplyOp("product", a.name, a.shape, a.format, b.name, rule, a.zero_point, b.zero_point, zero_point=zero,
                       limits=_limits(entry))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 Shape = tuple[int, int, int]
 """(height, width, channels) of one tensor of a batch; tokens are (tokens, 1, features), heads (heads, tokens, depth)."""
-STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32"))
+STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32", "uint32"))
 
 
 def is_whole(value: object) -> bool:

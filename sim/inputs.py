@@ -52,6 +52,26 @@ def accept_ids(ids: Any, tokens: int, vocabulary: int) -> np.ndarray:
     return ids.astype(np.int32)[:, :, None, None]
 
 
+def accept_codes(name: str, given: Any, shape: Shape, form: IntFormat) -> np.ndarray:
+    """Codes [N, *shape] of the format's own type, of integers of any type; sides of 1 may be left out.
+
+    Raises InputError for anything else.
+    """
+    wanted = f"{name}: codes {form.dtype} {form.min} .. {form.max} [N, {', '.join(map(str, shape))}] are wanted"
+    if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
+        hint = ": take .numpy()" if type(given).__module__.partition(".")[0] == "torch" else ""
+        raise InputError(f"{wanted}, not a {type(given).__qualname__}{hint}")
+    found = f"{given.dtype} [{', '.join(map(str, given.shape))}]"
+    is_fitting = given.ndim > 0 and [side for side in given.shape[1:] if side != 1] == [side for side in shape if side != 1]
+    if given.dtype.kind not in "iu" or not is_fitting or not len(given):
+        hint = ": channels stand last, take .transpose(0, 2, 3, 1)" \
+            if given.ndim == 4 and given.shape[1:] == (shape[2], *shape[:2]) else ""
+        raise InputError(f"{wanted}, not {found}{hint}")
+    if not form.contains(given):
+        raise InputError(f"{wanted}, not {found} of {given.min()} .. {given.max()}")
+    return given.reshape(len(given), *shape).astype(form.dtype, copy=False)
+
+
 def _shape_hint(given: tuple[int, ...], shape: Shape) -> str:
     """What makes the wanted shape of the given one."""
     height, width, channels = shape

@@ -15,7 +15,7 @@ from sim.inputs import InputError, check_codes
 from sim.kernels import isa as instruction_sets
 from sim.ops.op import Op
 from sim.program import ConvOp, Program
-from sim.steps import STEPS
+from sim.steps import step_for
 
 WORKING_SET = 16 << 20
 """Codes that a chunk of images may have in its largest layer: they are read again while in the outermost cache.
@@ -23,6 +23,8 @@ WORKING_SET = 16 << 20
 Chunks that fit an inner one were slower: late layers of large images have few lines to hand out, and weights to read, for
 each.
 """
+Given = np.ndarray | Mapping[str, np.ndarray]
+"""What a user hands over: an array, or for programs of several inputs one for each, by name."""
 MOST_IMAGES = 128
 """Of a chunk: more would not hide the calls any better."""
 
@@ -89,8 +91,8 @@ class Machine:
         self.program = program
         self.isa = instruction_sets.choose(isa)
         self.reset()
-        self._steps = {op.name: STEPS[op.kind](op, self.isa) for op in program.ops}
         self._ops = {op.name: op for op in program.ops}
+        self._steps = {op.name: step_for(op, [self._ops[name] for name in op.sources()], self.isa) for op in program.ops}
         self._borders = _borders(program)
         self._plan = _plan(program, self._borders)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
@@ -133,10 +135,11 @@ class Machine:
         """
         return self._tally.overflows
 
-    def run(self, pixels: np.ndarray, trace: MutableMapping[str, np.ndarray] | None = None) -> np.ndarray:
+    def run(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None) -> np.ndarray:
         """uint8 pixels [N, H, W, C], in any memory order, -> logits [N, classes]: float32, or integers (`ConvOp.unit`).
 
-        A program of tokens takes ids int32 [N, tokens]; logits of more than one pixel are [N, H, W, classes].
+        A program of tokens takes ids int32 [N, tokens]; logits of more than one pixel are [N, H, W, classes].  A program of
+        several inputs takes a mapping from their names to arrays, of as many images each.
         `trace` receives every operation's result [N, H, W, C].  Raises InputError for pixels of another type or shape,
         AccumulatorOverflowError under overflow "error".
         """
@@ -146,25 +149,26 @@ class Machine:
         (logits,) = results.values()
         return logits.reshape(len(logits), -1) if logits.shape[1:3] == (1, 1) else logits
 
-    def results(self, pixels: np.ndarray, trace: MutableMapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def results(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Every output [N, H, W, C] by name: logits as `run` gives them, or codes.
 
         For the rest as `run`.
         """
-        given = self.program.ops[0].accept(pixels)
+        given, images = self._accepted(pixels)
         names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         with self._running() as run:
-            chunks = -(-len(given) // self._chunk)
-            together = -(-len(given) // chunks) if chunks else 1  # the last chunk is about as long as the others
-            for start in range(0, len(given), together):
-                part = _plain(given[start : start + together])
+            chunks = -(-images // self._chunk)
+            together = -(-images // chunks) if chunks else 1  # the last chunk is about as long as the others
+            for start in range(0, images, together):
+                part = {name: _plain(array[start : start + together]) for name, array in given.items()}
+                count = min(together, images - start)
                 values: dict[str, Padded] = {}
                 for op in self.program.ops:
-                    values[op.name] = result = self._step(run, op, self._inputs(op, part, values), len(part))
+                    values[op.name] = result = self._step(run, op, _inputs(op, part, values), count)
                     if op.name in found:  # logits are made anew; codes lie in memory that others take over
                         found[op.name].append(result.array if op.format is None else result.interior.copy())
-                run.images += len(part)
+                run.images += count
         whole = {name: np.concatenate(parts) for name, parts in found.items()}
         if trace is not None:
             trace.update(whole)
@@ -181,7 +185,7 @@ class Machine:
         if op.is_input:
             pixels = _plain(op.accept(pixels))
         with self._running() as run:
-            return self._step(run, op, self._inputs(op, pixels, padded), len(pixels)).interior.copy()
+            return self._step(run, op, _inputs(op, {op.name: pixels}, padded), len(pixels)).interior.copy()
 
     def sums(self, op: Op, *codes: np.ndarray) -> np.ndarray:
         """What the registers of an operation hold after all products of `codes` [N, H, W, C]; counts overflows.
@@ -236,8 +240,23 @@ class Machine:
         check_codes(op, source.shape, source.format, codes)
         return Padded.of(codes, self._borders[name], source.zero_point)
 
-    def _inputs(self, op: Op, pixels: np.ndarray, values: Mapping[str, Padded]) -> list[Padded]:
-        return [Padded(pixels, 0)] if op.is_input else [values[name] for name in op.sources()]
+    def _accepted(self, given: Given) -> tuple[dict[str, np.ndarray], int]:
+        """What each input gets, and how many images; raises InputError."""
+        inputs = [op for op in self.program.ops if op.is_input]
+        if not isinstance(given, Mapping):
+            if len(inputs) > 1:
+                raise InputError(f"this program has {len(inputs)} inputs, {', '.join(self.program.inputs)}: give an array "
+                                 "for each, by its name")
+            given = {inputs[0].name: given}
+        if set(given) != {op.name for op in inputs}:
+            raise InputError(f"{', '.join(map(str, given)) or 'nothing'} is given, the inputs are "
+                             f"{', '.join(self.program.inputs)}")
+        accepted = {op.name: op.accept(given[op.name]) for op in inputs}
+        counts = {len(array) for array in accepted.values()}
+        if len(counts) > 1:
+            raise InputError("its inputs are of as many images each, not " + ", ".join(
+                f"{len(array)} of {name}" for name, array in accepted.items()))
+        return accepted, counts.pop()
 
     def _step(self, run: _Run, op: Op, inputs: Sequence[Padded], images: int) -> Padded:
         step = self._steps[op.name]
@@ -276,6 +295,11 @@ class Machine:
 def _rebuilt(program: Program, isa: str) -> Machine:
     """A machine that was pickled, here or on another processor."""
     return Machine(program, isa if instruction_sets.is_runnable(isa) else None)
+
+
+def _inputs(op: Op, given: Mapping[str, np.ndarray], values: Mapping[str, Padded]) -> list[Padded]:
+    """What an operation reads: what was handed over, if it is an input."""
+    return [Padded(given[op.name], 0)] if op.is_input else [values[name] for name in op.sources()]
 
 
 def _plain(pixels: np.ndarray) -> np.ndarray:

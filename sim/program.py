@@ -36,8 +36,9 @@ VERSION = 1
 class Program(Value):
     """Operations in order; the first reads pixels uint8 [N, *input_shape], the last gives logits [N, classes].
 
-    `outputs` names the operations whose results are wanted, if they are not the last alone.  `scales` are notes, for people
-    and for export: what one code of an operation stands for, a real number; no code depends on them.
+    Any operation may be an input (`inputs`) of pixels, ids or codes as they come.  `outputs` names the operations whose
+    results are wanted, if they are not the last alone.  `scales` are notes, for people and for export: what one code of an
+    operation stands for, a real number; no code depends on them.
 
     Programs are equal if every operation, constant and format is; they hash, and pickle.  `lower` makes one of a trained
     network (an example stands there), `load` reads one from a file.  Raises ProgramError for operations that do not fit.
@@ -69,21 +70,25 @@ class Program(Value):
             before[op.name] = op
         if len(set(self.outputs)) < len(self.outputs) or not before.keys() >= set(self.outputs):
             raise ProgramError("an output is named twice, or is no operation")
-        if not self.accumulating:
-            raise ProgramError("a program has at least one operation with products")
 
     def __repr__(self) -> str:
         weights = sorted({op.weight_bits for op in self.convolutions})
         codes = sorted({op.format.bits for op in self.ops if op.format is not None})
         requants = sorted({op.requant.name for op in self.accumulating})
         registers = sorted({str(op.accumulator) for op in self.accumulating if op.accumulator.bits is not None})
-        return (f"<Program: {self.ops[0].given} -> {self.classes} logits, {len(self.ops)} operations, "
-                f"{self.macs:,} MACs, weights {_listed(weights)} bits, codes {_listed(codes)} bits, "
-                f"{', '.join([*requants, *registers])}>")
+        given = " and ".join(op.given for op in self.ops if op.is_input)
+        widths = [f"weights {_listed(weights)} bits"] if weights else []
+        return (f"<Program: {given} -> {self.classes} logits, {len(self.ops)} operations, {self.macs:,} MACs, "
+                f"{', '.join([*widths, f'codes {_listed(codes)} bits', *requants, *registers])}>")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Operations that read what the user hands over."""
+        return tuple(op.name for op in self.ops if op.is_input)
 
     @property
     def input_shape(self) -> Shape:
-        """(height, width, channels) of an image."""
+        """(height, width, channels) of an image: the first input."""
         return self.ops[0].shape
 
     @property
@@ -108,8 +113,8 @@ class Program(Value):
 
     @property
     def requantizer(self) -> str:
-        """The name of the requantizer behind its registers."""
-        return str(self.accumulating[0].requant.name)
+        """The name of the requantizer behind its registers; "" if nothing goes through one."""
+        return next((str(op.requant.name) for op in self.accumulating), "")
 
     @property
     def macs(self) -> int:

@@ -5,17 +5,22 @@ operation, no kernel, no requantizer.  Tensors of one image are nested lists [ro
 """
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 Image = list[list[list[int]]]
 
 
-def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int]]]:
-    """(every operation's result, overflows per convolution and channel) for one image of pixels 0 .. 255."""
+def run(program: Any, pixels: Image | Mapping[str, Image]) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """(every operation's result, overflows per convolution and channel) for one image of pixels 0 .. 255.
+
+    `pixels` are what each input gets, by its name, where there are several.
+    """
     values: dict[str, Any] = {}
     overflows: dict[str, list[int]] = {}
     for op in program.ops:
-        inputs = [pixels] if op.is_input else [values[name] for name in op.sources()]
+        given = pixels[op.name] if isinstance(pixels, Mapping) and op.is_input else pixels
+        inputs = [given] if op.is_input else [values[name] for name in op.sources()]
         values[op.name], counts = op.reference(*inputs)
         if counts is not None:
             overflows[op.name] = counts
@@ -23,12 +28,13 @@ def run(program: Any, pixels: Image) -> tuple[dict[str, Any], dict[str, list[int
 
 
 def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tuple[int, int, int, int], groups: int,
-             register: tuple[int | None, str, int], zero: int = 0) -> tuple[Image, list[int]]:
+             register: tuple[int | None, str, int], zero: int = 0,
+             starts: list[int] | None = None) -> tuple[Image, list[int]]:
     """Sums [row][column][channel] behind the registers after all products, and overflowed outputs per channel.
 
     weights[kernel row][kernel column][in channel of the group][channel]; steps are the strides down and across and the
     dilation, paddings top, bottom, left and right, register its bits, overflow and tile.  A border holds the code `zero`,
-    whose share is taken off behind the register.
+    whose share is taken off behind the register.  `starts` are what the registers of each channel hold before.
     """
     (down, across, dilation), (above, below, before, behind) = steps, paddings
     channels, depth = len(weights[0][0][0]), len(weights[0][0])
@@ -50,7 +56,7 @@ def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tup
                         for c in range(depth):
                             code = x[i][j][first + c] if inside else zero
                             products.append(code * weight[c][o])
-                total, overflowed = accumulate(products, *register)
+                total, overflowed = accumulate(products, *register, start=0 if starts is None else starts[o])
                 overflows[o] += overflowed
                 pixel.append(total - sum(zero * weight[c][o] for line in weights for weight in line for c in range(depth)))
             result[-1].append(pixel)
@@ -93,16 +99,20 @@ def rearrange(x: Image, split: tuple[int, ...], order: tuple[int, ...], shape: t
     return [[[next(moved) for _ in range(shape[2])] for _ in range(shape[1])] for _ in range(shape[0])]
 
 
-def accumulate(products: list[int], bits: int | None, overflow: str, tile: int) -> tuple[int, bool]:
-    """(what the register holds at the end, whether this output counts as overflowed); contract C6."""
-    exact = sum(products)
+def accumulate(products: list[int], bits: int | None, overflow: str, tile: int, start: int = 0) -> tuple[int, bool]:
+    """(what the register holds at the end, whether this output counts as overflowed); contract C6.
+
+    `start` is loaded first: one that does not fit is clipped or wrapped, as an addition to 0 would be.
+    """
+    exact = start + sum(products)
     if bits is None:
         return exact, False
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     size = tile or len(products)
-    register, clipped = 0, False
-    for start in range(0, len(products), size):
-        total = register + sum(products[start : start + size])
+    register = (start - low) % 2**bits + low if overflow == "wrap" else max(low, min(high, start))
+    clipped = register != start
+    for first in range(0, len(products), size):
+        total = register + sum(products[first : first + size])
         if overflow == "wrap":
             register = (total - low) % 2**bits + low
         else:
@@ -126,14 +136,55 @@ def less(x: Image, zero: int) -> Image:
     return [[[code - zero for code in pixel] for pixel in row] for row in x]
 
 
+def pairs(a: Image, b: Image) -> Any:
+    """(number of a, number of b) at every place; of what has one row, column or channel, all places have that."""
+    shape = [max(len(a), len(b)), max(len(a[0]), len(b[0])), max(len(a[0][0]), len(b[0][0]))]
+
+    def at(x: Image, i: int, j: int, c: int) -> int:
+        row = x[i if len(x) > 1 else 0]
+        pixel = row[j if len(row) > 1 else 0]
+        return pixel[c if len(pixel) > 1 else 0]
+    return [[[(at(a, i, j, c), at(b, i, j, c)) for c in range(shape[2])] for j in range(shape[1])] for i in range(shape[0])]
+
+
+def rounded(numerator: int, denominator: int, rounding: str) -> int:
+    """The quotient as a whole number: to the nearest ("half_away", "half_up", "half_even": ties), "floor" or "trunc"."""
+    if denominator < 0:
+        numerator, denominator = -numerator, -denominator
+    whole, rest = divmod(numerator, denominator)  # Python's own: down, the rest is not negative
+    more = {
+        "floor": False,
+        "trunc": numerator < 0 and rest > 0,
+        "half_up": 2 * rest >= denominator,
+        "half_away": 2 * rest > denominator or (2 * rest == denominator and numerator > 0),
+        "half_even": 2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1),
+    }[rounding]
+    return whole + more
+
+
+def limits_of(op: Any) -> tuple[int, int]:
+    """The least and the largest code that an operation gives."""
+    least, most = op.limits or _limits(op.format.bits, op.format.signed, op.format.narrow)
+    return least, most
+
+
+def clamped(values: Image, op: Any) -> Image:
+    """Integers plus the operation's zero point, within its limits."""
+    low, high = limits_of(op)
+    return [[[max(low, min(high, value + op.zero_point)) for value in pixel] for pixel in row] for row in values]
+
+
 def requantize(sums: Image, op: Any, skip: Image | None) -> Any:
-    """Codes of the operation's format, or logits if it has none."""
+    """Codes of the operation's format, or logits if it has none.  A requantizer may have one set of constants for all."""
     rule = rule_of(op.requant.name, op.requant)
     constants = {name: array.tolist() for name, array in op.requant.arrays().items()}
-    limits = None if op.format is None else _limits(op.format.bits, op.format.signed, op.format.narrow)
+    is_shared = max(map(len, constants.values())) == 1
     zero = op.zero_point  # clamp(R + zero, low, high)
-    limits = None if limits is None else (limits[0] - zero, limits[1] - zero)
-    return [[[rule(total, c, None if skip is None else skip[i][j][c], constants, limits) + zero
+    limits = None
+    if op.format is not None:
+        low, high = limits_of(op)
+        limits = low - zero, high - zero
+    return [[[rule(total, 0 if is_shared else c, None if skip is None else skip[i][j][c], constants, limits) + zero
               for c, total in enumerate(pixel)] for j, pixel in enumerate(row)] for i, row in enumerate(sums)]
 
 

@@ -58,4 +58,4 @@ def sizes(shape: tuple[int, ...]) -> str:
 
 def is_stored(entry: "dataclasses.Field[Any]", value: Any) -> bool:
     """Whether a field's value goes into files and digests."""
-    return not entry.metadata.get("later") or bool(value != entry.default)
+    return not entry.metadata.get("later") or isinstance(value, np.ndarray) or bool(value != entry.default)

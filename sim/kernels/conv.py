@@ -42,8 +42,11 @@ def conv_exact(x: np.ndarray, offset: int, w: np.ndarray, steps: tuple[int, int,
 @kernel
 def conv_saturating(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, offset: int, w: np.ndarray, steps: tuple[int, int, int], groups: int, tile: int,
-        low: int, high: int, sums: np.ndarray, clipped: np.ndarray) -> None:
-    """Registers that clip to low .. high after every `tile` products (0: once); `clipped` uint8 says which did."""
+        low: int, high: int, starts: np.ndarray, sums: np.ndarray, clipped: np.ndarray) -> None:
+    """Registers that clip to low .. high after every `tile` products (0: once); `clipped` uint8 says which did.
+
+    `starts` int64 [Cout] are loaded before, clipped as well.
+    """
     images, rows, columns, channels = sums.shape
     depth = w.shape[2]
     down, across, dilation = steps
@@ -56,18 +59,19 @@ def conv_saturating(  # noqa: PLR0913 - a kernel sees arrays, not objects
             for group in range(groups):
                 first = group * per_group
                 _replay_pixel(x[n], i * down + offset, j * across + offset, dilation, group * depth, w, first, tile, low,
-                              high, sums[n, i, j, first : first + per_group],
+                              high, starts[first : first + per_group], sums[n, i, j, first : first + per_group],
                               clipped[n, i, j, first : first + per_group], partial)
 
 
 @inline
 def _replay_pixel(  # noqa: PLR0913
         x: np.ndarray, top: int, left: int, dilation: int, channel: int, w: np.ndarray, first: int, tile: int,
-        low: int, high: int, register: np.ndarray, clipped: np.ndarray, partial: np.ndarray) -> None:
+        low: int, high: int, starts: np.ndarray, register: np.ndarray, clipped: np.ndarray, partial: np.ndarray) -> None:
     """All products of one pixel in order, for all channels `first` and on at once."""
     kernel_rows, kernel_columns, depth, _ = w.shape
-    register[:] = np.int64(0)
-    clipped[:] = np.uint8(0)
+    for o in range(len(register)):
+        register[o] = min(max(starts[o], low), high)
+        clipped[o] = np.uint8(register[o] != starts[o])
     waiting = 0
     for a in range(kernel_rows):
         for b in range(kernel_columns):

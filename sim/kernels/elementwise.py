@@ -120,17 +120,19 @@ def pool_lines(
 
 
 @kernel
-def max_codes(x: np.ndarray, place: Any, window: Any, out: np.ndarray, pad: int) -> None:
-    """The largest code of each window (rows, columns, stride, padding), of which the border is no part."""
-    x_pad, sign, _ = place
-    height, width, stride, padding = window
+def max_codes(x: np.ndarray, x_pad: int, sign: Any, window: Any, out: np.ndarray, pad: int) -> None:
+    """The largest code of each window, of which the border is no part.
+
+    `window`: rows, columns, strides down and across, padding above and before.
+    """
+    height, width, down, across, above, before = window
     images, rows, columns, channels = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
     last_row, last_column = x.shape[1] - 2 * x_pad, x.shape[2] - 2 * x_pad
     for line in prange(images * rows):
         n, i = line // rows, line % rows
-        top, bottom = max(i * stride - padding, 0), min(i * stride - padding + height, last_row)
+        top, bottom = max(i * down - above, 0), min(i * down - above + height, last_row)
         for j in range(columns):
-            left, right = max(j * stride - padding, 0), min(j * stride - padding + width, last_column)
+            left, right = max(j * across - before, 0), min(j * across - before + width, last_column)
             target, first = out[n, i + pad, j + pad], x[n, top + x_pad, left + x_pad]
             for c in range(channels):
                 target[c] = first[c]

@@ -8,7 +8,17 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape
-from sim.ops.op import Op, check_shape, check_sizes, check_zeros, reach_of, read
+from sim.ops.op import (
+    Op,
+    ProgramError,
+    broadcast_shape,
+    check_requant,
+    check_shape,
+    check_sizes,
+    check_zeros,
+    reach_of,
+    read,
+)
 from sim.ops.row import Activation, NetworkError, Row
 
 if TYPE_CHECKING:
@@ -57,10 +67,11 @@ class Add(Row):
 class AddOp(Op):
     """requant(sum = code of `source` less `source_zero`, residual = code of `other` less `other_zero`).
 
-    `source_zero` and `other_zero` are the zero points of what it reads.
+    `source_zero` and `other_zero` are the zero points of what it reads; either may be of one row, column or channel for all.
     """
 
     kind: ClassVar[str] = "add"
+    clamps: ClassVar[bool] = True
     other: str
     requant: "Requantizer"
     source_zero: int = 0
@@ -75,16 +86,18 @@ class AddOp(Op):
         return self.source, self.other
 
     def check(self, before: Mapping[str, Op]) -> None:
-        """Two of one shape, and a requantizer for the codes of the first."""
+        """Two of one shape or spread to one, and a requantizer for the codes of the first."""
         check_sizes(self)
         source, other = read(before, self.source), read(before, self.other)
         check_zeros(self.source_zero, source)
         check_zeros(self.other_zero, other)
-        check_shape(self, source.shape)
-        check_shape(self, other.shape)
-        self.requant.check(self.shape[2], reach_of(source))
+        check_shape(self, broadcast_shape(source, other))
+        if reach_of(other) >= 2**31:
+            raise ProgramError(f"residuals have 32 bits, {other.name} less its zero point can have more")
+        check_requant(self, self.requant, reach_of(source))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """The requantizer's rule with a residual."""
-        return reference.requantize(reference.less(inputs[0], self.source_zero), self,
-                                    reference.less(inputs[1], self.other_zero)), None
+        both = reference.pairs(reference.less(inputs[0], self.source_zero), reference.less(inputs[1], self.other_zero))
+        a, b = ([[[pair[side] for pair in pixel] for pixel in row] for row in both] for side in (0, 1))
+        return reference.requantize(a, self, b), None

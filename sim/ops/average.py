@@ -9,6 +9,7 @@ from sim.ops.op import (
     Op,
     ProgramError,
     Window,
+    check_paddings,
     check_pairs,
     check_rounding,
     check_shape,
@@ -76,12 +77,3 @@ class AverageOp(Op):
                 result[-1].append([reference.rounded(sum(pixel[c] for pixel in inside), count, self.rounding)
                                    for c in range(channels)])
         return reference.clamped(result, self), None
-
-
-def check_paddings(paddings: Any, taps: tuple[int, int]) -> None:
-    """Top, bottom, left and right, each less than the side of a window, so that a code is in every one."""
-    if not isinstance(paddings, tuple) or len(paddings) != 4:
-        raise ProgramError(f"its paddings must be top, bottom, left and right, not {paddings!r}")
-    for value, side in zip(paddings, (taps[0], taps[0], taps[1], taps[1]), strict=True):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < side:
-            raise ProgramError(f"padding {value!r} makes windows of padding alone, a window is {sizes(taps)}")

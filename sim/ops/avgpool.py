@@ -9,7 +9,18 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, PoolWindow, check_shape, check_sizes, check_zeros, output_side, reach_of, read
+from sim.ops.op import (
+    Op,
+    PoolWindow,
+    check_requant,
+    check_shape,
+    check_sizes,
+    check_sum,
+    check_zeros,
+    output_side,
+    reach_of,
+    read,
+)
 from sim.ops.row import Activation, Row, window_sides
 from sim.values import LATER, sizes
 
@@ -77,6 +88,7 @@ class PoolOp(PoolWindow, Op):
     """
 
     kind: ClassVar[str] = "pool"
+    clamps: ClassVar[bool] = True
     size: int
     stride: int
     padding: int
@@ -100,7 +112,8 @@ class PoolOp(PoolWindow, Op):
         check_zeros(self.source_zero, source)
         sides = (output_side(source.shape[axis], self.window[axis], self.stride, self.padding) for axis in (0, 1))
         check_shape(self, (*sides, source.shape[2]))
-        self.requant.check(self.shape[2], math.prod(self.window) * reach_of(source))
+        check_sum(math.prod(self.window) * reach_of(source))
+        check_requant(self, self.requant, math.prod(self.window) * reach_of(source))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Sums, then the requantizer's rule."""

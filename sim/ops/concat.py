@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, ProgramError, check_shape, check_table, format_of, read
+from sim.ops.op import Op, ProgramError, check_kept, check_shape, check_table, format_of, read
 from sim.ops.row import Activation, NetworkError, Row
+from sim.values import LATER
 
 if TYPE_CHECKING:
     from sim.ops.lowering import Lowering
@@ -65,9 +66,10 @@ class Concat(Row):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ConcatOp(Op):
-    """The channels of all inputs, each looked up in its own part of `table`.
+    """The channels of all inputs side by side (`axis` 2; rows 0, columns 1), each looked up in its own part of `table`.
 
     Parts stand one after the other and are of `lengths` codes; `least` are the codes that their first entries are for.
+    Without parts codes are copied: they must have the format and zero point of the output.
     """
 
     kind: ClassVar[str] = "concat"
@@ -75,10 +77,11 @@ class ConcatOp(Op):
     table: np.ndarray
     least: tuple[int, ...]
     lengths: tuple[int, ...]
+    axis: int = field(default=2, metadata=LATER)
 
     def details(self) -> list[str]:
         """The other operands."""
-        return [f"then {', '.join(self.others)}"]
+        return [f"then {', '.join(self.others)}", *([f"along {'HWC'[self.axis]}"] if self.axis != 2 else [])]
 
     def sources(self) -> tuple[str, ...]:
         """All."""
@@ -93,16 +96,31 @@ class ConcatOp(Op):
     def check(self, before: Mapping[str, Op]) -> None:
         """A code for every code of every input."""
         sources = [read(before, name) for name in self.sources()]
+        if self.axis not in (0, 1, 2) or isinstance(self.axis, bool):
+            raise ProgramError(f"its axis must be 0, 1 or 2, not {self.axis!r}")
+        for source in sources:
+            sides = list(source.shape)
+            sides[self.axis] = sum(each.shape[self.axis] for each in sources)
+            check_shape(self, sides)
+        if not self.lengths and not self.least:
+            for source in sources:
+                check_kept(self, source)
+            check_table(self, self.table, (0,))
+            return
         formats = [format_of(source) for source in sources]
         if not all(map(is_whole, (*self.least, *self.lengths))) or self.least != tuple(form.min for form in formats) \
                 or self.lengths != tuple(form.max - form.min + 1 for form in formats):
             raise ProgramError("the parts of its table do not fit the codes that it reads")
-        for source in sources:
-            check_shape(self, (*source.shape[:2], sum(each.shape[2] for each in sources)))
         check_table(self, self.table, (sum(self.lengths),))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Look up, side by side."""
         tables = [(table.tolist(), least) for table, least in self.tables()]
-        return [[[table[code - least] for x, (table, least) in zip(inputs, tables, strict=True) for code in x[i][j]]
-                 for j in range(self.shape[1])] for i in range(self.shape[0])], None
+        found = [[[[table[code - least] for code in pixel] for pixel in row] for row in x]
+                 for x, (table, least) in zip(inputs, tables, strict=True)] if tables else list(inputs)
+        if self.axis == 0:
+            return [row for x in found for row in x], None
+        if self.axis == 1:
+            return [[pixel for x in found for pixel in x[i]] for i in range(self.shape[0])], None
+        return [[[code for x in found for code in x[i][j]] for j in range(self.shape[1])]
+                for i in range(self.shape[0])], None

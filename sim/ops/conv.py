@@ -10,7 +10,17 @@ import numpy as np
 from sim import reference
 from sim.accumulator import Accumulator, bits_for, prefix_bounds
 from sim.formats import IntFormat, Shape, is_whole
-from sim.ops.op import MAX_SUM_BITS, Op, ProgramError, Window, check_shape, check_sizes, read
+from sim.ops.op import (
+    MAX_SUM_BITS,
+    Op,
+    ProgramError,
+    Window,
+    check_results,
+    check_shape,
+    check_sizes,
+    reach_of,
+    read,
+)
 from sim.ops.row import Activation, NetworkError, Row, check_role, check_window, window_positions
 from sim.values import LATER, sizes
 
@@ -140,9 +150,11 @@ class ConvOp(Op):
     `weights` int32 [kernel rows, kernel columns, in channels / groups, channels].  `operand` is the format of the input,
     `operand_zero` its zero point z: registers see codes and borders as they are, z sum(weights) is taken off behind them.
     `stride_width` is 0 where it is as `stride`, `paddings` (top, bottom, left, right) empty where all are `padding`.
+    `start` int64 [channels] is what registers hold before the first product (a bias that comes first); sums include it.
     """
 
     kind: ClassVar[str] = "conv"
+    clamps: ClassVar[bool] = True
     accumulates: ClassVar[bool] = True
     gives_logits: ClassVar[bool] = True
     skip: str
@@ -160,6 +172,7 @@ class ConvOp(Op):
     dilation: int = field(default=1, metadata=LATER)
     paddings: tuple[int, ...] = field(default=(), metadata=LATER)
     operand_zero: int = field(default=0, metadata=LATER)
+    start: np.ndarray | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         # one way to say the same, one digest
@@ -169,6 +182,8 @@ class ConvOp(Op):
         if len(paddings) == 4 and len(set(paddings)) == 1 and self.padding == 0:
             object.__setattr__(self, "padding", self.paddings[0])
             object.__setattr__(self, "paddings", ())
+        if isinstance(self.start, np.ndarray) and not self.start.any():
+            object.__setattr__(self, "start", None)
 
     @property
     def window(self) -> Window:
@@ -189,6 +204,7 @@ class ConvOp(Op):
                 f"padding {', '.join(map(str, self.paddings)) or self.padding}",
                 *([f"dilation {self.dilation}"] if self.dilation > 1 else []),
                 *([f"{self.groups} groups"] if self.groups > 1 else []),
+                *(["bias first"] if self.start is not None else []),
                 *([f"plus {self.skip}"] if self.skip else []), str(self.accumulator), self.requant.name]
 
     def sources(self) -> tuple[str, ...]:
@@ -209,6 +225,8 @@ class ConvOp(Op):
     def bounds(self) -> tuple[int, int]:
         """Smallest and largest partial sum of any channel, whatever the input."""
         low, high = prefix_bounds(self.weights, self.operand)
+        if self.start is not None:
+            low, high = low + self.start, high + self.start
         return int(low.min()), int(high.max())
 
     @property
@@ -242,6 +260,10 @@ class ConvOp(Op):
         if self.weights.shape[2] * self.groups != source.shape[2] or source.format != self.operand \
                 or source.zero_point != self.operand_zero:
             raise ProgramError("its weights or operand do not fit its input")
+        if self.start is not None and not (isinstance(self.start, np.ndarray) and self.start.dtype == np.int64
+                                           and self.start.shape == (self.weights.shape[3],)
+                                           and IntFormat(MAX_SUM_BITS, signed=True).contains(self.start)):
+            raise ProgramError(f"what its registers start with must be int64 [channels] of at most {MAX_SUM_BITS} bits")
         width = self.weight_format.bits + self.operand.bits + int(self.weights[..., 0].size).bit_length()
         if width > MAX_SUM_BITS + 2 or self.safe_bits > MAX_SUM_BITS:
             raise ProgramError(f"its sums can pass {MAX_SUM_BITS} bits, beyond which float64 is not exact")
@@ -255,11 +277,15 @@ class ConvOp(Op):
             raise ProgramError(f"its residual {self.skip} has another shape")
         if self.skip and before[self.skip].zero_point:
             raise ProgramError(f"its residual {self.skip} has a zero point that is not 0: add it in an operation of its own")
+        if self.skip and reach_of(before[self.skip]) >= 2**31:
+            raise ProgramError(f"residuals have 32 bits, those of {self.skip} can have more")
+        check_results(self, self.requant)
         self.requant.check(self.shape[2], max(map(abs, self.bounds)) + int(np.abs(self.correction).max(initial=0)))
 
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
         """Every product in order through the register, then the requantizer's rule."""
         sums, overflows = reference.convolve(
             inputs[0], self.weights.tolist(), self.window.steps, self.window.paddings, self.groups,
-            (self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile), self.operand_zero)
+            (self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile), self.operand_zero,
+            None if self.start is None else self.start.tolist())
         return reference.requantize(sums, self, inputs[1] if self.skip else None), overflows

@@ -9,7 +9,7 @@ import numpy as np
 
 from sim.formats import IntFormat, Shape
 from sim.inputs import check_pixels
-from sim.ops.op import Op, ProgramError, check_sizes, check_table
+from sim.ops.op import Op, check_sizes, check_table
 from sim.ops.row import NetworkError, Row
 from sim.values import sizes
 
@@ -84,8 +84,6 @@ class InputOp(Op):
     def check(self, before: Mapping[str, Op]) -> None:
         """A code for every pixel value."""
         check_sizes(self)
-        if before:
-            raise ProgramError("only the first operation is an input")
         check_table(self, self.table, (self.shape[2], 256))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:

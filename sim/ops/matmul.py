@@ -10,7 +10,7 @@ import numpy as np
 from sim import reference
 from sim.accumulator import Accumulator, bits_for
 from sim.formats import IntFormat, Shape, is_whole
-from sim.ops.op import MAX_SUM_BITS, Op, ProgramError, check_shape, check_sizes, read
+from sim.ops.op import MAX_SUM_BITS, Op, ProgramError, check_requant, check_shape, check_sizes, read
 from sim.ops.row import Activation, NetworkError, Row, check_role
 from sim.values import LATER
 
@@ -108,6 +108,7 @@ class MatMulOp(Op):
     """
 
     kind: ClassVar[str] = "matmul"
+    clamps: ClassVar[bool] = True
     accumulates: ClassVar[bool] = True
     other: str
     operand: IntFormat
@@ -176,7 +177,7 @@ class MatMulOp(Op):
         if (a.shape[2], b.shape[0], summed) != (self.depth, a.shape[0], self.depth):
             raise ProgramError("what it reads differs in heads or in depth")
         check_shape(self, (*a.shape[:2], columns))
-        self.requant.check(self.shape[2], self.reach)
+        check_requant(self, self.requant, self.reach)
 
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
         """Every product in order through the register, the correction, then the requantizer's rule."""

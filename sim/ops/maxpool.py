@@ -1,13 +1,13 @@
 """Maximum pooling: the largest code stands for the largest value, so codes are copied."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, PoolWindow, ProgramError, check_shape, check_sizes, output_side, read
+from sim.ops.op import Op, PoolWindow, ProgramError, Window, check_paddings, check_shape, check_sizes, read
 from sim.ops.row import NetworkError, Row, window_sides
-from sim.values import sizes
+from sim.values import LATER, sizes
 
 if TYPE_CHECKING:
     from sim.ops.lowering import Lowering
@@ -59,35 +59,58 @@ class MaxPool(Row):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MaxPoolOp(PoolWindow, Op):
-    """The largest code of windows of `size` rows and `width` columns (0: as many as rows), less what lies in the padding."""
+    """The largest code of windows of `size` rows and `width` columns (0: as many as rows), less what lies in the padding.
+
+    `stride_width` is 0 where it is as `stride`, `paddings` (top, bottom, left, right) empty where all are `padding`.
+    """
 
     kind: ClassVar[str] = "maxpool"
     size: int
     stride: int
     padding: int
     width: int = 0
+    stride_width: int = field(default=0, metadata=LATER)
+    paddings: tuple[int, ...] = field(default=(), metadata=LATER)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # one way to say the same, one digest
+        if is_whole(self.stride_width) and self.stride_width == self.stride:
+            object.__setattr__(self, "stride_width", 0)
+        paddings = self.paddings if isinstance(self.paddings, tuple) else ()
+        if len(paddings) == 4 and len(set(paddings)) == 1 and self.padding == 0:
+            object.__setattr__(self, "padding", self.paddings[0])
+            object.__setattr__(self, "paddings", ())
+
+    @property
+    def geometry(self) -> Window:
+        """Taps, strides and paddings."""
+        return Window(self.window, (self.stride, self.stride_width or self.stride), 1, self.paddings or (self.padding,) * 4)
 
     def details(self) -> list[str]:
         """Geometry."""
-        return [f"window {sizes(self.window)}", f"stride {self.stride}", f"padding {self.padding}"]
+        across = f" x {self.stride_width}" if self.stride_width else ""
+        return [f"window {sizes(self.window)}", f"stride {self.stride}{across}",
+                f"padding {', '.join(map(str, self.paddings)) or self.padding}"]
 
     def check(self, before: Mapping[str, Op]) -> None:
         """The format and zero point of the input, a code in every window."""
-        check_sizes(self, size=self.size, stride=self.stride, padding=self.padding, window_width=self.window[1])
+        check_sizes(self, size=self.size, stride=self.stride, padding=self.padding, window_width=self.window[1],
+                    stride_width=self.stride_width or self.stride)
         source = read(before, self.source)
         if (source.format, source.zero_point) != (self.format, self.zero_point):
             raise ProgramError("maximum pooling keeps the format and the zero point of its input")
-        if self.padding >= min(self.window):
-            raise ProgramError(f"padding {self.padding} makes windows of padding alone")
-        sides = (output_side(source.shape[axis], self.window[axis], self.stride, self.padding) for axis in (0, 1))
-        check_shape(self, (*sides, source.shape[2]))
+        if not isinstance(self.paddings, tuple) or len(self.paddings) not in (0, 4) or (self.paddings and self.padding):
+            raise ProgramError("its paddings must be top, bottom, left and right, or one padding for all")
+        check_paddings(self.geometry.paddings, self.window)
+        check_shape(self, (*self.geometry.sides(*source.shape[:2]), source.shape[2]))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """The largest code."""
-        x, padding = inputs[0], self.padding
+        x, (above, below, before, behind), (down, across) = inputs[0], self.geometry.paddings, self.geometry.strides
         height, width, channels = len(x), len(x[0]), len(x[0][0])
         rows, columns = self.window
         return [[[max(x[i][j][c] for i in range(max(top, 0), min(top + rows, height))
                       for j in range(max(left, 0), min(left + columns, width))) for c in range(channels)]
-                 for left in range(-padding, width + padding - columns + 1, self.stride)]
-                for top in range(-padding, height + padding - rows + 1, self.stride)], None
+                 for left in range(-before, width + behind - columns + 1, across)]
+                for top in range(-above, height + below - rows + 1, down)], None

@@ -9,7 +9,17 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape
-from sim.ops.op import Op, ProgramError, check_shape, check_sizes, check_zeros, reach_of, read
+from sim.ops.op import (
+    Op,
+    broadcast_shape,
+    check_requant,
+    check_shape,
+    check_sizes,
+    check_sum,
+    check_zeros,
+    reach_of,
+    read,
+)
 from sim.ops.row import Activation, NetworkError, Row
 
 if TYPE_CHECKING:
@@ -57,10 +67,11 @@ class Multiply(Row):
 class MultiplyOp(Op):
     """requant((code of `source` less `source_zero`) (code of `other` less `other_zero`)).
 
-    `source_zero` and `other_zero` are the zero points of what it reads; `other` may be of one pixel for all of an image.
+    `source_zero` and `other_zero` are the zero points of what it reads; either may be of one row, column or channel for all.
     """
 
     kind: ClassVar[str] = "multiply"
+    clamps: ClassVar[bool] = True
     other: str
     requant: "Requantizer"
     source_zero: int = 0
@@ -85,15 +96,12 @@ class MultiplyOp(Op):
         source, other = read(before, self.source), read(before, self.other)
         check_zeros(self.source_zero, source)
         check_zeros(self.other_zero, other)
-        check_shape(self, source.shape)
-        if other.shape not in (self.shape, (1, 1, self.shape[2])):
-            raise ProgramError(f"multiplies {self.shape} by {other.shape}, which is neither that nor one pixel of it")
-        self.requant.check(self.shape[2], reach_of(source) * reach_of(other))
+        check_shape(self, broadcast_shape(source, other))
+        check_sum(reach_of(source) * reach_of(other))
+        check_requant(self, self.requant, reach_of(source) * reach_of(other))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Products, then the requantizer's rule."""
         a, b = reference.less(inputs[0], self.source_zero), reference.less(inputs[1], self.other_zero)
-        is_spread = (len(b), len(b[0])) == (1, 1)
-        products = [[[code * (b[0][0] if is_spread else b[i][j])[c] for c, code in enumerate(pixel)]
-                     for j, pixel in enumerate(row)] for i, row in enumerate(a)]
+        products = [[[code * factor for code, factor in pixel] for pixel in row] for row in reference.pairs(a, b)]
         return reference.requantize(products, self, None), None

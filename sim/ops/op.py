@@ -189,8 +189,18 @@ def check_rounding(rounding: str) -> None:
 def check_pairs(**pairs: tuple[int, int]) -> None:
     """Rows and columns, or steps down and across."""
     for key, pair in pairs.items():
-        if not isinstance(pair, tuple) or len(pair) != 2 or not all(is_whole(side) and 1 <= side <= MAX_SIZE for side in pair):
+        is_pair = isinstance(pair, tuple) and len(pair) == 2
+        if not is_pair or not all(is_whole(side) and 1 <= side <= MAX_SIZE for side in pair):
             raise ProgramError(f"{key} must be two whole numbers up to {MAX_SIZE}, not {pair!r}")
+
+
+def check_paddings(paddings: Any, taps: tuple[int, int]) -> None:
+    """Top, bottom, left and right, each less than the side of a window, so that a code is in every one."""
+    if not isinstance(paddings, tuple) or len(paddings) != 4:
+        raise ProgramError(f"its paddings must be top, bottom, left and right, not {paddings!r}")
+    for value, side in zip(paddings, (taps[0], taps[0], taps[1], taps[1]), strict=True):
+        if not is_whole(value) or not 0 <= value < side:
+            raise ProgramError(f"padding {value!r} makes windows of padding alone, a window is {taps[0]}x{taps[1]}")
 
 
 def check_sum(reach: int) -> None:
@@ -206,7 +216,12 @@ MAX_FLOAT_BITS = 22
 def check_requant(op: Op, requant: Any, reach: int) -> None:
     """Raise unless a requantizer, with constants per channel or one for all, takes sums up to `reach` to these codes."""
     check_results(op, requant)
-    requant.check(1 if requant.is_shared else op.shape[2], reach)
+    requant.check(1 if is_shared(requant) else op.shape[2], reach)
+
+
+def is_shared(requant: Any) -> bool:
+    """Whether a requantizer has one set of constants for all channels."""
+    return max(len(array) for array in requant.arrays().values()) == 1
 
 
 def check_results(op: Op, requant: Any) -> None:
@@ -248,7 +263,7 @@ class Window:
     taps: tuple[int, int]
     strides: tuple[int, int]
     dilation: int
-    paddings: tuple[int, int, int, int]
+    paddings: tuple[int, ...]
 
     @classmethod
     def of(cls, taps: tuple[int, int], row: Any) -> "Window":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, ProgramError, check_shape, check_table, format_of, read
+from sim.ops.op import MAX_TABLE_BITS, Op, ProgramError, check_shape, check_table, format_of, read
 from sim.ops.row import Activation, Row
 from sim.values import LATER
 
@@ -56,6 +56,8 @@ class TableOp(Op):
         if not is_whole(self.least) or form.min != self.least:
             raise ProgramError(f"its table begins with code {self.least}, the least that it reads is {form.min}")
         check_shape(self, source.shape)
+        if form.bits > MAX_TABLE_BITS:
+            raise ProgramError(f"tables are for codes of up to {MAX_TABLE_BITS} bits, {source.name} has {form}: rescale it")
         check_table(self, self.table, (form.max - form.min + 1,))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:

@@ -20,8 +20,8 @@ SAMPLE_BITS = 17
 class Table16Op(Op):
     """With i = 256 + (v >> 7), f = v & 127, base = table[i] and slope = table[i + 1] - base of a signed 16-bit code v:
 
-    "tflite": clamp(base + ((slope f + 64) >> 7) + zero point); "tosa": clamp(128 base + slope f + zero point), of 7 more bits.
-    `table` int32 [513]; the codes that it reads have the zero point 0.
+    "tflite": clamp(base + ((slope f + 64) >> 7) + zero point); "tosa": clamp(128 base + slope f + zero point).
+    `table` int32 [513]; the codes that it reads have the zero point 0, results of "tosa" 7 bits more than samples.
     """
 
     kind: ClassVar[str] = "table16"

@@ -67,8 +67,6 @@ class TokenInputOp(Op):
     def check(self, before: Mapping[str, Op]) -> None:
         """A code for every id."""
         check_sizes(self)
-        if before:
-            raise ProgramError("only the first operation is an input")
         check_shape(self, (self.shape[0], 1, 1))
         if not is_whole(self.vocabulary) or not 1 <= self.vocabulary <= MAX_SIZE:
             raise ProgramError(f"a vocabulary has 1 to {MAX_SIZE} words, not {self.vocabulary!r}")

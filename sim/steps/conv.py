@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.accumulator import END, prefix_bounds
+from sim.accumulator import END, Accumulator, prefix_bounds
 from sim.buffers import Padded
 from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
@@ -36,7 +36,7 @@ from sim.kernels.stages import divide_stages
 from sim.lazy import cached_property
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps.step import Step
-from sim.steps.zero import requantize_into
+from sim.steps.zero import requantize_into, shifted
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
@@ -80,12 +80,18 @@ class Convolution(Step):
     Kernels know one stride, one padding and taps side by side, and codes whose zero is 0.  What is not so is brought there:
     paddings that differ are copied around the codes, a dilated kernel becomes a larger one with zeros between its taps where
     no register can tell, and the share of a zero point is taken off the sums.  Two strides go through the plain loops.
+    Registers that start with a number are exact sums to which it is added, unless they clip on the way: then plain loops.
     """
 
     def __init__(self, op: "ConvOp", isa: str) -> None:
         self.op = op
         self._window = None if op.window.is_plain and not op.operand_zero else op.window
         plain = op if self._window is None else replace(op, padding=0, paddings=(), operand_zero=0)
+        register = op.accumulator.range
+        self._register = register if op.start is not None and register is not None and register.bits < op.safe_bits else None
+        is_clipping = self._register is not None and op.accumulator.overflow != "wrap"
+        if op.start is not None and not is_clipping:
+            plain = replace(plain, start=None, accumulator=Accumulator())
         taps = op.weights[..., 0].size
         is_blind = op.accumulator.bits is None or op.accumulator.overflow == "wrap" or op.accumulator.tile in (1, END) \
             or op.accumulator.tile >= taps
@@ -94,13 +100,14 @@ class Convolution(Step):
             tile = plain.accumulator.tile if plain.accumulator.tile < taps else END
             plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1,
                             accumulator=replace(plain.accumulator, tile=tile))
-        self._kernels = _Kernels(plain, isa if plain.window.is_plain else PLAIN)
+        self._kernels = _Kernels(plain, isa if plain.window.is_plain and not is_clipping else PLAIN)
+        self._start = None if is_clipping else op.start
         self._correction = op.correction if op.operand_zero else None
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
         skip = inputs[1] if self.op.skip else None
-        if self._correction is None and not self.op.zero_point:
+        if self._correction is None and self._start is None and not self.op.zero_point:
             return self._kernels.codes_into(self._framed(inputs[0]), skip, out)
         sums, overflows = self.registers(inputs)
         sums = sums if self._correction is None else sums - self._correction
@@ -114,7 +121,15 @@ class Convolution(Step):
 
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
-        return self._kernels.registers(self._framed(inputs[0]))
+        sums, overflows = self._kernels.registers(self._framed(inputs[0]))
+        if self._start is None:
+            return sums, overflows
+        sums = sums + self._start  # int64
+        if self._register is None:
+            return sums, None
+        counts = np.empty((len(sums) * self.op.shape[0], self.op.shape[2]), np.int32)
+        wrap_sums(sums, -self._register.min, 2 * self._register.max + 1, counts)  # contract C7
+        return sums, counts.sum(0, dtype=np.int64)
 
     @property
     def path(self) -> str:  # type: ignore[override]
@@ -217,7 +232,7 @@ class _Kernels:
         """The same, one step after the other."""
         assert self.op.format is not None
         sums, overflows = self.registers(x)
-        self.op.requant.codes_into(sums, skip, self.op.format, out)
+        requantize_into(self.op, sums, skip, out)
         return overflows
 
     @cached_property
@@ -230,7 +245,7 @@ class _Kernels:
         is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
         run = self._path.run(conv_codes, limit=self._limit, codes=op.requant.line)
-        return run, op.requant.line_arguments(op.format, repeat), repeat
+        return run, op.requant.line_arguments(shifted(op), repeat), repeat
 
     @cached_property
     def _direct(self) -> Mapping[str, tuple[Callable[..., None], tuple[Any, ...]]] | None:
@@ -240,7 +255,7 @@ class _Kernels:
         assert layout is not None
         assert op.format is not None
         reach = max(map(abs, op.bounds))
-        found = op.requant.register_arguments(op.format, reach) if op.format.dtype.itemsize == 1 else None
+        found = op.requant.register_arguments(shifted(op), reach) if op.format.dtype.itemsize == 1 else None
         staged = None if self._saturation is None else self._saturation.staged
         if found is None or path.to_codes is None or (self._saturation is not None and staged is None):
             return None
@@ -294,7 +309,8 @@ class _Kernels:
             wrap_sums(sums, -self.register.min, 2 * self.register.max + 1, counts)
         else:
             clipped = np.empty(sums.shape, np.uint8)
-            conv_saturating(*common, op.accumulator.tile, self.register.min, self.register.max, sums, clipped)
+            starts = np.zeros(op.shape[2], np.int64) if op.start is None else op.start
+            conv_saturating(*common, op.accumulator.tile, self.register.min, self.register.max, starts, sums, clipped)
             count_flags(clipped, counts)
         return sums, counts.sum(0, dtype=np.int64)
 

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from sim.buffers import Padded
 from sim.ops.defined import DefinedOp
 from sim.steps.step import Step
+from sim.steps.zero import less
 
 
 class Defined(Step):
     """Rows along the channels."""
 
     def __init__(self, op: DefinedOp, isa: str) -> None:
-        self.definition = op.definition
+        self.definition, self.source_zero = op.definition, op.source_zero
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """Codes -> codes."""
-        out.interior[...] = self.definition.codes(inputs[0].interior.astype(np.int64))
+        out.interior[...] = self.definition.codes(less(inputs[0], self.source_zero))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sim.buffers import Padded
 from sim.ops.move import MoveOp
 from sim.ops.select import SelectOp
+from sim.ops.slice import SliceOp
 from sim.steps.step import Step
 
 
@@ -31,3 +32,15 @@ class Pick(Step):
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """Codes as they are."""
         out.interior[...] = inputs[0].interior[:, self.index : self.index + 1]
+
+
+class Part(Step):
+    """Some rows, columns and channels."""
+
+    def __init__(self, op: SliceOp, isa: str) -> None:
+        self.slices = op.slices
+
+    def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
+        """Codes as they are."""
+        rows, columns, channels = self.slices
+        out.interior[...] = inputs[0].interior[:, rows, columns, channels]

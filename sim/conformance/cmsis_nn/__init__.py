@@ -1,5 +1,6 @@
 """CMSIS-NN's own unit tests: Arm's kernels for small processors, with TensorFlow Lite's arithmetic."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,10 +9,14 @@ from pathlib import Path
 from sim.conformance.case import Case, Golden, UnsupportedError
 from sim.conformance.cmsis_nn import goldens
 from sim.conformance.cmsis_nn.entry import ARRAY, NUMBER, Entry, from_archive, from_headers, names_in_headers
-from sim.conformance.folder import Folder
+from sim.conformance.folder import Folder, read_text
 
 MARK = "test_data.h"
 """The header that every folder of a test has."""
+INCLUDE = re.compile(r'^[ \t]*#include[ \t]+"(\w+\.h)"', re.MULTILINE)
+
+REAL = re.compile(r"_f(16|32)(_|$)")
+"""In the name of a test of real numbers."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,15 @@ def find(folder: Folder) -> Iterator[Case]:
         if any(key.startswith(NUMBER) for key in keys) and any(key.startswith(ARRAY) for key in keys):
             yield _case(path.stem, frozenset(names), partial(from_archive, path))
     for parent, files in folder.folders.items():
-        if any(file.name == MARK for file in files):
-            headers = [file for file in files if file.suffix == ".h" and file.name != MARK]
-            yield _found(parent, headers)
+        if parent / MARK in files:
+            yield _found(parent, files)
 
 
-def _found(parent: Path, headers: list[Path]) -> Case:
-    """A folder of headers."""
+def _found(parent: Path, files: list[Path]) -> Case:
+    """A folder of headers, of which those count that the test includes: some are of an earlier one."""
     try:
+        included = INCLUDE.findall(read_text(parent / MARK))
+        headers = [file for file in files if file.name in included]
         names = names_in_headers(parent, headers)
     except UnsupportedError as error:
         return Case(parent.name, "unknown", _refusing(str(error)))
@@ -81,6 +87,8 @@ def _found(parent: Path, headers: list[Path]) -> Case:
 
 def _case(name: str, names: frozenset[str], read: Callable[[], Entry]) -> Case:
     """The case of a test, by its kind."""
+    if REAL.search(name):
+        return Case(name, "real numbers", _refusing("a test of floating point, not of integers"))
     for operation, kind in KINDS.items():
         if kind.fits(name, names):
             make = kind.make

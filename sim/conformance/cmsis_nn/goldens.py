@@ -143,11 +143,13 @@ def _layers(kind: str, part: Entry, name: str, source: Op) -> Sequence[Op]:
     if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
         return [layers.convolution(part, name, source, S8)]
     if kind == "AVERAGE_POOL_2D":
-        return [others.average(part, name, source)]
+        raw = others.read_as(f"{name}_codes", source, 0)
+        return [raw, others.average(part, name, raw)]
     if kind == "FULLY_CONNECTED":
         size = source.shape[0] * source.shape[1] * source.shape[2]
-        flat = moves.move(f"{name}_input", source, (size,), (0,), (1, 1, size))
-        return [flat, layers.fully_connected(part, name, flat, S8)]
+        flat = moves.move(f"{name}_row", source, (size,), (0,), (1, 1, size))
+        shifted = others.read_as(f"{name}_input", flat, -part.number("INPUT_OFFSET"))
+        return [flat, shifted, layers.fully_connected(part, name, shifted, S8)]
     if kind == "SOFTMAX":
         return [others.softmax(part, name, source, S8)]
     raise UnsupportedError(f"a network with {kind}")

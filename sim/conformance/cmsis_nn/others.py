@@ -32,6 +32,13 @@ def average(entry: Entry, name: str, source: Op) -> AverageOp:
                      "half_away", limits=_limits(entry))
 
 
+def read_as(name: str, source: Op, zero: int) -> TableOp:
+    """The same codes of 8 bits with another zero point: the library's pools know none."""
+    form = format_of(source)
+    return TableOp(name, source.name, source.shape, form, np.arange(form.min, form.max + 1).astype(form.dtype), form.min,
+                   zero_point=zero)
+
+
 def largest(entry: Entry, name: str, source: Op) -> list[Op]:
     """The largest code of the valid positions; then a table, where results are clamped."""
     taps, strides, paddings, sides = _window(entry, source)

@@ -45,6 +45,8 @@ from training.report.summaries import (
 
 RESULTS = Path("results")
 """Of the working directory: where sweeps put records and tables are made unless told otherwise."""
+WHOLE = ("codes compared", "codes differing", "bits", "epochs along path", "tensors", "plain", "plain differing")
+"""Columns of whole numbers, some of which may be missing."""
 FORMATS = {"md": ".md", "csv": ".csv", "latex": ".tex"}
 
 app = new_app()
@@ -165,7 +167,7 @@ class Table:
     def texts(self, rows: pd.DataFrame, notes: tuple[str, ...] = ()) -> dict[str, str]:
         """By suffix: everything as CSV, the summary as Markdown and LaTeX."""
         rows = rows.sort_values(list(self.sort), kind="stable").reset_index(drop=True)
-        for column in ("codes compared", "codes differing", "bits", "epochs along path", "tensors", "plain", "plain differing"):
+        for column in WHOLE:
             if column in rows:
                 rows[column] = rows[column].astype("Int64")
         sections = self.summarize(rows)

@@ -88,9 +88,10 @@ def run(console: Console, cases: Sequence[tuple[str, Case]]) -> Iterator[Outcome
 @contextmanager
 def _progress(console: Console, cases: int) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True, auto_refresh=False) as progress:
-        progress.add_task("", total=cases)
-        yield progress
+    shown = Progress(*columns, console=console, disable=not console.is_terminal, transient=True, auto_refresh=False)
+    with shown:
+        shown.add_task("", total=cases)
+        yield shown
 
 
 def show(console: Console, summary: Summary) -> None:
@@ -102,8 +103,8 @@ def show(console: Console, summary: Summary) -> None:
                   f"{sum(row.differing for row in summary.rows):,} differ; {plain:,} of them in plain integers, too, "
                   f"{sum(row.plain_differing for row in summary.rows):,} differ")
     for outcome in summary.differing:
-        console.print(f"differs: {outcome.family} {printable(outcome.name)}: {outcome.differing:,} of {outcome.codes:,} codes, "
-                      f"{outcome.first}")
+        console.print(f"differs: {outcome.family} {printable(outcome.name)}: {outcome.differing:,} of {outcome.codes:,} "
+                      f"codes, {outcome.first}")
     if summary.unsupported:
         console.print("not supported:")
     for (family, operation, reason), names in summary.unsupported.items():
@@ -140,8 +141,8 @@ def _check_outputs(record: Path | None) -> None:
         return
     tables = conformance_files(record)
     if record in tables or is_stdout(record) or (record.exists() and not record.is_file() and not record.is_dir()):
-        raise ConformanceError(f"json: {record} is no file of its own: tables are made of it and written beside it, name one "
-                               "that ends in .json")
+        raise ConformanceError(f"json: {record} is no file of its own: tables are made of it and written beside it, name "
+                               "one that ends in .json")
     check_outputs({"json": record} | {table.suffix: table for table in tables}, {}, {"json": CONFORMANCE})
 
 

@@ -1,7 +1,7 @@
 """What a golden case is: a program, what it is given, and the codes that somebody else's arithmetic made of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,16 +14,22 @@ class UnsupportedError(ValueError):
 
 @dataclass(frozen=True)
 class Golden:
-    """`given` are codes [N, *shape] by the name of an input, `expected` by the name of the operation that must give them.
+    """`given` are codes [N, *shape] by the name of an input; `expected` are codes by the name of a tensor.
 
-    Of `expected` the numbers count, in C order: a file may know another shape of the same tensor.  `rule` is the arithmetic
-    that the case tries, by the name of a requantizer or of a rounding.
+    The operation of that name must give them, or the one that `operations` names for it.  The numbers count, in C order: a
+    file may know another shape of the same tensor.  `rule` is the arithmetic that the case tries, by the name of a
+    requantizer, of a rounding or of a profile.
     """
 
     rule: str
     program: Program
     given: Mapping[str, np.ndarray]
     expected: Mapping[str, np.ndarray]
+    operations: Mapping[str, str] = field(default_factory=dict)
+
+    def operation(self, tensor: str) -> str:
+        """The operation that gives a tensor."""
+        return self.operations.get(tensor, tensor)
 
 
 @dataclass(frozen=True)

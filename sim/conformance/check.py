@@ -25,11 +25,11 @@ def check(family: str, case: Case) -> Outcome:
     about = (family, case.name, case.operation)
     try:
         golden = case.make()
-        machine: dict[str, np.ndarray] = {}
-        Machine(golden.program).results(_handed(golden), machine)
+        trace: dict[str, np.ndarray] = {}
+        Machine(golden.program).results(_handed(golden), trace)
     except REFUSALS as error:
         return Outcome(*about, reason=printable(error))
-    differing, first = _compare(golden.expected, machine)
+    differing, first = _compare(golden.expected, {name: trace[golden.operation(name)] for name in golden.expected})
     plain, plain_differing, plain_first = 0, 0, ""
     if is_small(golden.program):
         values = plain_codes(golden)
@@ -46,10 +46,10 @@ def is_small(program: Program) -> bool:
 
 
 def plain_codes(golden: Golden) -> dict[str, np.ndarray]:
-    """The first image in plain Python integers: [1, H, W, C] of each expected operation."""
+    """The first image in plain Python integers: [1, H, W, C] of each expected tensor."""
     given: Any = {name: array[0].tolist() for name, array in golden.given.items()}
     values, _ = reference.run(golden.program, given if len(given) > 1 else next(iter(given.values())))
-    return {name: np.array(values[name], np.int64)[None] for name in golden.expected}
+    return {name: np.array(values[golden.operation(name)], np.int64)[None] for name in golden.expected}
 
 
 def _handed(golden: Golden) -> Any:

@@ -1,4 +1,4 @@
-"""What lies below a folder: walked once, archives by the names in them.  Nothing is believed that a file says of its size."""
+"""What lies below a folder: walked once, archives by the names in them.  No file is believed what it says of its size."""
 
 import math
 import os

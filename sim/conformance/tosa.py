@@ -112,10 +112,10 @@ def _convolution(name: str, arrays: Arrays, weights: np.ndarray, groups: int) ->
     form = S4 if "xi4" in name else _format(weights)
     form = IntFormat(form.bits + 1, signed=True) if weight_zero else form
     source = _input(X, _sides(x), x, arrays["const-2"])
-    bias = np.broadcast_to(arrays["const-1"].astype(np.int64), spread.shape[3:]).copy()
+    requant = ExactAdd.of(spread.shape[3], bias=np.broadcast_to(arrays["const-1"], spread.shape[3:]).astype(np.int64))
     op = ConvOp("sums", X, _sides(arrays["out"]), S32, skip="", weights=spread, stride=strides[0], stride_width=strides[1],
                 padding=0, paddings=paddings, groups=groups, operand=source.format or S16, operand_zero=source.zero_point,
-                weight_format=form, weight_bits=form.bits, accumulator=Accumulator(), requant=ExactAdd.of(len(bias), bias=bias))
+                weight_format=form, weight_bits=form.bits, accumulator=Accumulator(), requant=requant)
     return _golden("exact", source, op, x, arrays["out"])
 
 

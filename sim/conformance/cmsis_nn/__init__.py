@@ -91,11 +91,13 @@ def _case(name: str, names: frozenset[str], read: Callable[[], Entry]) -> Case:
         return Case(name, "real numbers", _refusing("a test of floating point, not of integers"))
     for operation, kind in KINDS.items():
         if kind.fits(name, names):
-            make = kind.make
-            if make is None:
-                return Case(name, operation, _refusing(kind.reason))
-            return Case(name, operation, lambda: make(read()))
+            make = _refusing(kind.reason) if kind.make is None else partial(_made, kind.make, read)
+            return Case(name, operation, make)
     return Case(name, "unknown", _refusing("a test of no kind that is known"))
+
+
+def _made(make: Callable[[Entry], Golden], read: Callable[[], Entry]) -> Golden:
+    return make(read())
 
 
 def _refusing(reason: str) -> Callable[[], Golden]:

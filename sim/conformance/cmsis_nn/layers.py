@@ -34,7 +34,7 @@ def codes(name: str, shape: Shape, array: np.ndarray, zero: int = 0) -> CodesInp
 
 
 def convolution(entry: Entry, name: str, source: Op, out: IntFormat) -> ConvOp:
-    """Weights [channels, rows, columns, depth], depthwise (CH_MULT) [rows, columns, channels]; paddings follow from sides."""
+    """Weights [channels, rows, columns, depth], depthwise (CH_MULT) [rows, columns, channels]; sides say the paddings."""
     taps = entry.number("FILTER_Y"), entry.number("FILTER_X")
     channels, depth = entry.number("OUT_CH"), source.shape[2]
     if "CH_MULT" in entry.numbers or name.startswith("depthwise"):

@@ -1,0 +1,37 @@
+"""What families of whole networks share: a model through its importer, inputs and tensors by the names of its file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.conformance.case import Golden, UnsupportedError
+from sim.importers import Imported, ImporterError, load_model
+from sim.ops.op import Op
+from sim.profiles import ProfileError, profile
+from sim.program import ProgramError
+
+
+def read_model(path: Path, name: str) -> Imported:
+    """A model on the arithmetic of a profile.  Raises UnsupportedError with the importer's reason."""
+    try:
+        return load_model(path, profile(name))
+    except (ImporterError, ProgramError, ProfileError) as error:
+        raise UnsupportedError(str(error).removeprefix(f"{path}: ")) from None
+
+
+def inputs_of(imported: Imported, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays in the order of the file's inputs, by the names of the program's, each [N, *shape]."""
+    inputs: Sequence[Op] = list(imported.program.inputs)
+    if len(inputs) != len(arrays):
+        raise UnsupportedError(f"{len(arrays)} inputs are stored, the program has {len(inputs)}")
+    return {op.name: array.reshape(-1, *op.shape) for op, array in zip(inputs, arrays, strict=True)}
+
+
+def golden_of(rule: str, imported: Imported, given: Mapping[str, np.ndarray], expected: Mapping[str, Any]) -> Golden:
+    """A case of every tensor that the program has; raises UnsupportedError if it has not all of them."""
+    lost = [name for name in expected if name not in imported.tensors]
+    if lost:
+        raise UnsupportedError(f"its program does not have the tensors {', '.join(lost[:3])}")
+    return Golden(rule, imported.program, given, expected, {name: imported.tensors[name] for name in expected})

@@ -11,10 +11,10 @@ TITLE = "Conformance"
 NOTE = (
     "Golden data that nobody here wrote, case by case through the simulator: tests of libraries for small processors, "
     "conformance tests of a specification, networks with the traces of a runtime or an accelerator. A `rule` is the "
-    "arithmetic that a case tries, by the name of a requantizer, a rounding, an integer definition or a profile; `copy` moves "
-    "codes and rounds nothing. Codes are compared one by one, without a tolerance. `plain` are those that were computed once more in "
-    "plain Python integers. `python -m sim.conformance FOLDER` does the same with public clones of the repositories; "
-    "sim/README.md names them. Every row with its command: `conformance.csv`.")
+    "arithmetic that a case tries, by the name of a requantizer, a rounding, an integer definition or a profile; `copy` "
+    "moves codes and rounds nothing. Codes are compared one by one, without a tolerance; `plain` are those that were "
+    "computed once more in plain Python integers. `python -m sim.conformance FOLDER` does the same with public clones of "
+    "the repositories; sim/README.md names them. Every row with its command: `conformance.csv`.")
 NOT_RUN = "not supported"
 
 

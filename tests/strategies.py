@@ -1,19 +1,31 @@
 """What hypothesis draws: codes with extremes, integer programs, float networks, hardware."""
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
+from sim.definitions.integer_norms import IntegerRmsNorm
 from sim.formats import IntFormat
 from sim.ops.add import AddOp
+from sim.ops.average import DIVISORS, AverageOp
+from sim.ops.codes_input import CodesInputOp
+from sim.ops.compare import MinMaxOp
 from sim.ops.concat import ConcatOp
+from sim.ops.defined import DefinedOp
+from sim.ops.divide import DivideOp
 from sim.ops.matmul import MatMulOp, product_reach
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.move import MoveOp
 from sim.ops.multiply import MultiplyOp
-from sim.ops.op import reach_of
+from sim.ops.op import MAX_FLOAT_BITS, ROUNDINGS, Window, reach_of
 from sim.ops.pad import PadOp
+from sim.ops.positions import ConstantOp
+from sim.ops.reduce import ReduceOp
+from sim.ops.rescale import RescaleOp
 from sim.ops.select import SelectOp
+from sim.ops.slice import SliceOp
+from sim.ops.table16 import SAMPLES, Table16Op
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.tflite_single import TfliteSingle
@@ -28,10 +40,20 @@ def accumulators(draw):
 
 
 @st.composite
-def formats(draw):
-    """Of codes: any width and sign, narrow or not."""
-    bits, signed = draw(BITS), draw(st.booleans())
+def formats(draw, wide: bool = False):
+    """Of codes: any width and sign, narrow or not; up to 32 bits if `wide`."""
+    bits, signed = draw(st.one_of(BITS, st.integers(17, 32)) if wide else BITS), draw(st.booleans())
     return IntFormat(bits, signed, narrow=signed and bits > 1 and draw(st.booleans()))
+
+
+@st.composite
+def clamps(draw, target: IntFormat | None, wide: bool = False):
+    """A format, unless one is given, and what an operation does at its end: zero point and limits."""
+    form = draw(formats(wide)) if target is None else target
+    limits = ()
+    if draw(st.integers(0, 3)) == 0:
+        limits = tuple(sorted((draw(st.integers(form.min, form.max)), draw(st.integers(form.min, form.max)))))
+    return form, {"zero_point": draw(zero_points(form)), "limits": limits}
 
 
 @st.composite
@@ -41,10 +63,10 @@ def zero_points(draw, form: IntFormat):
 
 
 @st.composite
-def requantizers(draw, channels: int, reach: int):
+def requantizers(draw, channels: int, reach: int, target: IntFormat | None = None):
     """Constants anywhere in the range that a program may hold, near what sums of `reach` need, and far from it."""
     rng = draw(generators)
-    if draw(st.booleans()):
+    if (target is None or target.bits < MAX_FLOAT_BITS) and draw(st.booleans()):
         gain = rng.choice([0.0, 1.0, -1.0, 1e-30, 1e6, *rng.normal(size=3) / max(reach, 1)], channels)
         gain = np.where(rng.random(channels) < 0.6, rng.normal(size=channels) * 100 / max(reach, 1), gain)
         offset = rng.normal(size=channels) * draw(st.sampled_from([0.0, 1.0, 100.0, 1e9]))
@@ -76,19 +98,23 @@ def conv_ops(draw, name: str, source: Op, before: list[Op], last: bool = False):
     rows, columns = min(rows, (height - 1) // dilation + 1), min(columns, (width - 1) // dilation + 1)
     groups = draw(st.sampled_from([g for g in range(1, depth + 1) if depth % g == 0]))
     channels = groups * draw(st.integers(1, 5))
-    form = IntFormat(draw(st.integers(2, 17)), signed=True)
+    form = IntFormat(draw(st.integers(2, min(17, 42 - source.format.bits))), signed=True)  # sums of up to 53 bits
     weights = codes(draw, (rows, columns, depth // groups, channels), form).astype(np.int32)
     reach_down, reach_across = (rows - 1) * dilation + 1, (columns - 1) * dilation + 1
     shape = (output_side(height, reach_down, stride, 0),
              output_side(width, reach_across, unusual.get("stride_width", stride), 0), channels)
     reach = 2 * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (source.format.max + 1)
-    residuals = [op.name for op in before if op.shape == shape and op.format is not None and not op.zero_point]
+    residuals = [op.name for op in before if op.shape == shape and not op.zero_point and reach_of(op) < 2**31]
     skip = draw(st.sampled_from(["", *residuals])) if not last else ""
-    target = None if last else draw(formats())
+    target, end = (None, {}) if last else draw(clamps(None, wide=True))
+    start = None
+    if draw(st.integers(0, 2)) == 0:
+        start = codes(draw, (channels,), IntFormat(draw(st.sampled_from([6, 12, 20, 40])), signed=True))
+        reach += 2**40
     return ConvOp(name, source.name, shape, target, skip=skip, weights=weights, stride=stride, padding=padding,
                   groups=groups, operand=source.format, weight_format=form, weight_bits=form.bits,
-                  accumulator=draw(accumulators()), requant=draw(requantizers(channels, reach)),
-                  operand_zero=source.zero_point, zero_point=draw(zero_points(target)) if target else 0, **unusual)
+                  accumulator=draw(accumulators()), requant=draw(requantizers(channels, reach, target)),
+                  operand_zero=source.zero_point, start=start, **end, **unusual)
 
 
 @st.composite
@@ -116,10 +142,10 @@ def pool_ops(draw, name: str, source: Op, before: list[Op]):
     padding, stride = draw(st.integers(0, 1)), draw(st.integers(1, 3))
     rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
     sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
-    target = draw(formats())
-    requant = draw(requantizers(channels, rows * columns * reach_of(source)))
+    target, end = draw(clamps(None, wide=True))
+    requant = draw(requantizers(draw(shared(channels)), rows * columns * reach_of(source), target))
     return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns, source.zero_point,
-                  zero_point=draw(zero_points(target)))
+                  **end)
 
 
 @st.composite
@@ -127,14 +153,16 @@ def matmul_ops(draw, name: str, source: Op, before: list[Op]):
     """A product with itself, or with any tensor that fits, of any format and zero point."""
     heads, tokens, depth = source.shape
     fitting = [(op, transpose) for op in before for transpose in (True, False)
-               if (op.shape[0], op.shape[2 if transpose else 1]) == (heads, depth) and op.format is not None]
-    other, transpose = draw(st.sampled_from(fitting or [(source, True)]))
+               if (op.shape[0], op.shape[2 if transpose else 1]) == (heads, depth)
+               and op.format.bits + source.format.bits < 42]
+    assume(fitting)
+    other, transpose = draw(st.sampled_from(fitting))
     columns = other.shape[1 if transpose else 2]
     reach = product_reach(source.format, other.format, depth, source.zero_point, other.zero_point)
-    target = draw(formats())
+    target, end = draw(clamps(None, wide=True))
     return MatMulOp(name, source.name, (heads, tokens, columns), target, other.name, source.format, other.format,
-                    depth, transpose, draw(accumulators()), draw(requantizers(columns, reach)), source.zero_point,
-                    other.zero_point, zero_point=draw(zero_points(target)))
+                    depth, transpose, draw(accumulators()), draw(requantizers(draw(shared(columns)), reach, target)),
+                    source.zero_point, other.zero_point, **end)
 
 
 @st.composite
@@ -160,44 +188,134 @@ def select_ops(draw, name: str, source: Op, before: list[Op]):
 
 
 @st.composite
+def shared(draw, channels: int):
+    """How many sets of constants: one for each channel, or one for all."""
+    return draw(st.sampled_from([channels, channels, 1]))
+
+
+def fitting(source: Op, before: list[Op]) -> list[Op]:
+    """Operations that can be spread to one shape with `source`, or `source` to theirs."""
+    return [op for op in before if all(a == b or 1 in (a, b) for a, b in zip(op.shape, source.shape, strict=True))]
+
+
+@st.composite
 def add_ops(draw, name: str, source: Op, before: list[Op]):
-    """Any two of one shape."""
-    other, target = draw(st.sampled_from([op for op in before if op.shape == source.shape])), draw(formats())
-    return AddOp(name, source.name, source.shape, target, other.name, draw(requantizers(source.shape[2], reach_of(source))),
-                 source.zero_point, other.zero_point, zero_point=draw(zero_points(target)))
+    """Any two of one shape, or that can be spread to one."""
+    others = [op for op in fitting(source, before) if reach_of(op) < 2**31]
+    assume(others)
+    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(None, wide=True))
+    shape = tuple(map(max, source.shape, other.shape))
+    requant = draw(requantizers(draw(shared(shape[2])), reach_of(source), target))
+    return AddOp(name, source.name, shape, target, other.name, requant, source.zero_point, other.zero_point, **end)
 
 
 @st.composite
 def multiply_ops(draw, name: str, source: Op, before: list[Op]):
-    """Any two of one shape, or by one pixel."""
-    target, channels = draw(formats()), source.shape[2]
-    other = draw(st.sampled_from([op for op in before if op.shape in (source.shape, (1, 1, channels))]))
-    return MultiplyOp(name, source.name, source.shape, target, other.name,
-                      draw(requantizers(channels, reach_of(source) * reach_of(other))), source.zero_point, other.zero_point,
-                      zero_point=draw(zero_points(target)))
+    """Any two of one shape, or that can be spread to one."""
+    others = [op for op in fitting(source, before) if reach_of(op) * reach_of(source) < 2**53]
+    assume(others)
+    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(None, wide=True))
+    shape = tuple(map(max, source.shape, other.shape))
+    requant = draw(requantizers(draw(shared(shape[2])), reach_of(source) * reach_of(other), target))
+    return MultiplyOp(name, source.name, shape, target, other.name, requant, source.zero_point, other.zero_point, **end)
+
+
+@st.composite
+def windows(draw, source: Op):
+    """Taps, strides and paddings, with a code of the image in every window."""
+    taps = tuple(draw(st.integers(1, min(3, side))) for side in source.shape[:2])
+    paddings = tuple(draw(st.integers(0, tap - 1)) for tap in (taps[0], taps[0], taps[1], taps[1]))
+    return Window(taps, (draw(st.integers(1, 3)), draw(st.integers(1, 3))), 1, paddings)
 
 
 @st.composite
 def maxpool_ops(draw, name: str, source: Op, before: list[Op]):
     """Any window with a code in it at every position."""
-    height, width, channels = source.shape
-    rows, columns = draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width)))
-    padding, stride = draw(st.integers(0, min(rows, columns) - 1)), draw(st.integers(1, 3))
-    sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
-    return MaxPoolOp(name, source.name, (*sides, channels), source.format, rows, stride, padding, columns,
-                     zero_point=source.zero_point)
+    window = draw(windows(source))
+    return MaxPoolOp(name, source.name, (*window.sides(*source.shape[:2]), source.shape[2]), source.format, window.taps[0],
+                     window.strides[0], 0, window.taps[1], window.strides[1], window.paddings, zero_point=source.zero_point)
+
+
+@st.composite
+def average_ops(draw, name: str, source: Op, before: list[Op]):
+    """The same, any divisor and rounding."""
+    window, (target, end) = draw(windows(source)), draw(clamps(None, wide=True))
+    return AverageOp(name, source.name, (*window.sides(*source.shape[:2]), source.shape[2]), target, window.taps,
+                     window.strides, window.paddings, draw(st.sampled_from(DIVISORS)), draw(st.sampled_from(ROUNDINGS)),
+                     source.zero_point, **end)
+
+
+@st.composite
+def reduce_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any axes, with and without a requantizer."""
+    axes = tuple(sorted(draw(st.sets(st.sampled_from([0, 1, 2]), min_size=1))))
+    shape = tuple(1 if axis in axes else side for axis, side in enumerate(source.shape))
+    (target, end), rule = draw(clamps(None, wide=True)), draw(st.sampled_from(["sum", "mean"]))
+    reach = reach_of(source) * int(np.prod(source.shape))
+    requant = draw(st.one_of(st.none(), requantizers(draw(shared(shape[2])), reach, target)))
+    return ReduceOp(name, source.name, shape, target, axes, rule, draw(st.sampled_from(ROUNDINGS)), requant,
+                    source.zero_point, **end)
+
+
+@st.composite
+def rescale_ops(draw, name: str, source: Op, before: list[Op]):
+    """From any width to any other."""
+    target, end = draw(clamps(None, wide=True))
+    requant = draw(requantizers(draw(shared(source.shape[2])), reach_of(source), target))
+    return RescaleOp(name, source.name, source.shape, target, requant, source.zero_point, **end)
+
+
+@st.composite
+def slice_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any part."""
+    starts = tuple(draw(st.integers(0, side - 1)) for side in source.shape)
+    stops = tuple(draw(st.integers(start + 1, side)) for start, side in zip(starts, source.shape, strict=True))
+    steps = tuple(draw(st.integers(1, 3)) for _ in source.shape)
+    shape = tuple(len(range(*bounds)) for bounds in zip(starts, stops, steps, strict=True))
+    return SliceOp(name, source.name, shape, source.format, starts, stops, steps, zero_point=source.zero_point)
+
+
+@st.composite
+def divide_ops(draw, name: str, source: Op, before: list[Op]):
+    """Denominators that are never 0: odd, as the factor of what is read is even."""
+    others = [op for op in fitting(source, before) if reach_of(op) < 2**32]
+    assume(others)
+    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(None, wide=True))
+    return DivideOp(name, source.name, tuple(map(max, source.shape, other.shape)), target, other.name,
+                    draw(st.sampled_from(ROUNDINGS)), draw(st.sampled_from([1, -1, 0, 255, 1 << 18])),
+                    draw(st.sampled_from([2, -2, 64])), draw(st.sampled_from([1, -1, 7, 1001])), source.zero_point,
+                    other.zero_point, **end)
+
+
+@st.composite
+def compare_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any two of one format and zero point."""
+    others = [op for op in fitting(source, before)
+              if (op.format, op.zero_point) == (source.format, source.zero_point)]
+    other = draw(st.sampled_from(others))
+    return MinMaxOp(name, source.name, tuple(map(max, source.shape, other.shape)), source.format, other.name,
+                    draw(st.sampled_from(["maximum", "minimum"])), zero_point=source.zero_point)
 
 
 @st.composite
 def concat_ops(draw, name: str, source: Op, before: list[Op]):
-    """Up to three of one height and width, with any tables."""
-    fitting, target = [op for op in before if op.shape[:2] == source.shape[:2]], draw(formats())
-    others = draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=2))
+    """Up to three that are equal but along one axis, with any tables or with none."""
+    axis, copied = draw(st.sampled_from([2, 2, 0, 1])), source.format.bits > 16 or draw(st.booleans())
+    others = draw(st.lists(st.sampled_from([
+        op for op in before if [*op.shape[:axis], *op.shape[axis + 1 :]] == [*source.shape[:axis], *source.shape[axis + 1 :]]
+        and ((op.format, op.zero_point) == (source.format, source.zero_point) if copied else op.format.bits <= 16)]),
+        min_size=1, max_size=2))
     sources = [source, *others]
-    lengths = tuple(op.format.max - op.format.min + 1 for op in sources)
-    return ConcatOp(name, source.name, (*source.shape[:2], sum(op.shape[2] for op in sources)), target,
-                    tuple(op.name for op in others), codes(draw, (sum(lengths),), target).astype(target.dtype),
-                    tuple(op.format.min for op in sources), lengths, zero_point=draw(zero_points(target)))
+    shape = list(source.shape)
+    shape[axis] = sum(op.shape[axis] for op in sources)
+    names = tuple(op.name for op in others)
+    if copied:
+        nothing = np.zeros(0, source.format.dtype), (), ()
+        return ConcatOp(name, source.name, tuple(shape), source.format, names, *nothing, axis, zero_point=source.zero_point)
+    target, lengths = draw(formats()), tuple(op.format.max - op.format.min + 1 for op in sources)
+    table = codes(draw, (sum(lengths),), target).astype(target.dtype)
+    return ConcatOp(name, source.name, tuple(shape), target, names, table, tuple(op.format.min for op in sources), lengths,
+                    axis, zero_point=draw(zero_points(target)))
 
 
 @st.composite
@@ -208,21 +326,80 @@ def pad_ops(draw, name: str, source: Op, before: list[Op]):
                  zero_point=source.zero_point)
 
 
-DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops, "add": add_ops,
-             "multiply": multiply_ops, "maxpool": maxpool_ops, "concat": concat_ops, "pad": pad_ops,
-             "matmul": matmul_ops, "matmul2": matmul_ops, "move": move_ops, "select": select_ops}
-"""How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
+@st.composite
+def table16_ops(draw, name: str, source: Op, before: list[Op]):
+    """Any samples; where nothing has 16 bits, what makes them."""
+    form = IntFormat(16, signed=True)
+    readable = [op for op in before if op.format == form and not op.zero_point]
+    if not readable:
+        requant = draw(requantizers(draw(shared(source.shape[2])), reach_of(source), form))
+        return RescaleOp(name, source.name, source.shape, form, requant, source.zero_point)
+    source, (target, end) = draw(st.sampled_from(readable)), draw(clamps(None, wide=True))
+    table = codes(draw, (SAMPLES,), IntFormat(draw(st.sampled_from([8, 16, 17])), signed=True)).astype(np.int32)
+    return Table16Op(name, source.name, source.shape, target, table, draw(st.sampled_from(["tflite", "tosa"])), **end)
 
 
 @st.composite
-def programs(draw):
-    """Integer programs of every operation, with constants that no lowering would choose."""
-    form = draw(formats())
+def defined_ops(draw, name: str, source: Op, before: list[Op]):
+    """A norm of codes less their zero point, of any constants."""
+    assume(source.format.bits <= 22)
+    channels, zero, target = source.shape[2], source.zero_point, draw(formats(wide=True))
+    reads = IntFormat(source.format.bits + 2, signed=True) if zero else source.format
+    weight = codes(draw, (channels,), IntFormat(12, signed=True))
+    norm = IntegerRmsNorm(reads, target, weight, np.array([draw(st.integers(1, 99))], np.int64))
+    return DefinedOp(name, source.name, source.shape, target, norm, zero)
+
+
+@st.composite
+def constant_ops(draw, name: str, source: Op, before: list[Op]):
+    """Codes of the shape of any other, or a part of it that can be spread."""
+    shape = tuple(draw(st.sampled_from([side, side, 1])) for side in source.shape)
+    form = draw(formats(wide=True))
+    return ConstantOp(name, "", shape, form, codes(draw, shape, form).astype(form.dtype), zero_point=draw(zero_points(form)))
+
+
+DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops, "add": add_ops,
+             "multiply": multiply_ops, "maxpool": maxpool_ops, "concat": concat_ops, "pad": pad_ops,
+             "matmul": matmul_ops, "matmul2": matmul_ops, "move": move_ops, "select": select_ops,
+             "rescale": rescale_ops, "average": average_ops, "reduce": reduce_ops, "slice": slice_ops,
+             "divide": divide_ops, "compare": compare_ops, "table16": table16_ops, "defined": defined_ops,
+             "constant": constant_ops}
+"""How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""
+NARROW = ("table",)
+"""Kinds that read no codes of more than 16 bits."""
+
+
+@st.composite
+def input_ops(draw, name: str, may_be_codes: bool):
+    """Pixels by a table, or codes as they come."""
     shape = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    if may_be_codes and draw(st.booleans()):
+        form = draw(formats(wide=True))
+        return CodesInputOp(name, "", shape, form, zero_point=draw(zero_points(form)))
+    form = draw(formats())
     table = codes(draw, (shape[2], 256), form).astype(form.dtype)
-    ops: list[Op] = [InputOp("image", "", shape, form, table, zero_point=draw(zero_points(form)))]
+    return InputOp(name, "", shape, form, table, zero_point=draw(zero_points(form)))
+
+
+@st.composite
+def programs(draw, inputs: int = 0):
+    """Integer programs of every operation, with constants that no lowering would choose.
+
+    They read an image of pixels, or with `inputs` up to so many, of pixels or codes.
+    """
+    names = ["image", *(f"image{index}" for index in range(1, draw(st.integers(1, max(inputs, 1)))))]
+    ops: list[Op] = [draw(input_ops(name, inputs > 0)) for name in names]
     for index in range(draw(st.integers(0, 4))):
-        source, kind = draw(st.sampled_from(ops)), draw(st.sampled_from(sorted(DRAWN_OPS)))
-        ops.append(draw(DRAWN_OPS[kind](f"op{index}", source, ops)))
+        kind = draw(st.sampled_from(sorted(DRAWN_OPS)))
+        readable = [op for op in ops if op.format.bits <= 16] if kind in NARROW else ops
+        if readable:
+            ops.append(draw(DRAWN_OPS[kind](f"op{index}", draw(st.sampled_from(readable)), ops)))
     ops.append(draw(conv_ops("logits", draw(st.sampled_from(ops)), ops, last=True)))
     return Program(tuple(ops))
+
+
+def given_to(draw, program: Program, images: int) -> dict[str, np.ndarray]:
+    """Pixels or codes for every input of a program, by its name."""
+    pixels = IntFormat(8, signed=False)
+    return {op.name: codes(draw, (images, *op.shape), form).astype(form.dtype) for op in program.ops if op.is_input
+            for form in [op.format if isinstance(op, CodesInputOp) else pixels]}

@@ -213,7 +213,7 @@ def test_graph__with_a_wrong_row_is_refused(row, change, message):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"name": ""}, "without a name"), ({"format": IntFormat(20, signed=True)}, "1 to 16 bits"),
+    ({"name": ""}, "without a name"), ({"format": IntFormat(33, signed=True)}, "1 to 32 bits"),
     ({"stride": True}, "stride"),
     ({"weight_bits": 999}, "weight bits"), ({"unit": float("nan")}, "unit"), ({"source": "nowhere"}, "nowhere"),
     ({"skip": "image"}, "another shape"), ({"padding": 2}, "its shape"), ({"operand": IntFormat(3, signed=True)}, "operand"),

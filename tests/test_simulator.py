@@ -27,19 +27,20 @@ from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision, 
 from sim.program import ConvOp, InputOp, PoolOp, Program, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from tests.examples import instruction_sets
-from tests.strategies import accumulators, codes, conv_ops, generators, programs, requantizers
+from tests.strategies import accumulators, codes, conv_ops, generators, given_to, programs, requantizers
 
 ISAS = instruction_sets()
 ONE = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
 
 
-def assert_same(program: Program, pixels: np.ndarray, isa: str) -> None:
+def assert_same(program: Program, given: np.ndarray | dict[str, np.ndarray], isa: str) -> None:
     machine = Machine(program, isa)
     trace: dict[str, np.ndarray] = {}
-    machine.run(pixels, trace)
+    machine.run(given, trace)
+    inputs = given if isinstance(given, dict) else {program.inputs[0]: given}
     expected_overflows = {op.name: np.zeros(op.shape[2], np.int64) for op in program.accumulating}
-    for index, image in enumerate(pixels):
-        values, overflows = reference.run(program, image.tolist())
+    for index in range(len(next(iter(inputs.values())))):
+        values, overflows = reference.run(program, {name: array[index].tolist() for name, array in inputs.items()})
         for name, value in values.items():
             np.testing.assert_array_equal(trace[name][index], np.array(value), err_msg=name, strict=False)
         for name, counts in overflows.items():
@@ -55,8 +56,8 @@ def image_codes(program: Program, data: st.DataObject, count: int = 1) -> np.nda
 @pytest.mark.parametrize("isa", ISAS)
 @given(data=st.data())
 def test_machine__equals_plain_integers_in_every_operation(isa, data):
-    program = data.draw(programs())
-    assert_same(program, image_codes(program, data), isa)
+    program = data.draw(programs(inputs=3))
+    assert_same(program, given_to(data.draw, program, 2), isa)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -147,6 +147,29 @@ def keep_sums(  # noqa: PLR0913
     copy_sums(sums.reshape(columns, width), out[n, i], first, count)
 
 
+def less_codes(  # noqa: PLR0913
+        constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int, skip: np.ndarray,
+        n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
+    """A requantizer's line (`_codes`) of sums less a number for each channel, then a zero point added to its codes."""
+    own, less, zero = constants
+    for j in range(columns):
+        line = sums[j * width : j * width + count]
+        for c in range(count):
+            line[c] -= less[first + c]
+    _codes(own, sums, width, columns, repeat, first, count, skip, n, i, skip_pad, residual, out, pad)
+    if zero != 0:
+        for j in range(columns):
+            codes = out[n, i + pad, j + pad, first : first + count]
+            for c in range(count):
+                codes[c] = np.int32(codes[c]) + zero
+
+
+@cache
+def corrected(line: Any) -> Any:
+    """The same line for such constants: (the requantizer's, int32 [channels], the zero point)."""
+    return specialize(less_codes, f"less_{line.__name__}", inline, _codes=line)
+
+
 @inline
 def add_counts(counts: np.ndarray, parts: np.ndarray, totals: np.ndarray) -> None:
     """int32 [parts * items, width] -> int64 totals [channels]."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sim.formats import IntFormat, Shape
-from sim.ops.op import MAX_CODE_BITS, Op, ProgramError, check_shape, check_sizes, check_table, read
+from sim.ops.op import MAX_TABLE_BITS, Op, ProgramError, check_shape, check_sizes, check_table, read
 from sim.ops.row import NetworkError, Row, check_role
 from sim.ops.token_input import TokenInputOp
 
@@ -54,8 +54,9 @@ class Embedding(Row):
 def stored_codes(to: "Lowering", row: Row) -> tuple[np.ndarray, IntFormat, float]:
     """The quantized weights of a row as results: codes, their format, and the one scale."""
     codes, scale, form, _ = to.weight_codes(row)
-    if form.bits > MAX_CODE_BITS:
-        raise NetworkError(f"its weight codes are {form}, results have at most {MAX_CODE_BITS} bits: choose a smaller width")
+    if form.bits > MAX_TABLE_BITS:
+        raise NetworkError(f"its weight codes are {form}, results have at most {MAX_TABLE_BITS} bits: choose a "
+                           "smaller width")
     return codes.astype(form.dtype), form, float(np.asarray(scale, np.float64).reshape(()))
 
 

@@ -25,6 +25,7 @@ from sim.kernels.lines import (
     conv_codes,
     conv_direct,
     conv_saturating_sums,
+    corrected,
     depart,
     driver,
     keep_sums,
@@ -77,16 +78,18 @@ class _Path:
 class Convolution(Step):
     """One convolution of a program on one instruction set.
 
-    Kernels know one stride, one padding and taps side by side, and codes whose zero is 0.  What is not so is brought there:
-    paddings that differ are copied around the codes, a dilated kernel becomes a larger one with zeros between its taps where
-    no register can tell, and the share of a zero point is taken off the sums.  Two strides go through the plain loops.
-    Registers that start with a number are exact sums to which it is added, unless they clip on the way: then plain loops.
+    Kernels know one stride, windows that begin as far above the image as before it, and taps side by side.  What is not so
+    is brought there: other paddings are copied around the codes, a dilated kernel becomes a larger one with zeros between
+    its taps where no register can tell.  Two strides go through the plain loops.  The share of a zero point is taken off
+    the sums.  Registers that start with a number are exact sums to which it is added, unless they clip on the way: then
+    plain loops.
     """
 
     def __init__(self, op: "ConvOp", isa: str) -> None:
         self.op = op
-        self._window = None if op.window.is_plain and not op.operand_zero else op.window
-        plain = op if self._window is None else replace(op, padding=0, paddings=(), operand_zero=0)
+        top, _, left, _ = op.window.paddings
+        self._window = None if top == left else op.window
+        plain = op if self._window is None else replace(op, padding=0, paddings=())
         register = op.accumulator.range
         self._register = register if op.start is not None and register is not None and register.bits < op.safe_bits else None
         is_clipping = self._register is not None and op.accumulator.overflow != "wrap"
@@ -100,24 +103,27 @@ class Convolution(Step):
             tile = plain.accumulator.tile if plain.accumulator.tile < taps else END
             plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1,
                             accumulator=replace(plain.accumulator, tile=tile))
-        self._kernels = _Kernels(plain, isa if plain.window.is_plain and not is_clipping else PLAIN)
+        is_fast = len(set(plain.window.strides)) == 1 and plain.dilation == 1 and not is_clipping
         self._start = None if is_clipping else op.start
-        self._correction = op.correction if op.operand_zero else None
+        correction = op.correction if op.operand_zero else None
+        if self._start is not None and self._register is None:
+            correction = -self._start if correction is None else correction - self._start
+        self._correction = correction
+        self._kernels = _Kernels(plain, isa if is_fast else PLAIN, correction)
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
         skip = inputs[1] if self.op.skip else None
-        if self._correction is None and self._start is None and not self.op.zero_point:
+        if self._register is None or self._start is None:
             return self._kernels.codes_into(self._framed(inputs[0]), skip, out)
-        sums, overflows = self.registers(inputs)
-        sums = sums if self._correction is None else sums - self._correction
+        sums, overflows = self._corrected(inputs)
         requantize_into(self.op, sums, skip, out)
         return overflows
 
     def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """Of whole sums."""
-        sums, overflows = self.registers(inputs)
-        return self.op.requant.logits(sums if self._correction is None else sums - self._correction), overflows
+        sums, overflows = self._corrected(inputs)
+        return self.op.requant.logits(sums), overflows
 
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
@@ -135,6 +141,11 @@ class Convolution(Step):
     def path(self) -> str:  # type: ignore[override]
         """The kernel path, and how many passes lead from codes to codes."""
         return self._kernels.path + (", framed" if self._window is not None else "")
+
+    def _corrected(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same less the zero point's share."""
+        sums, overflows = self.registers(inputs)
+        return sums - self.op.correction if self.op.operand_zero else sums, overflows
 
     def _framed(self, x: Padded) -> Padded:
         """The input with exactly the paddings of the window around it, if they are not what kernels know."""
@@ -157,10 +168,10 @@ def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
 
 
 class _Kernels:
-    """A convolution as kernels know it, on one instruction set."""
+    """A convolution as kernels know it, on one instruction set; `correction` [channels] is taken off its sums."""
 
-    def __init__(self, op: "ConvOp", isa: str) -> None:
-        self.op = op
+    def __init__(self, op: "ConvOp", isa: str, correction: np.ndarray | None = None) -> None:
+        self.op, self.correction, self.top = op, correction, op.window.paddings[0]
         register = op.accumulator.range
         is_limited = register is not None and register.bits < op.safe_bits
         self.register = register if is_limited else None
@@ -194,7 +205,7 @@ class _Kernels:
             return self._plain(x)
         op, layout = self.op, self._layout
         sums = np.empty((len(x.array), *op.shape), np.int32)
-        place = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width)
+        place = (x.unsigned, x.pad - self.top, op.stride, layout.parts, layout.width)
         nothing = residual_arguments(None)
         totals = self._zeros()
         if self._saturation is None:
@@ -212,9 +223,9 @@ class _Kernels:
         op, layout = self.op, self._layout
         assert op.format is not None
         is_bytes = out.array.itemsize == 1 and (skip is None or skip.array.itemsize == 1)
-        if self._path is None or layout is None or not is_bytes:
+        if self._path is None or layout is None or not is_bytes or not self._is_narrow:
             return self._by_registers(x, skip, out)
-        place = (x.unsigned, x.pad - op.padding, op.stride, layout.parts, layout.width)
+        place = (x.unsigned, x.pad - self.top, op.stride, layout.parts, layout.width)
         totals = self._zeros()
         if self._direct is not None:
             run, arguments = self._direct["" if skip is None else "signed" if skip.array.dtype == np.int8 else "unsigned"]
@@ -232,7 +243,7 @@ class _Kernels:
         """The same, one step after the other."""
         assert self.op.format is not None
         sums, overflows = self.registers(x)
-        requantize_into(self.op, sums, skip, out)
+        requantize_into(self.op, sums if self.correction is None else sums - self.correction, skip, out)
         return overflows
 
     @cached_property
@@ -244,8 +255,22 @@ class _Kernels:
         assert self._path is not None
         is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
-        run = self._path.run(conv_codes, limit=self._limit, codes=op.requant.line)
-        return run, op.requant.line_arguments(shifted(op), repeat), repeat
+        constants = op.requant.line_arguments(shifted(op), repeat)
+        if not self._is_shifted:
+            return self._path.run(conv_codes, limit=self._limit, codes=op.requant.line), constants, repeat
+        correction = np.zeros(op.shape[2], np.int64) if self.correction is None else self.correction
+        run = self._path.run(conv_codes, limit=self._limit, codes=corrected(op.requant.line))
+        return run, (constants, correction.astype(np.int32), np.int32(op.zero_point)), repeat
+
+    @property
+    def _is_shifted(self) -> bool:
+        """Whether sums are not what is requantized, or codes not what comes out of that."""
+        return self.correction is not None or self.op.zero_point != 0
+
+    @cached_property
+    def _is_narrow(self) -> bool:
+        """Whether int32 holds corrected sums, too."""
+        return self.correction is None or max(map(abs, self.op.bounds)) + int(np.abs(self.correction).max()) < 2**31
 
     @cached_property
     def _direct(self) -> Mapping[str, tuple[Callable[..., None], tuple[Any, ...]]] | None:
@@ -255,7 +280,8 @@ class _Kernels:
         assert layout is not None
         assert op.format is not None
         reach = max(map(abs, op.bounds))
-        found = op.requant.register_arguments(shifted(op), reach) if op.format.dtype.itemsize == 1 else None
+        is_plain = op.format.dtype.itemsize == 1 and not self._is_shifted
+        found = op.requant.register_arguments(shifted(op), reach) if is_plain else None
         staged = None if self._saturation is None else self._saturation.staged
         if found is None or path.to_codes is None or (self._saturation is not None and staged is None):
             return None
@@ -299,7 +325,7 @@ class _Kernels:
     def _plain(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         op = self.op
         sums = np.empty((len(x.array), *op.shape), np.int64)
-        common = (x.array, x.pad - op.padding, op.weights, op.window.steps, op.groups)
+        common = (x.array, x.pad - self.top, op.weights, op.window.steps, op.groups)
         if self.register is None:
             conv_exact(*common, sums)
             return sums, None
@@ -411,6 +437,8 @@ def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) 
     return packed, extra, outputs, layout.parts[:, 2].copy(), op.operand.signed
 
 
+NOWHERE = -(1 << 20)
+"""So far outside an image no row of it is padding."""
 _SURPLUS = 1.15
 """So many times the work that channels are worth may wide registers do: narrow ones wait more for codes."""
 
@@ -439,9 +467,11 @@ def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[A
     packed = aligned(vnni.pack(weights, layout))
     _, planes, rows, quads = packed.shape[:4]
     shape = (planes, rows // layout.segments, layout.segments, quads)
-    # rows that see only padding add nothing, unless codes are signed and have 128 added; nor is there a way past them in a
-    # second plane
+    # rows that see only padding add nothing, unless it is not 0, or codes are signed and have 128 added; nor is there a way
+    # past them in a second plane
     padding = op.padding if planes == 1 and not op.operand.signed else 0
+    if op.operand_zero or op.paddings:
+        padding = NOWHERE
     return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, padding, op.operand.signed
 
 

@@ -17,7 +17,8 @@ from sim.evaluation import BATCH, Source, prepare
 from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outcome import Evaluation, Verification
-from sim.outputs import check_outputs, code_file, is_stdout
+from sim.outputs import check_outputs, code_file, is_stdout, profile_file
+from sim.profiles import profiles
 from sim.program import ProgramError
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
@@ -47,8 +48,11 @@ def main(  # noqa: PLR0913 - one parameter per option
     tile: Annotated[str | None, typer.Option(
         help="products summed before they reach the accumulator: 1, N or end  [default: 1]")] = None,
     requant: Annotated[str | None, typer.Option(
-        help=f"{', '.join(REQUANTIZERS)}; fp32 equals the torch model, the others are integers only; your own: "
+        help=f"{', '.join(REQUANTIZERS)}; fp32 equals the torch model; a multiplier of 8 to 30 bits: double_16; your own: "
              "file.py:CLASS, package.module:CLASS, or what an installed package adds  [default: fp32]")] = None,
+    hardware: Annotated[str | None, typer.Option(
+        help=f"a runtime's or accelerator's registers and requantizers, from which single options may differ: "
+             f"{', '.join(profiles())}, or your own .toml file", metavar="NAME|FILE")] = None,
     quantizer: Annotated[str | None, typer.Option(
         help="where the checkpoint's quantizer is, if it is one of your own: file.py:NAME, package.module:NAME")] = None,
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")
@@ -73,10 +77,11 @@ def main(  # noqa: PLR0913 - one parameter per option
     options = dict(locals())
     options["json"] = options.pop("json_file")
     outputs = {"save-program": save_program, "predictions": predictions, "json": json_file}
-    check_outputs(outputs, {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer)})
+    check_outputs(outputs, {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer),
+                            "hardware": profile_file(hardware)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits)
+                        activation_bits, hardware)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify)
     for note in job.notes:
         console.print(note)

@@ -16,7 +16,7 @@ from sim.accumulator import AccumulatorOverflowError
 from sim.kernels.isa import choose
 from sim.machine import Machine
 from sim.outcome import Evaluation, Verification
-from sim.outputs import check_outputs, code_file
+from sim.outputs import check_outputs, code_file, profile_file
 from sim.subject import Arithmetic, EvalError, Subject, plain, subject_of
 from sim.testset import Examples, given_examples, stored_examples
 
@@ -33,6 +33,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     bits: int | None = None, boundary_bits: int | None = None, activation_bits: int | None = None,
     accumulator: int | None = None, boundary_accumulator: int | None = None,
     overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
+    hardware: str | os.PathLike[str] | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
     json: str | os.PathLike[str] | None = None,
@@ -46,7 +47,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     bits of their registers (unlimited), their `overflow` ("wrap", "saturate", "error"; default wrap), and the products
     summed before they reach it, `tile` (a number or "end"; default 1).  `requant`: default "fp32", which equals the torch
     model.  `quantizer`: where the checkpoint's is, if it is code of your own, "file.py:NAME".  `limit`: the first so many
-    images only.  `batch`: images run at a time.
+    images only.  `hardware`: a profile of sim.profiles, by name, or the path of a file of yours: registers and requantizers
+    of a runtime, from which single options above may differ.  `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
     set are wanted.  `json`: a file for the record, which training.tables reads.
 
@@ -69,12 +71,12 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     """
     options = {name: plain(value) for name, value in locals().items()}
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits)
+                        activation_bits, _name(hardware))
     source = Source(pixels, labels, dataset, _path("data", data), limit)
     if (record := _path("json", json)) is not None:
         file = Path(model) if isinstance(model, str | os.PathLike) else None
         check_outputs({"json": record}, {"model": file, "data": source.data, "requant": code_file(requant),
-                                         "quantizer": code_file(quantizer)})
+                                         "quantizer": code_file(quantizer), "hardware": profile_file(hardware)})
     job = prepare(model, wanted, source, batch, verify)
     for note in job.warnings:
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -82,6 +84,11 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     if record is not None:
         result.save(record, _command(options))
     return result
+
+
+def _name(hardware: Any) -> Any:
+    """A path as the text that it is; anything else is told later what it is not."""
+    return os.fspath(hardware) if isinstance(hardware, os.PathLike) else hardware
 
 
 def _path(name: str, value: Any) -> Path | None:

@@ -1,5 +1,6 @@
 """The hardware a network is lowered for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sim.accumulator import Accumulator
@@ -26,17 +27,29 @@ class HardwareSpec:
     accumulator: Accumulator = field(default_factory=Accumulator)
     boundary_accumulator: Accumulator = field(default_factory=Accumulator)
     requant: str = "fp32"
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Requantizers of rows that have another one, by kind of row: {"add": "tflite_add"}."""
 
     def __post_init__(self) -> None:
         for name in ("accumulator", "boundary_accumulator"):
             if not isinstance(given := getattr(self, name), Accumulator):
                 raise HardwareError(f"{name}: an Accumulator is wanted, such as Accumulator(16), not {given!r}")
-        if not isinstance(self.requant, str):
-            raise HardwareError(f"requant: {self.requant!r} is no name, choose one of {', '.join(REQUANTIZERS)}")
-        try:
-            REQUANTIZERS.known(self.requant, "requant")
-        except RegistryError as error:
-            raise HardwareError(str(error)) from None
+        if not isinstance(self.others, Mapping):
+            raise HardwareError(f"others: a mapping of kinds of rows to requantizers is wanted, not {self.others!r}")
+        for name in (self.requant, *self.others.values()):
+            if not isinstance(name, str):
+                raise HardwareError(f"requant: {name!r} is no name, choose one of {', '.join(REQUANTIZERS)}")
+            try:
+                REQUANTIZERS.known(name, "requant")
+            except RegistryError as error:
+                raise HardwareError(str(error)) from None
+
+    def __hash__(self) -> int:
+        return hash((self.accumulator, self.boundary_accumulator, self.requant, *sorted(self.others.items())))
+
+    def requant_of(self, kind: str) -> str:
+        """The requantizer of rows of a kind."""
+        return self.others.get(kind, self.requant)
 
     def accumulator_of(self, role: str) -> Accumulator:
         """The accumulator of a layer of that role."""

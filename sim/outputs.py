@@ -37,6 +37,11 @@ def code_file(name: object) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
+def profile_file(hardware: object) -> Path | None:
+    """The file that --hardware names, if it names one."""
+    return Path(hardware) if isinstance(hardware, str | os.PathLike) and os.path.isfile(hardware) else None
+
+
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None],
                   kinds: Mapping[str, Kind] = _KINDS) -> None:
     """Refuse outputs (by option) that are an input, by whatever link, each other, a folder, or another kind of work.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.accumulator import END, Accumulator, Overflow
+from sim.arithmetic import Arithmetic, hardware_of, is_whole_number
 from sim.hardware import HardwareSpec
 from sim.lowering import lower
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, NetworkSpec, Precision
@@ -23,28 +23,6 @@ from sim.text import printable
 
 if TYPE_CHECKING:
     from sim.checkpoint import Checkpoint
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Widths and hardware as asked for; None where nothing was said, which means as trained, unlimited, or the default.
-
-    `bits`, `boundary_bits`: of weights and activations of the inner layers, and of the first and last; `activation_bits`:
-    of the inner activations alone, where they differ from the weights.  `accumulator`,
-    `boundary_accumulator`: bits of their registers, which `overflow` ("wrap", "saturate" or "error"; default wrap) and take
-    sums of `tile` products (a number, or "end"; default 1).  `requant`: a name of sim.requantizers, default fp32, or code of
-    one's own ("file.py:CLASS"), `quantizer`: where that of the checkpoint is, if it is such code.
-    """
-
-    bits: int | None = None
-    boundary_bits: int | None = None
-    accumulator: int | None = None
-    boundary_accumulator: int | None = None
-    overflow: str | None = None
-    tile: int | str | None = None
-    requant: str | None = None
-    quantizer: str | None = None
-    activation_bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +48,7 @@ def subject_of(model: Any, wanted: Arithmetic) -> Subject:
     LowerError, OSError, RegistryError for code of one's own.
     """
     wanted = Arithmetic(**{name: plain(value) for name, value in vars(wanted).items()})
-    for name in ("overflow", "requant", "quantizer"):
+    for name in ("overflow", "requant", "quantizer", "hardware"):
         if not isinstance(value := getattr(wanted, name), str | None):
             raise EvalError(f"{name}: {value!r} is not allowed, give a name")
     if wanted.requant is not None:
@@ -161,57 +139,28 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes))
 
 
-def hardware_of(wanted: Arithmetic) -> HardwareSpec:
-    """Registers and requantizer; raises EvalError for what is not allowed, or has no effect without a limited register."""
-    size = 1 if wanted.tile is None else _tile(wanted.tile)
-    overflow: Overflow = wanted.overflow or "wrap"  # type: ignore[assignment]
-    widths = (wanted.accumulator, wanted.boundary_accumulator)
-    for name, width in zip(("accumulator", "boundary-accumulator"), widths, strict=True):
-        if width is not None and not _is_whole(width):
-            raise EvalError(f"{name}: {width!r} is not allowed, choose a whole number of bits")
-    try:
-        inner, outer = (Accumulator(width, overflow, size) for width in widths)
-        spec = HardwareSpec(inner, outer, wanted.requant or "fp32")
-    except ValueError as error:
-        raise EvalError(str(error)) from None
-    if widths == (None, None) and (wanted.overflow, wanted.tile) != (None, None):
-        raise EvalError("overflow, tile: only a limited register has them, add --accumulator or --boundary-accumulator")
-    return spec
-
-
-def _tile(tile: int | str) -> int:
-    is_number = _is_whole(tile) or (isinstance(tile, str) and tile.isdecimal())
-    if tile != "end" and not (is_number and int(tile) >= 1):
-        raise EvalError(f"tile: {tile!r} is not allowed, choose 1 or more products, or end")
-    return END if tile == "end" else int(tile)
-
-
 def plain(value: Any) -> Any:
     """A whole number of numpy as Python's own; anything else as it is."""
     return int(value) if isinstance(value, np.integer) else value
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _precision(trained: Precision, bits: int | None, boundary: int | None,
                activations: int | None) -> Precision:
     """The widths to run at: as trained, except where told otherwise."""
     inner = trained.inner if bits is None else bits
-    if not _is_whole(inner) or inner not in QUANTIZED_BITS:
+    if not is_whole_number(inner) or inner not in QUANTIZED_BITS:
         given = "this network is float" if bits is None else f"{bits!r} is not allowed"
         raise EvalError(f"bits: {given}, choose --bits 1 to 8 or 16")
     if boundary is None:
         boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
-    if not _is_whole(boundary):
+    if not is_whole_number(boundary):
         raise EvalError(f"boundary-bits: {boundary!r} is not allowed, choose a whole number of bits")
     if boundary == FLOAT_BITS:
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
     layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
     if activations is None:
         activations = trained.activations if inner == trained.inner else 0
-    elif not _is_whole(activations) or activations not in QUANTIZED_BITS:
+    elif not is_whole_number(activations) or activations not in QUANTIZED_BITS:
         raise EvalError(f"activation-bits: {activations!r} is not allowed, choose 1 to 8 or 16")
     return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers, activations)
 

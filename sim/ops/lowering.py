@@ -30,6 +30,7 @@ class Lowering:
 
     def add(self, row: Row) -> None:
         """Lower one row."""
+        self.requantizer = REQUANTIZERS[self.hardware.requant_of(row.kind)]
         self.ops[row.name], self.scales[row.name] = row.lower(self)
 
     def array(self, row: Row, name: str) -> np.ndarray:

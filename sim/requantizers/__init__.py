@@ -1,6 +1,7 @@
 """Requantizers by name: from accumulators to codes.  A new one is a file beside this and a row here, or a file of yours."""
 
 import inspect
+from functools import cache
 from typing import Any
 
 from sim.registry import Registry, RegistryError
@@ -23,7 +24,7 @@ from sim.requantizers.tosa import TosaDouble, TosaSingle
 from sim.requantizers.xnnpack import Xnnpack
 from sim.requantizers.xnnpack_add import XnnpackAdd
 
-__all__ = ["REQUANTIZERS", "Affine", "Requantizer", "Rule", "requantizer_named"]
+__all__ = ["ADDITIONS", "REQUANTIZERS", "Affine", "Requantizer", "Rule", "requantizer_named"]
 
 
 def _check(name: str, value: Any) -> type[Requantizer]:
@@ -42,12 +43,44 @@ _KINDS: tuple[type[Requantizer], ...] = (
     MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd)
 _BUILT_IN: dict[str, type[Requantizer]] = {kind.name: kind for kind in _KINDS}
 _NAMED = dict(_BUILT_IN)
+ADDITIONS: tuple[type[Requantizer], ...] = (TfliteAdd, XnnpackAdd, OrtAdd)
+"""Those of two operands, for additions alone."""
+LEAST_BITS = 8
+"""Of a multiplier."""
 
-REQUANTIZERS: Registry[type[Requantizer]] = Registry("requant", _BUILT_IN, "bittrue.requantizers", _check)
+
+class _Requantizers(Registry[type[Requantizer]]):
+    """Knows names with a multiplier's width, too: double_16 is `double` whose multipliers are rounded to 16 bits."""
+
+    def __getitem__(self, name: str) -> type[Requantizer]:
+        narrow = _of_width(name)
+        return super().__getitem__(name) if narrow is None else narrow
+
+
+@cache
+def _of_width(name: str) -> type[Requantizer] | None:
+    """The class of a name with a width; None for any other name."""
+    base, _, bits = name.rpartition("_")
+    kind = _BUILT_IN.get(base)
+    if kind is None or bits not in map(str, range(LEAST_BITS, getattr(kind, "bits", 0))):
+        return None
+    return type(name, (kind,), {"name": name, "bits": int(bits), "__module__": __name__, "__qualname__": name})
+
+
+def __getattr__(name: str) -> type[Requantizer]:
+    """A class with a width, for pickle, which looks for it by its name."""
+    if (found := _of_width(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return found
+
+
+REQUANTIZERS: Registry[type[Requantizer]] = _Requantizers("requant", _BUILT_IN, "bittrue.requantizers", _check)
 
 
 def requantizer_named(name: str) -> type[Requantizer]:
     """The class that programs know by its own name; raises RegistryError unless it is built in or was found before."""
+    if (narrow := _of_width(name)) is not None:
+        return narrow
     if name not in _NAMED:
         raise RegistryError(f"requantizer {name!r} is none of {', '.join(_BUILT_IN)}: one of your own is loaded only where "
                             "you name it, --requant FILE.py:CLASS, or in Python REQUANTIZERS.find('FILE.py:CLASS')")

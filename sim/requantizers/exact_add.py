@@ -11,7 +11,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, line_of
+from sim.requantizers.rule import Domain, Own, Rule, line_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,7 +20,7 @@ class ExactAdd(Rule):
 
     name = "exact_add"
     whole: ClassVar[tuple[str, ...]] = ("bias", "sign")
-    domain = {"sign": (-1, 1)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"sign": (-1, 1)}
     bias: np.ndarray
     sign: np.ndarray
 
@@ -35,7 +35,7 @@ class ExactAdd(Rule):
         """An affine of gains 1 and an integer offset; it can scale nothing."""
         skip = 1.0 if affine.skip_gain is None else affine.skip_gain
         if (affine.gain != 1.0).any() or abs(skip) != 1.0 or (affine.offset != np.rint(affine.offset)).any():
-            raise RequantizeError("exact_add scales nothing: it takes operands of the output's own scale and integer offsets")
+            raise RequantizeError("exact_add scales nothing: it takes operands of the output's scale and integer offsets")
         return cls.of(len(affine.gain), round(skip), affine.offset)
 
     @classmethod

@@ -5,14 +5,14 @@
 CMSIS-NN and TensorFlow Lite (int64 overload of MultiplyByQuantizedMultiplier).  `multiplier` holds M' of 16 bits.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sim.kernels.jit import inline
 from sim.requantizers.multiplier import MultiplierRule
 from sim.requantizers.requantizer import RequantizeError
-from sim.requantizers.rule import Own, line_of
+from sim.requantizers.rule import Domain, Own, line_of
 
 REACH = 2**47
 """TensorFlow Lite asserts that no sum gets so far."""
@@ -22,7 +22,7 @@ class Int16(MultiplierRule):
     """int64 bias, multiplier (of 16 bits), exponent [C]."""
 
     name = "int16"
-    domain = {"bias": (-REACH, REACH), "multiplier": (-(2**15), 2**15 - 1), "exponent": (-31, 7)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"bias": (-REACH, REACH), "multiplier": (-(2**15), 2**15 - 1), "exponent": (-31, 7)}
 
     @classmethod
     def reduced(cls, bias: np.ndarray, multiplier: np.ndarray, exponent: np.ndarray) -> "Int16":

@@ -8,7 +8,7 @@ ARITHMETIC.md, R6.  Registers are of 64 bits here; those tools' C code has 32, a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.multiplier import FULL, multiplier_of
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, clipped_offset, line_of, one
+from sim.requantizers.rule import Domain, Own, Rule, clipped_offset, line_of, none, unit
 
 MOST = 2**62
 """No product with its addend gets so far."""
@@ -83,12 +83,12 @@ class MulAddShift(MulAdd):
 
     name = "mul_add_shift"
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "addend", "shift")
-    domain = {"multiplier": _BITS_32, "shift": (0, MOST_SHIFT)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"multiplier": _BITS_32, "shift": (0, MOST_SHIFT)}
     half_of_residual = 0.0
     shift: np.ndarray
-    skip_multiplier: np.ndarray = one(0)
-    skip_addend: np.ndarray = one(0)
-    skip_shift: np.ndarray = one(0)
+    skip_multiplier: np.ndarray = field(default_factory=none)
+    skip_addend: np.ndarray = field(default_factory=none)
+    skip_shift: np.ndarray = field(default_factory=none)
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
@@ -115,11 +115,11 @@ class MulAddDivide(MulAdd):
 
     name = "mul_add_divide"
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "addend", "divisor")
-    domain = {"multiplier": _BITS_32, "divisor": (1, 2**MOST_SHIFT)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"multiplier": _BITS_32, "divisor": (1, 2**MOST_SHIFT)}
     divisor: np.ndarray
-    skip_multiplier: np.ndarray = one(0)
-    skip_addend: np.ndarray = one(0)
-    skip_divisor: np.ndarray = one(1)
+    skip_multiplier: np.ndarray = field(default_factory=none)
+    skip_addend: np.ndarray = field(default_factory=none)
+    skip_divisor: np.ndarray = field(default_factory=unit)
 
     @classmethod
     def _constants(cls, gain: float, offset: float, reach: int) -> tuple[int, int, int]:

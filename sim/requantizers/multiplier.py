@@ -1,23 +1,24 @@
 """What rules with an integer multiplier and a power of 2 share: where the constants come from.
 
-real ~ multiplier 2^(exponent - 31), 2^30 <= |multiplier| < 2^31, as TensorFlow Lite's QuantizeMultiplier has it.  A multiplier
-of fewer bits is the same number with zeros at its end: every rule here gives the same codes with it as one that is shifted
+real ~ multiplier 2^(exponent - 31), 2^30 <= |multiplier| < 2^31, as TensorFlow Lite's QuantizeMultiplier has it.  One of
+fewer bits is the same number with zeros at its end: every rule here gives the same codes with it as one that is shifted
 by less, so `bits` is only where it is rounded.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from sim.formats import IntFormat
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Rule, join_bias, one
+from sim.requantizers.rule import Domain, Rule, join_bias, none
 
 FULL = 31
 """Bits of a multiplier, without its sign."""
 LEAST_EXPONENT = -31
+INT32 = (-(2**31), 2**31 - 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,13 +26,13 @@ class MultiplierRule(Rule):
     """int64 `bias`, `multiplier`, `exponent` [C]: x = sum + bias, then R(x, multiplier, exponent); [1] for the residual."""
 
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent")
-    domain = {"bias": (-(2**31), 2**31 - 1), "multiplier": (-(2**31), 2**31 - 1), "exponent": (LEAST_EXPONENT, 30)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"bias": INT32, "multiplier": INT32, "exponent": (LEAST_EXPONENT, 30)}
     bits: ClassVar[int] = FULL
     bias: np.ndarray
     multiplier: np.ndarray
     exponent: np.ndarray
-    skip_multiplier: np.ndarray = one(0)
-    skip_exponent: np.ndarray = one(0)
+    skip_multiplier: np.ndarray = field(default_factory=none)
+    skip_exponent: np.ndarray = field(default_factory=none)
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "MultiplierRule":
@@ -52,7 +53,7 @@ class MultiplierRule(Rule):
         most = int(((np.abs(self.bias) + reach) << np.maximum(self.exponent, 0)).max())
         if max(most, skip_max << max(int(self.skip_exponent[0]), 0)) >= 2**31:
             raise RequantizeError(f"{self.name}: sums up to {reach} leave 32 bits when they are shifted left by "
-                                  f"{self.exponent.max()}, a gain of 1 or more asks for that")
+                                  f"{self.exponent.max()}, the gain is too large")
 
     @classmethod
     def _multipliers(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ XNNPACK clamps before it rounds and ONNX Runtime behind; limits are integers, so
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, join_bias, one, wrap32
+from sim.requantizers.rule import Domain, Own, Rule, join_bias, wrap32
 
 FARTHEST = np.float32(2.0**40)
 """No code is near it: where floats are cut before they become integers."""
@@ -26,12 +26,12 @@ class Nearest(Rule):
 
     whole: ClassVar[tuple[str, ...]] = ("bias",)
     real: ClassVar[tuple[str, ...]] = ("scale",)
-    domain = {"bias": (-(2**31), 2**31 - 1)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"bias": (-(2**31), 2**31 - 1)}
     most: ClassVar[float] = float("inf")
     """Scales are below it."""
     bias: np.ndarray
     scale: np.ndarray
-    skip_scale: np.ndarray = one(0.0, np.float32)
+    skip_scale: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "Nearest":

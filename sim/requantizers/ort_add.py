@@ -32,7 +32,7 @@ class OrtAdd(Addition):
 
     @classmethod
     def joined(cls, x: int, skip: int | None, own: Own, other: Own) -> int:
-        """The rule in plain Python numbers: of float32, a product is exact in float64, and a sum rounded twice is as once."""
+        """The rule in plain Python numbers; products of two float32 are exact in float64, sums rounded twice are as once."""
         first, second = float32(float32(x) * own("scale_a")), float32(float32(skip or 0) * own("scale_b"))
         return round(max(-(2.0**40), min(2.0**40, float32(first + second))))
 

@@ -8,7 +8,7 @@ network was trained for that.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, join_bias, line_of, one
+from sim.requantizers.rule import Domain, Own, Rule, join_bias, line_of, none
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,12 +25,12 @@ class PowerOfTwo(Rule):
 
     name = "power_of_two"
     whole: ClassVar[tuple[str, ...]] = ("bias", "sign", "exponent")
-    domain = {"sign": (-1, 1), "exponent": (-62, 30)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"sign": (-1, 1), "exponent": (-62, 30)}
     bias: np.ndarray
     sign: np.ndarray
     exponent: np.ndarray
-    skip_sign: np.ndarray = one(0)
-    skip_exponent: np.ndarray = one(0)
+    skip_sign: np.ndarray = field(default_factory=none)
+    skip_exponent: np.ndarray = field(default_factory=none)
 
     @classmethod
     def of(cls, exponent: np.ndarray, bias: np.ndarray | None = None) -> "PowerOfTwo":

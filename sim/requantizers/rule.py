@@ -25,6 +25,7 @@ from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, c
 
 LOGIT_FORMAT = IntFormat(28, signed=True)
 SKIP = "skip_"
+Domain = Mapping[str, tuple[int, int]]
 Own = Callable[[str], Any]
 """The constants of one channel by their names, as an oracle reads them."""
 _rule: Any = None
@@ -40,7 +41,7 @@ class Rule(Requantizer):
 
     whole: ClassVar[tuple[str, ...]] = ()
     real: ClassVar[tuple[str, ...]] = ()
-    domain: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    domain: ClassVar[Domain] = {}
     """Least and largest value of fields of `whole`, and so of those of the residual."""
 
     @classmethod
@@ -68,7 +69,7 @@ class Rule(Requantizer):
         return cls.scaled(x, own) + (0 if skip is None else cls.scaled(skip, other))
 
     @classmethod
-    def oracle(  # type: ignore[override]
+    def oracle(
             cls, total: int, channel: int, skip: int | None, constants: Any, limits: tuple[int, int] | None) -> int:
         """Code of one sum, or 28-bit logit, in plain Python integers."""
         code = cls.joined(total, skip, lambda name: constants[name][channel], lambda name: _of_residual(constants, name))
@@ -114,9 +115,14 @@ def _of_residual(constants: Any, name: str) -> Any:
     return constants[SKIP + name][0] if SKIP + name in constants else 0
 
 
-def one(value: float, dtype: Any = np.int64) -> Any:
+def none() -> np.ndarray:
     """A field of a residual that there is not."""
-    return dataclasses.field(default_factory=lambda: np.array([value], dtype))
+    return np.zeros(1, np.int64)
+
+
+def unit() -> np.ndarray:
+    """The same where 0 is not allowed."""
+    return np.ones(1, np.int64)
 
 
 def codes_of_rule(  # noqa: PLR0913 - a kernel sees arrays, not objects
@@ -143,7 +149,7 @@ def codes_of_rule(  # noqa: PLR0913 - a kernel sees arrays, not objects
                 codes[c] = min(max(code, low), high)
 
 
-def _rescaled(  # noqa: PLR0913
+def _rescaled(
         x: Any, more: Any, has_skip: bool, whole: Any, real: Any, skip_whole: Any, skip_real: Any, c: Any) -> Any:
     """One operand, and a residual by the same rule."""
     code = _rule(x, whole, real, c)
@@ -152,7 +158,7 @@ def _rescaled(  # noqa: PLR0913
     return code
 
 
-def _both(  # noqa: PLR0913
+def _both(
         x: Any, more: Any, has_skip: bool, whole: Any, real: Any, skip_whole: Any, skip_real: Any, c: Any) -> Any:
     """Two operands."""
     return _rule(x, more, whole, real, c)
@@ -190,7 +196,7 @@ def join_bias(name: str, affine: Affine, target: IntFormat) -> tuple[np.ndarray,
     offset = clipped_offset(affine, target)
     bias = np.rint(offset / gain)
     if (reach + np.abs(bias)).max() >= 2.0**31:
-        raise RequantizeError(f"{name}: a bias of {np.abs(bias).max():g} does not fit 32 bits with sums up to {reach}")
+        raise RequantizeError(f"{name}: a bias of {np.abs(bias).max():g} is too large for 32 bits with sums up to {reach}")
     worst = np.abs(bias * gain - offset)
     if worst.max() > 0.75:
         raise RequantizeError(f"{name}: a gain of {np.abs(gain)[worst.argmax()]:g} codes per unit of the sum is too large "

@@ -13,7 +13,7 @@ from sim.kernels.jit import inline
 from sim.requantizers.addition import Addition
 from sim.requantizers.double import doubled_high, shift_half_away
 from sim.requantizers.multiplier import multiplier_of
-from sim.requantizers.rule import Own, line_of
+from sim.requantizers.rule import Domain, Own, line_of
 
 BYTES, WORDS = 20, 15
 """Left shift of operands of 8 bits, and of 16."""
@@ -26,7 +26,7 @@ class TfliteAdd(Addition):
     name = "tflite_add"
     whole: ClassVar[tuple[str, ...]] = (
         "left", "multiplier_a", "exponent_a", "multiplier_b", "exponent_b", "multiplier", "exponent", "sign")
-    domain = {"left": (0, 24), "sign": (-1, 1)} | {  # noqa: RUF012
+    domain: ClassVar[Domain] = {"left": (0, 24), "sign": (-1, 1)} | {
         f"{name}{end}": limits for end in ("_a", "_b", "")
         for name, limits in (("multiplier", (0, 2**31 - 1)), ("exponent", (-31, 30)))}
     left: np.ndarray

@@ -7,7 +7,7 @@ codes are `fp32`'s, all of them (C5, without a residual).
 """
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
-from sim.requantizers.rule import Own, Rule, line_of, one
+from sim.requantizers.rule import Domain, Own, Rule, line_of, none, unit
 
 MOST_LEVELS = 1 << 24
 NEVER = 2**62
@@ -25,17 +25,17 @@ NEVER = 2**62
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Thresholds(Rule):
-    """int64 `levels` [C, n], sorted in each channel, `base` and `step` [C]; `skip_levels` [1, m], `skip_base`, `skip_step`."""
+    """int64 `levels` [C, n], sorted in each channel, `base`, `step` [C]; `skip_levels` [1, m], `skip_base`, `skip_step`."""
 
     name = "thresholds"
-    domain = {"base": (-(2**31), 2**31), "step": (-(2**31), 2**31), "levels": (-NEVER, NEVER)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"base": (-(2**31), 2**31), "step": (-(2**31), 2**31), "levels": (-NEVER, NEVER)}
     whole: ClassVar[tuple[str, ...]] = ("base", "step", "levels")
     levels: np.ndarray
     base: np.ndarray
     step: np.ndarray
     skip_levels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((1, 0), np.int64))
-    skip_base: np.ndarray = one(0)
-    skip_step: np.ndarray = one(1)
+    skip_base: np.ndarray = field(default_factory=none)
+    skip_step: np.ndarray = field(default_factory=unit)
 
     @classmethod
     def of(cls, levels: np.ndarray, base: int = 0, step: int = 1) -> "Thresholds":

@@ -5,7 +5,7 @@
 A multiplier has 32 bits or, of 48-bit values, 16; t is from 2 to 62.  INEXACT_ROUND is implementation-defined and not here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.multiplier import FULL, multiplier_of
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, join_bias, line_of, one
+from sim.requantizers.rule import Domain, Own, Rule, join_bias, line_of, none
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,13 +23,13 @@ class TosaSingle(Rule):
 
     name = "tosa_single"
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "shift")
-    domain = {"multiplier": (-(2**31), 2**31 - 1), "shift": (2, 62)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"multiplier": (-(2**31), 2**31 - 1), "shift": (2, 62)}
     bits: ClassVar[int] = FULL
     bias: np.ndarray
     multiplier: np.ndarray
     shift: np.ndarray
-    skip_multiplier: np.ndarray = one(0)
-    skip_shift: np.ndarray = one(2)
+    skip_multiplier: np.ndarray = field(default_factory=none)
+    skip_shift: np.ndarray = field(default_factory=lambda: np.array([2], np.int64))
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "TosaSingle":

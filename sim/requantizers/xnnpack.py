@@ -1,4 +1,4 @@
-"""`xnnpack`: a float32 product, half to even.  XNNPACK, LiteRT's default, in convolutions, depthwise and fully connected layers; it takes scales below 256."""
+"""`xnnpack`: a float32 product, half to even.  XNNPACK, LiteRT's default, in all layers with weights; scales below 256."""
 
 from sim.requantizers.nearest import Nearest, nearest_rule
 from sim.requantizers.rule import line_of

@@ -13,7 +13,7 @@ import numpy as np
 from sim.kernels.jit import inline
 from sim.requantizers.addition import Addition
 from sim.requantizers.requantizer import RequantizeError
-from sim.requantizers.rule import Own, line_of
+from sim.requantizers.rule import Domain, Own, line_of
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,7 +22,7 @@ class XnnpackAdd(Addition):
 
     name = "xnnpack_add"
     whole: ClassVar[tuple[str, ...]] = ("multiplier_a", "multiplier_b", "shift")
-    domain = {"multiplier_a": (-(2**22), 2**22), "multiplier_b": (-(2**22), 2**22), "shift": (1, 31)}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"multiplier_a": (-(2**22), 2**22), "multiplier_b": (-(2**22), 2**22), "shift": (1, 31)}
     multiplier_a: np.ndarray
     multiplier_b: np.ndarray
     shift: np.ndarray
@@ -33,8 +33,8 @@ class XnnpackAdd(Addition):
         """Of float32 scales.  XNNPACK takes ratios from 2^-10 to below 2^8."""
         ratios = [float(np.float32(scale) / np.float32(target)) for scale in (a, b)]
         if not all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios):
-            raise RequantizeError(f"{cls.name}: operands' scales are {ratios[0]:g} and {ratios[1]:g} times the output's, from "
-                                  "2^-10 to below 2^8 are allowed")
+            raise RequantizeError(f"{cls.name}: operands' scales are {ratios[0]:g} and {ratios[1]:g} times the output's, "
+                                  "from 2^-10 to below 2^8 are allowed")
         shift = 20 - (math.frexp(max(ratios))[1] - 1)
         first, second = (round(math.ldexp(ratio, shift)) for ratio in ratios)
         return cls(*(np.full(channels, number, np.int64) for number in (first, sign * second, shift)))

@@ -38,17 +38,19 @@ UNFINISHED_FOLDER = Kind("the folder of a run without ckpt.pt", "finish it with 
 STATE_DICT = Kind("a torch file of weights (a state_dict), which does not say what network they belong to", _TRAIN)
 EXPORTED = Kind("a program of torch.export", _TRAIN)
 TORCHSCRIPT = Kind("a TorchScript module", _TRAIN)
-ONNX = Kind("an ONNX model", _TRAIN)
+ONNX = Kind("an ONNX model")
+TFLITE = Kind("a TensorFlow Lite model")
 SOURCE = Kind("a Python file")
 TEXT = Kind("a text file")
 IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
-VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, CONFORMANCE, DATA_SET, SOURCE)
+VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, CONFORMANCE, DATA_SET, SOURCE, ONNX,
+            TFLITE)
 """Hours of work: no output replaces one of these by another kind of file."""
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, such as Keras writes (.h5)", _TRAIN)),
-    (4, b"TFL3", Kind("a TensorFlow Lite model", _TRAIN)),
+    (4, b"TFL3", TFLITE),
     (4, b"ET12", Kind("an ExecuTorch program", _TRAIN)),
     (0, b"GGUF", Kind("a GGUF file of weights", _TRAIN)),
     (0, b"\x93NUMPY", Kind("a single array (.npy)")),

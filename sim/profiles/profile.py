@@ -21,13 +21,15 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "zero_point": ("products", "behind"),
     "divisor": ("valid", "window"),
     "rounding": ("half_away", "half_up", "half_even", "floor", "trunc"),
+    "product": ("float64", "float32"),
 }
 _PRODUCTS = ("requant", "requant_64", "zero_point", "accumulator")
 KEYS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv", "depthwise", "fully_connected"), (*_PRODUCTS, "bias")),
     "matmul": _PRODUCTS,
-    **dict.fromkeys(("add", "multiply", "requantize", "concat"), ("requant",)),
-    "average": ("requant", "divisor", "rounding"),
+    **dict.fromkeys(("add", "requantize", "concat"), ("requant",)),
+    "multiply": ("requant", "product"),
+    "average": ("requant", "divisor", "rounding", "zero_point"),
     "mean": ("requant", "rounding"),
     "softmax": ("softmax",),
     "table": ("rounding",),
@@ -50,7 +52,7 @@ class Rule:
     is in the register before the products, "last" joins behind them.  `zero_point` "products": products are of codes less
     their zero points, "behind": of codes as they are, what zero points are worth is added behind them.  `divisor`: averages
     are over the "valid" positions, or the whole "window", `rounding` how, where no requantizer does it.  `softmax`: a name
-    of sim.definitions.
+    of sim.definitions.  `product`: where the scales of two factors are multiplied, before the rule takes their product.
     """
 
     requant: str = ""
@@ -61,6 +63,7 @@ class Rule:
     divisor: str = "valid"
     rounding: str = "half_away"
     softmax: str = ""
+    product: str = "float64"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""Operators of two activations, element by element; either may be of one row, column or channel for all of the other's."""
+
+import numpy as np
+
+from sim.formats import Shape
+from sim.importers.builder import image_of
+from sim.importers.imported import ImporterError
+from sim.importers.tflite.file import Operator, Tensor
+from sim.importers.tflite.graph import Graph
+from sim.importers.tflite.operators.products import _reshaped
+from sim.ops.add import AddOp
+from sim.ops.compare import MinMaxOp
+from sim.ops.multiply import MultiplyOp
+from sim.requantizers import requantizer_named
+from sim.requantizers.tflite_add import WORDS, TfliteAdd
+
+FUSED = "FusedActivationFunction"
+
+
+def add(graph: Graph, node: Operator) -> None:
+    """ADD."""
+    _sum(graph, node, 1)
+
+
+def sub(graph: Graph, node: Operator) -> None:
+    """SUB: the first less the second."""
+    _sum(graph, node, -1)
+
+
+def _sum(graph: Graph, node: Operator, sign: int) -> None:
+    left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
+    a, b = _operands(graph, node)
+    form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
+    kind = requantizer_named("tflite_add" if form.bits > 8 else graph.rule("add").requant)
+    scales = graph.scale(left), graph.scale(right), scale, channels, sign
+    requant = (kind.from_scales(*scales, left=WORDS) if form.bits > 8 and issubclass(kind, TfliteAdd)
+               else kind.from_scales(*scales))  # type: ignore[attr-defined]
+    graph.put(node, graph.build.add(AddOp(
+        graph.build.name(graph.name(node)), a, graph.image(result), form, b, requant, graph.zero(left), graph.zero(right),
+        zero_point=graph.zero(result), limits=graph.limits(node, result, graph.option(node, FUSED))), float(scale)))
+
+
+def mul(graph: Graph, node: Operator) -> None:
+    """MUL."""
+    left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
+    a, b = _operands(graph, node)
+    form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
+    rule = graph.rule("multiply")
+    kind = requantizer_named(rule.requant if form.bits == 8 else "double")
+    factors, bias = np.full(channels, graph.scale(right), np.float32), np.zeros(channels, np.int64)
+    if rule.product == "float32":
+        requant = kind.from_real(graph.scale(left) * factors / scale, bias)  # type: ignore[attr-defined]
+    else:
+        requant = kind.from_scales(graph.scale(left), factors, scale, bias)  # type: ignore[attr-defined]
+    graph.put(node, graph.build.add(MultiplyOp(
+        graph.build.name(graph.name(node)), a, graph.image(result), form, b, requant, graph.zero(left), graph.zero(right),
+        zero_point=graph.zero(result), limits=graph.limits(node, result, graph.option(node, FUSED))), float(scale)))
+
+
+def maximum(graph: Graph, node: Operator) -> None:
+    """MAXIMUM."""
+    _compared(graph, node, "maximum")
+
+
+def minimum(graph: Graph, node: Operator) -> None:
+    """MINIMUM."""
+    _compared(graph, node, "minimum")
+
+
+def _compared(graph: Graph, node: Operator, rule: str) -> None:
+    left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
+    graph.same(node, left, right, result)
+    a, b = _operands(graph, node)
+    graph.put(node, graph.build.add(MinMaxOp(
+        graph.build.name(graph.name(node)), a, graph.image(result), graph.form(result), b, rule,
+        zero_point=graph.zero(result)), float(graph.scale(result))))
+
+
+def _operands(graph: Graph, node: Operator) -> tuple[str, str]:
+    """Both as images whose axes are those of the output, of one format where the kernels want that."""
+    left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
+    if not left.type == right.type == result.type:
+        raise ImporterError(f"{node}: reads {left.type} and {right.type} and gives {result.type}, they must be of one type")
+    a, b = (_reshaped(graph, f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result))
+            for index, side in enumerate(("a", "b")))
+    return a, b
+
+
+def _aligned(node: Operator, tensor: Tensor, result: Tensor) -> Shape:
+    """The shape of an operand with axes of 1 before its own, as an image in the way of the output."""
+    missing = len(result.shape) - len(tensor.shape)
+    sides = (1,) * missing + tensor.shape
+    is_batch = len(result.shape) > 1 and result.shape[0] == 1
+    if missing < 0 or any(side not in (1, whole) for side, whole in zip(sides, result.shape, strict=True)):
+        raise ImporterError(f"{node}: {list(tensor.shape)} does not spread over {list(result.shape)}")
+    sides, whole = (sides[1:], result.shape[1:]) if is_batch else (sides, result.shape)
+    if len(sides) > 3 and sides[:-2] != whole[:-2] and set(sides[:-2]) != {1}:
+        raise ImporterError(f"{node}: {list(tensor.shape)} spreads over some of the first axes of {list(result.shape)} alone, which is "
+                            "not supported")
+    return image_of(sides)
+
+
+OPERATORS = {"ADD": add, "SUB": sub, "MUL": mul, "MAXIMUM": maximum, "MINIMUM": minimum}

@@ -1,0 +1,120 @@
+"""Operators that leave fewer numbers: means and maxima over axes.
+
+MEAN is another arithmetic in each runtime; what is here was measured, and equals them in every code:
+
+    double     R((sum of x - z), M', s'), M' = (M 2^h) // n and s' = s - h with real = s_x / s_y and h = min(bits of n - 1,
+               32, 31 + s): the reference kernel and tflite-micro
+    ruy        R(sum of x, s_x / (n s_y)) + z_y - half away(z s_x / s_y): the optimized kernel, for images over both sides
+    xnnpack    rint(f32(f32(sum of x) k) + (z_y - f32(z n) k)), k = f32(f32(s_x / s_y) / n), the zero point inside
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from sim.importers.imported import ImporterError
+from sim.importers.tflite.file import Operator
+from sim.importers.tflite.graph import Graph, half_away
+from sim.ops.maxpool import MaxPoolOp
+from sim.ops.reduce import ReduceOp
+from sim.requantizers import requantizer_named
+from sim.requantizers.fp32 import Fp32
+from sim.requantizers.multiplier import multiplier_of
+
+SPATIAL = (0, 1)
+
+
+def mean(graph: Graph, node: Operator) -> None:
+    """MEAN over axes of an image."""
+    axes = _axes(graph, node)
+    name = graph.rule("mean").requant
+    if name not in MEANS:
+        raise ImporterError(f"{node}: a profile whose means are {name!r} is not supported, choose of {', '.join(MEANS)}")
+    source, result = graph.codes(node, 0), graph.result(node)
+    shape = graph.build.shape(source)
+    count = int(np.prod([shape[axis] for axis in axes]))
+    made = MEANS[name](graph, node, source, axes, count)
+    graph.put(node, _squeezed(graph, node, made))
+
+
+def _reference(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
+    real = float(graph.scale(graph.tensor(node, 0))) / float(graph.scale(graph.result(node)))
+    multiplier, exponent = multiplier_of(real, "mean")
+    shift = min(count.bit_length() - 1, 32, 31 + exponent)
+    requant = requantizer_named("double")(*(np.array([number], np.int64) for number in (
+        0, (multiplier << shift) // count, exponent - shift)))
+    return _reduced(graph, node, source, axes, requant, graph.zero(graph.result(node)))
+
+
+def _optimized(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
+    if axes != SPATIAL or len(graph.tensor(node, 0).shape) != 4:
+        return _reference(graph, node, source, axes, count)
+    given, result = graph.tensor(node, 0), graph.result(node)
+    scale, target, zero = graph.scale(given), graph.scale(result), graph.zero(result)
+    offset = zero - half_away(float(np.float32(np.float32(graph.zero(given)) * scale / target)))
+    requant = requantizer_named("ruy").from_real(  # type: ignore[attr-defined]
+        np.array([float(scale / (np.float32(count) * target))]), np.zeros(1, np.int64))
+    raw = graph.relabeled(f"{graph.name(node)}_codes", source, 0)
+    form = graph.form(result)
+    if not form.min <= offset <= form.max:
+        raise ImporterError(f"{node}: its offset {offset} is no code, which is not supported")
+    return graph.relabeled(f"{graph.name(node)}_zero", _reduced(graph, node, raw, axes, requant, offset), zero)
+
+
+def _xnnpack(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
+    given, result = graph.tensor(node, 0), graph.result(node)
+    factor = np.float32(graph.scale(given) / graph.scale(result)) / np.float32(count)
+    offset = np.float32(graph.zero(result)) - np.float32(graph.zero(given) * count) * factor
+    channels = 1 if 2 in axes else graph.build.shape(source)[2]
+    requant = Fp32(np.full(channels, factor, np.float32), np.full(channels, offset, np.float32), np.zeros(1, np.float32))
+    raw = graph.relabeled(f"{graph.name(node)}_codes", source, 0)
+    return graph.relabeled(f"{graph.name(node)}_zero", _reduced(graph, node, raw, axes, requant, 0), graph.zero(result))
+
+
+MEANS: Mapping[str, Callable[[Graph, Operator, str, tuple[int, ...], int], str]] = {
+    "double": _reference, "ruy": _optimized, "xnnpack": _xnnpack}
+
+
+def _reduced(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], requant: object, zero: int) -> str:  # noqa: PLR0913, PLR0917
+    result = graph.result(node)
+    shape = tuple(1 if axis in axes else side for axis, side in enumerate(graph.build.shape(source)))
+    return graph.build.add(ReduceOp(
+        graph.build.name(graph.name(node)), source, shape, graph.form(result), axes, "sum",  # type: ignore[arg-type]
+        requant=requant, source_zero=graph.build.zero(source), zero_point=zero), float(graph.scale(result)))  # type: ignore[arg-type]
+
+
+def reduce_max(graph: Graph, node: Operator) -> None:
+    """REDUCE_MAX over both sides of an image."""
+    axes, source, result = _axes(graph, node), graph.codes(node, 0), graph.result(node)
+    graph.same(node, graph.tensor(node, 0), result)
+    if axes != SPATIAL:
+        raise ImporterError(f"{node}: supported are maxima over rows and columns, not over the axes {axes} of (row, column, channel)")
+    height, width, channels = graph.build.shape(source)
+    made = graph.build.add(MaxPoolOp(graph.build.name(graph.name(node)), source, (1, 1, channels), graph.form(result), height, 1, 0,
+                                     width, zero_point=graph.zero(result)), float(graph.scale(result)))
+    graph.put(node, _squeezed(graph, node, made))
+
+
+def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
+    """Axes of (height, width, channels) that a constant of axes of the tensor names."""
+    tensor = graph.tensor(node, 0)
+    count = len(tensor.shape)
+    given = {int(axis) + (count if axis < 0 else 0) for axis in graph.constant(node, 1).reshape(-1)}
+    if not given or min(given) < 0 or max(given) >= count:
+        raise ImporterError(f"{node}: the axes {sorted(given)} are none of {list(tensor.shape)}")
+    places = {4: {1: 0, 2: 1, 3: 2}, 3: {1: 0, 2: 2}, 2: {1: 2}}.get(count, {})
+    if tensor.shape[0] != 1 or not given <= places.keys():
+        raise ImporterError(f"{node}: the axes {sorted(given)} of {list(tensor.shape)} are not supported, a batch of 1 and axes behind "
+                            "it of at most 4 are")
+    return tuple(sorted(places[axis] for axis in given))
+
+
+def _squeezed(graph: Graph, node: Operator, made: str) -> str:
+    """Without the axes that are gone."""
+    wanted, shape = graph.image(graph.result(node)), graph.build.shape(made)
+    if shape == wanted:
+        return made
+    return graph.build.move(f"{made}_shape", made, (int(np.prod(shape)),), (0,), wanted)
+
+
+OPERATORS = {"MEAN": mean, "REDUCE_MAX": reduce_max}

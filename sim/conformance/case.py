@@ -16,8 +16,9 @@ class UnsupportedError(ValueError):
 class Golden:
     """`given` are codes [N, *shape] by the name of an input; `expected` are codes by the name of a tensor.
 
-    The operation of that name must give them, or the one that `operations` names for it.  The numbers count, in C order: a
-    file may know another shape of the same tensor.  `rule` is the arithmetic that the case tries, by the name of a
+    The operation of that name must give them, or the one that `operations` names for it, through the function that `give`
+    has for it, if any: real numbers of codes.  The numbers count, in C order: a file may know another shape of the same
+    tensor.  `rule` is the arithmetic that the case tries, by the name of a
     requantizer, of a rounding or of a profile.
     """
 
@@ -26,10 +27,12 @@ class Golden:
     given: Mapping[str, np.ndarray]
     expected: Mapping[str, np.ndarray]
     operations: Mapping[str, str] = field(default_factory=dict)
+    give: Mapping[str, Callable[[np.ndarray], np.ndarray]] = field(default_factory=dict)
 
-    def operation(self, tensor: str) -> str:
-        """The operation that gives a tensor."""
-        return self.operations.get(tensor, tensor)
+    def tensors(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The expected tensors, of what operations gave [N, H, W, C]."""
+        found = {name: values[self.operations.get(name, name)] for name in self.expected}
+        return {name: self.give[name](array) if name in self.give else array for name, array in found.items()}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def check(family: str, case: Case) -> Outcome:
         Machine(golden.program).results(_handed(golden), trace)
     except REFUSALS as error:
         return Outcome(*about, reason=printable(error))
-    differing, first = _compare(golden.expected, {name: trace[golden.operation(name)] for name in golden.expected})
+    differing, first = _compare(golden.expected, golden.tensors(trace))
     plain, plain_differing, plain_first = 0, 0, ""
     if is_small(golden.program):
         values = plain_codes(golden)
@@ -49,7 +49,7 @@ def plain_codes(golden: Golden) -> dict[str, np.ndarray]:
     """The first image in plain Python integers: [1, H, W, C] of each expected tensor."""
     given: Any = {name: array[0].tolist() for name, array in golden.given.items()}
     values, _ = reference.run(golden.program, given if len(given) > 1 else next(iter(given.values())))
-    return {name: np.array(values[golden.operation(name)], np.int64)[None] for name in golden.expected}
+    return golden.tensors({name: np.array(value)[None] for name, value in values.items()})
 
 
 def _handed(golden: Golden) -> Any:
@@ -71,7 +71,7 @@ def _compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
             differing += codes.size
             first = first or f"{name}: {found[name].size} codes, not {codes.size}"
             continue
-        ours, theirs = found[name].astype(np.int64).ravel(), codes.astype(np.int64).ravel()
+        ours, theirs = found[name].ravel(), codes.ravel()
         places = np.flatnonzero(ours != theirs)
         differing += len(places)
         if len(places):

@@ -14,7 +14,7 @@ import numpy as np
 from sim.conformance import runtimes
 from sim.conformance.case import Case, Golden, UnsupportedError
 from sim.conformance.folder import Folder, read_archive
-from sim.conformance.networks import golden_of, inputs_of, read_model
+from sim.conformance.networks import golden_of, input_ops, inputs_of, read_model
 from sim.ops.op import format_of
 
 TRACES: Mapping[str, str] = {r"(.+)_ref_trace": "litert_reference", r"tflm_(.+)": "tflite_micro_cmsis_nn"}
@@ -59,7 +59,7 @@ def _live(model: Path, runtime: runtimes.Runtime) -> Golden:
     imported = read_model(model, runtime.profile)
     rng = np.random.default_rng(SEED)
     given = {}
-    for op in imported.program.inputs:
+    for op in input_ops(imported):
         form = format_of(op)
         images = rng.integers(form.min, form.max, (IMAGES, *op.shape), endpoint=True)
         images[0], images[1] = form.min, form.max

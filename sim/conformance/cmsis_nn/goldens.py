@@ -93,9 +93,9 @@ def compare(entry: Entry) -> Golden:
         array = entry.array(key).reshape(shape)
         given[name] = np.ascontiguousarray(np.broadcast_to(array, (images, *shape[1:])))
     a, b = (layers.codes(name, array.shape[1:], array) for name, array in given.items())
-    shape = entry.number("OUTPUT_HEIGHT"), entry.number("OUTPUT_WIDTH"), entry.number("OUTPUT_CHANNEL")
+    out = entry.number("OUTPUT_HEIGHT"), entry.number("OUTPUT_WIDTH"), entry.number("OUTPUT_CHANNEL")
     rule = str(entry.numbers.get("LAYER_TYPE", entry.name.partition("_")[0]))
-    op = MinMaxOp(rule, X, shape, a.format, OTHER, rule)
+    op = MinMaxOp(rule, X, out, a.format, OTHER, rule)
     return Golden("copy", Program((a, b, op)), given, {op.name: _output(entry)})
 
 

@@ -9,7 +9,7 @@ from sim.conformance.cmsis_nn.entry import Entry
 from sim.definitions import Definition
 from sim.definitions.definition import number
 from sim.definitions.gemmlowp import GemmlowpSoftmax
-from sim.definitions.softmax16 import SAMPLES, TableSoftmax
+from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
 from sim.ops.add import AddOp
 from sim.ops.average import AverageOp
@@ -20,9 +20,6 @@ from sim.ops.op import Op, format_of
 from sim.ops.requantize import TableOp
 from sim.requantizers.double import Double
 from sim.requantizers.tflite_add import TfliteAdd
-
-EXPONENTIALS, RECIPROCALS = "exp_lut", "one_by_one_lut"
-"""Arrays of the library, where a folder has them; else they are made as its own tools make them."""
 
 
 def average(entry: Entry, name: str, source: Op) -> AverageOp:
@@ -69,17 +66,12 @@ def multiply(entry: Entry, a: Op, b: Op, zero: int) -> MultiplyOp:
 
 
 def softmax(entry: Entry, name: str, source: Op, out: IntFormat) -> DefinedOp:
-    """Of every pixel's channels."""
+    """Of every pixel's channels; the tables of 16-bit codes are made as the library's own tools make them."""
     form = format_of(source)
     multiplier, shift = (number(entry.number(*names)) for names in (("INPUT_MULT", "MULT"), ("INPUT_LEFT_SHIFT", "SHIFT")))
     definition: Definition
     if form.bits == 16:
-        tables = {}
-        for key, field in ((EXPONENTIALS, "exponentials"), (RECIPROCALS, "reciprocals")):
-            stored = entry.maybe(key)
-            if stored is not None and stored.shape == (SAMPLES,):
-                tables[field] = stored.astype(np.int64)
-        definition = replace(TableSoftmax.build(1.0, form, out), multiplier=multiplier, shift=shift, **tables)
+        definition = replace(TableSoftmax.build(1.0, form, out), multiplier=multiplier, shift=shift)
     else:
         definition = GemmlowpSoftmax(form, out, multiplier, shift, number(entry.number("DIFF_MIN")))
     return DefinedOp(name, source.name, source.shape, out, definition, zero_point=definition.zero)

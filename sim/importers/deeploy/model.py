@@ -182,8 +182,8 @@ def _given(value: Any) -> Given:
     if sides and sides[0] in (None, 0):
         sides[0] = 1  # a batch of any length
     if len(sides) > MOST_AXES or any(side is None or side < 1 for side in sides):
-        raise ImporterError(f"the input {printable(text(value.name))} has the shape {_short(sides)}: every side but the batch's "
-                            "must be a number")
+        raise ImporterError(f"the input {printable(text(value.name))} has the shape {_short(sides)}: every side but the "
+                            "batch's must be a number")
     return Given(text(value.name), tuple(side for side in sides if side is not None), ELEMENTS.get(tensor.elem_type))
 
 

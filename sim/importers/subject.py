@@ -42,7 +42,7 @@ def foreign_program(path: Path, wanted: Arithmetic) -> tuple[Program, Foreign, t
     profile = profile_of(wanted)
     assert profile is not None
     imported = load_model(path, profile)
-    program, pixels = image_program(imported, wanted.pixels)
+    program, pixels = image_program(imported.program, wanted.pixels_as)
     notes = (f"hardware {profile.name}{'' if is_told else ', the default of this kind of model: choose with --hardware'}", pixels.told,
              *imported.notes)
     return _with_ends(program, wanted), Foreign(profile, pixels), notes

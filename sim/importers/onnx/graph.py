@@ -1,6 +1,7 @@
 """An ONNX graph while it becomes a program: what its names stand for, and what operators ask of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,31 @@ class BatchError(ValueError):
     """The first axis is no batch axis: the graph is to be read again as one of whole tensors."""
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """What a family of graphs has of its own.
+
+    `operators` by their names, with `domains` where they may come from; `rules(kind, default)` is the requantizer of a kind
+    of operation; `settle(graph, value)` makes of float products that wait what their runtime makes; `fused` are float
+    operators that are run in integers where a quantizer follows.
+    """
+
+    operators: Mapping[str, Any]
+    domains: tuple[str, ...]
+    rules: Any
+    settle: Any
+    fused: Mapping[str, Any]
+
+
 class Graph:
     """`build` makes the program; `values` are what names stand for; `batched` says whether the first axis is that of images.
 
     `inlets` are how float inputs become codes, `shown` which operation holds which ONNX tensor, `notes` are for the user.
     """
 
-    def __init__(self, model: Model, build: Builder, rules: Any, batched: bool) -> None:
-        self.model, self.build, self.rules, self.batched = model, build, rules, batched
+    def __init__(self, model: Model, build: Builder, dialect: "Dialect", batched: bool) -> None:
+        self.model, self.build, self.batched = model, build, batched
+        self.rules, self.settle, self.fused = dialect.rules, dialect.settle, dialect.fused
         self.values: dict[str, Value] = {}
         self.types: dict[str, str] = {name: constant.type for name, constant in model.constants.items()}
         self.inlets: dict[str, Inlet] = {}
@@ -146,12 +164,13 @@ class Graph:
         return Computed(node, tuple(inputs), dims, depth)
 
     def raw(self, sums: Sums, name: str) -> Codes:
-        """Sums as integers of their own, in 32 bits."""
+        """Sums as integers of their own, in 32 bits, by the name of the tensor that they are, or of one that they are not."""
         if "raw" not in sums.made:
             form = IntFormat(32, signed=True)
             op = sums.emit(name, ExactAdd.of(sums.channels), form, 0, 1.0)
             sums.made["raw"] = Codes(op, sums.dims, sums.layout, form)
-            self.shown.setdefault(name, sums.made["raw"])
+            if isinstance(self.values.get(name), Sums):
+                self.shown[name] = sums.made["raw"]
         return sums.made["raw"]
 
     def renamed(self, node: Node, codes: Codes, zero: int) -> Codes:
@@ -216,4 +235,4 @@ def is_float(value: Value) -> bool:
     return isinstance(value, Real | Computed | Outside)
 
 
-__all__ = ["BatchError", "Constant", "Graph", "dims_of", "is_float"]
+__all__ = ["BatchError", "Constant", "Dialect", "Graph", "dims_of", "is_float"]

@@ -84,7 +84,8 @@ def _by_name(model: Model, saved: Mapping[str, np.ndarray]) -> dict[str, np.ndar
         return {called[key].outputs[0]: array for key, array in saved.items()}
     nodes, found = iter(sorted(model.nodes, key=_number)), {}
     for key, array in saved.items():
-        kinds = next((kinds for word, kinds in SAVED.items() if f"_{word}" in key or f"{word}_" in key), ())
+        words = key.rpartition("replaced__")[2]  # before it stands the place in the network
+        kinds = next((kinds for word, kinds in SAVED.items() if f"_{word}" in words), ())
         giver = next((node for node in nodes if not kinds or node.kind in kinds), None)
         if giver is None:
             raise UnsupportedError(f"nothing gives the saved tensor {key}")
@@ -121,7 +122,8 @@ def layer_ends(model: Model) -> list[str]:
     for node in model.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
-    return [node.outputs[0] for node in model.nodes if node.kind in ENDS and not _kinds_behind(node, readers) & ENDS[node.kind]]
+    ends = (node for node in model.nodes if node.kind in ENDS and not _kinds_behind(node, readers) & ENDS[node.kind])
+    return [node.outputs[0] for node in ends]
 
 
 def _kinds_behind(node: Node, readers: Mapping[str, Sequence[Node]]) -> set[str]:

@@ -151,12 +151,12 @@ def less_codes(  # noqa: PLR0913
         constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int, skip: np.ndarray,
         n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
     """A requantizer's line (`_codes`) of sums less a number for each channel, then a zero point added to its codes."""
-    own, less, zero = constants
+    less, zero = constants[0], constants[1]
     for j in range(columns):
         line = sums[j * width : j * width + count]
         for c in range(count):
             line[c] -= less[first + c]
-    _codes(own, sums, width, columns, repeat, first, count, skip, n, i, skip_pad, residual, out, pad)
+    _codes(constants[2:], sums, width, columns, repeat, first, count, skip, n, i, skip_pad, residual, out, pad)
     if zero != 0:
         for j in range(columns):
             codes = out[n, i + pad, j + pad, first : first + count]
@@ -166,7 +166,7 @@ def less_codes(  # noqa: PLR0913
 
 @cache
 def corrected(line: Any) -> Any:
-    """The same line for such constants: (the requantizer's, int32 [channels], the zero point)."""
+    """The same line for such constants: (int32 [channels], the zero point, then the requantizer's own)."""
     return specialize(less_codes, f"less_{line.__name__}", inline, _codes=line)
 
 

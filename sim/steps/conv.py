@@ -260,7 +260,7 @@ class _Kernels:
             return self._path.run(conv_codes, limit=self._limit, codes=op.requant.line), constants, repeat
         correction = np.zeros(op.shape[2], np.int64) if self.correction is None else self.correction
         run = self._path.run(conv_codes, limit=self._limit, codes=corrected(op.requant.line))
-        return run, (constants, correction.astype(np.int32), np.int32(op.zero_point)), repeat
+        return run, (correction.astype(np.int32), np.int32(op.zero_point), *constants), repeat
 
     @property
     def _is_shifted(self) -> bool:

@@ -1,9 +1,8 @@
-"""The `fp32` requantizer on registers: sums become bytes where they are, without a way through memory.
+"""Requantizers on registers: sums become bytes where they are, without a way through memory.
 
-Equation 8 of ARITHMETIC.md, operation by operation as in requantizers/fp32.py: each float32 product and sum is rounded on
-its own, then to the nearest integer, ties to even, by the conversion of the processor.  Clamping comes after that, which
-changes nothing, as limits are integers: the conversion to bytes saturates, and the smaller byte costs a quarter of the
-smaller float32, whose port is the one that conversions wait for.
+The arithmetic is in tile_rules.py.  Clamping comes after rounding, which changes nothing, as limits are integers: the
+conversion to bytes saturates, and the smaller byte costs a quarter of the smaller float32, whose port is the one that
+conversions wait for.
 """
 
 from collections.abc import Sequence
@@ -13,41 +12,46 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I8, I16, I32, call, constant, load, machine_code, offset, splat, store
+from sim.kernels.ir import I8, I16, I32, call, constant, load, machine_code, offset, splat, store
 from sim.kernels.jit import inline
 from sim.kernels.overflow import emit_register
+from sim.kernels.tile_rules import LANES, REALS, RULES, SUMS, rounded
 
-LANES = 16
-_SUMS, _REALS, _BYTES = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES), ir.VectorType(I8, LANES)
+_SUMS, _REALS, _BYTES = SUMS, REALS, ir.VectorType(I8, LANES)
 _HALVES, _ALL = ir.VectorType(I16, 2 * LANES), ir.VectorType(I8, 4 * LANES)
-_NEAREST_EVEN = 8
-"""Rounding control: to nearest, ties to even, no exceptions."""
 _SUMS_ARGUMENTS, _CODES_ARGUMENTS = 2, 11
-"""(gains, offsets, limits, residual, its stride, out, its stride, channels, spare, counts, done): addresses and numbers.
+"""(rows, bytes from row to row, limits, residual, its stride, out, its stride, channels, spare, counts, done): addresses
+and numbers.
 
-`limits` are int32 (largest code), float32 (gain of the residual) and int32 (smallest code).  `channels` are those that are
-written, where these are not whole registers.  A limited register is `spare` bits narrower than 32; `counts` int32 [channels]
-grow by the sums that do not fit it, but not by those of the first `done` pixels, which another tile has counted.
+`rows` are what tile_rules.py wants of each channel.  `limits` are int32: smallest code, largest code, zero point, then the
+constants of the residual in the order of the rows, of which its bias or offset is 0.  `channels` are those that are written,
+where these are not whole registers.  A limited register is `spare` bits narrower than 32; `counts` int32 [channels] grow by
+the sums that do not fit it, but not by those of the first `done` pixels, which another tile has counted.
 """
+_OF_RESIDUAL = 3
 
 
 @dataclass(frozen=True)
 class Ending:
     """How a tile can end in codes.
 
-    `overflow`: what registers do with a whole sum that does not fit, "" if none comes.  `residual`: "", "unsigned" or
-    "signed" bytes.  `signed`: the codes that are written.  `partial`: not all channels of the registers are.
+    `rule`: a name of tile_rules.RULES.  `overflow`: what registers do with a whole sum that does not fit, "" if none comes.
+    `residual`: "", "unsigned" or "signed" bytes.  `signed`: the codes that are written.  `partial`: not all channels of the
+    registers are.  `shifted`: codes have a zero point, or other ends than their format.
     """
 
     overflow: str = ""
     residual: str = ""
     signed: bool = False
     partial: bool = False
+    rule: str = "fp32"
+    shifted: bool = False
 
     def __str__(self) -> str:
         """Part of the name of what is compiled for it."""
-        words = (self.overflow, self.residual, "residual" if self.residual else "", "to", "some" if self.partial else "",
-                 "signed" if self.signed else "", "codes")
+        words = ("" if self.rule == "fp32" else self.rule, self.overflow, self.residual,
+                 "residual" if self.residual else "", "to", "some" if self.partial else "",
+                 "shifted" if self.shifted else "", "signed" if self.signed else "", "codes")
         return "_".join(filter(None, words))
 
 
@@ -61,8 +65,8 @@ def sums_at(target: Any, channel: int, pixel: int, done: int) -> Any:
 @inline
 def codes_at(target: Any, channel: int, pixel: int, done: int) -> Any:
     """The same for one that stores codes: `target` is what `target_of` gives."""
-    gains, offsets, limits, skip, out, channels, count, spare, counts = target
-    return (gains + 4 * channel, offsets + 4 * channel, limits, skip + channel + pixel * channels, channels,
+    rows, step, limits, skip, out, channels, count, spare, counts = target
+    return (rows + 4 * channel, step, limits, skip + channel + pixel * channels, channels,
             out + channel + pixel * channels, channels, count - channel, spare, counts + 4 * channel, done)
 
 
@@ -70,13 +74,13 @@ def codes_at(target: Any, channel: int, pixel: int, done: int) -> Any:
 def target_of(  # noqa: PLR0913 - a kernel sees arrays, not objects
         constants: Any, first: int, count: int, skip: np.ndarray, skip_n: int, skip_row: int, skip_pad: int, out: np.ndarray,
         n: int, row: int, pad: int, counts: np.ndarray) -> Any:
-    """Addresses for `count` channels from `first` on of a line of codes and of its residual: (gains, offsets, limits,
-    residual, out, channels of both, `count`, spare bits, counts)."""
-    gain, offset, limits, spare = constants
+    """Addresses for `count` channels from `first` on of a line of codes and of its residual: (rows, bytes from row
+    to row, limits, residual, out, channels of both, `count`, spare bits, counts)."""
+    rows, limits, spare = constants
     channels = out.shape[3]
     target = out.ctypes.data + n * out.strides[0] + row * out.strides[1] + pad * channels + first
     residue = skip.ctypes.data + skip_n * skip.strides[0] + skip_row * skip.strides[1] + skip_pad * channels + first
-    return (gain.ctypes.data + 4 * first, offset.ctypes.data + 4 * first, limits.ctypes.data, residue, target, channels,
+    return (rows.ctypes.data + 4 * first, rows.strides[0], limits.ctypes.data, residue, target, channels,
             count, spare, counts.ctypes.data)
 
 
@@ -157,25 +161,28 @@ def _emit_discount(builder: Any, sums: Sequence[Sequence[Any]], spare: Any, coun
 
 def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence[Any], ending: Ending) -> None:
     """Vectors of 16 sums [pixels][blocks] -> bytes at `out`."""
-    gains, offsets, limits, skip, skip_stride, out, out_stride, channels = arguments
-    blocks = len(sums[0])
-    constants = [[load(builder, offset(builder, base, b, 4 * LANES), _REALS, 4) for b in range(blocks)]
-                 for base in (gains, offsets)]
-    low, high = (splat(builder, builder.trunc(load(builder, offset(builder, limits, place, 4), I32, 4), I8), 4 * LANES)
-                 for place in (2, 0))
-    skip_gain = splat(builder, load(builder, offset(builder, limits, 1, 4), F32, 4), LANES) if ending.residual else None
+    rows, step, limits, skip, skip_stride, out, out_stride, channels = arguments
+    blocks, rule = len(sums[0]), RULES[ending.rule]
+    places = [offset(builder, rows, row, step) for row in range(rule.rows)]
+    own = [[load(builder, offset(builder, place, b, 4 * LANES), _SUMS, 4) for place in places] for b in range(blocks)]
+
+    def limit(place: int) -> Any:
+        return load(builder, offset(builder, limits, place, 4), I32, 4)
+
+    low, high = (splat(builder, builder.trunc(limit(place), I8), 4 * LANES) for place in (0, 1))
+    zero = splat(builder, limit(2), LANES)
+    other = [splat(builder, limit(_OF_RESIDUAL + row), LANES) for row in range(len(places))] if ending.residual else []
     whole = []
     for p, pixel in enumerate(sums):
         for b, total in enumerate(pixel):
-            steps = builder.fmul(builder.sitofp(total, _REALS), constants[0][b])
-            steps = builder.fadd(steps, constants[1][b])
+            steps = rule.steps(builder, total, own[b])
             if ending.residual:
                 address = offset(builder, offset(builder, skip, p, skip_stride), b, LANES)
                 widen = builder.sext if ending.residual == "signed" else builder.zext
-                residue = widen(load(builder, address, _BYTES, 1), _SUMS)
-                steps = builder.fadd(steps, builder.fmul(builder.sitofp(residue, _REALS), skip_gain))
-            whole.append(call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", _SUMS, [
-                steps, ir.Constant(_SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)]))
+                more = rule.residual(builder, widen(load(builder, address, _BYTES, 1), _SUMS), other)
+                steps = (builder.fadd if steps.type == _REALS else builder.add)(steps, more)
+            steps = rounded(builder, steps) if steps.type == _REALS else steps
+            whole.append(builder.add(steps, zero) if ending.shifted else steps)
     codes: list[Any] = []
     for first in range(0, len(whole), 4):
         four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
@@ -187,6 +194,8 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
         else:
             mixed = call(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
             mixed = call(builder, f"llvm.umin.v{4 * LANES}i8", _ALL, [mixed, high])
+            if ending.shifted:
+                mixed = call(builder, f"llvm.umax.v{4 * LANES}i8", _ALL, [mixed, low])
         # packing works in lanes of 16 bytes: 4 bytes of each register in turn
         order = [4 * lane + register for register in range(4) for lane in range(4)]
         words = builder.bitcast(mixed, _SUMS)

@@ -17,6 +17,7 @@ class Double(MultiplierRule):
     """int64 bias, multiplier, exponent [C]."""
 
     name = "double"
+    tile = "double"
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:

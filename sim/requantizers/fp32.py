@@ -7,7 +7,7 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
+from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError, Requantizer, check_array
 
 LARGEST = 1e37
 LARGEST_RESIDUAL = 2**16
@@ -40,14 +40,13 @@ class Fp32(Requantizer):
         return (np.tile(self.gain, repeat), np.tile(self.offset, repeat), self.skip_gain[0],
                 np.float32(target.min), np.float32(target.max))
 
-    def register_arguments(self, target: IntFormat, reach: int) -> tuple[np.ndarray, ...] | None:
+    def in_registers(self, target: IntFormat, reach: int, less: np.ndarray | None, zero: int) -> InRegisters | None:
         """For codes and residuals of bytes.  None if steps could pass what int32 holds."""
         most = (np.abs(self.gain.astype(np.float64)) * reach + np.abs(self.offset.astype(np.float64))).max()
-        if most + 255 * abs(float(self.skip_gain[0])) >= 2**30:
+        if less is not None or most + 255 * abs(float(self.skip_gain[0])) >= 2**30:
             return None
-        limits = np.array([0.0, self.skip_gain[0], 0.0], np.float32)
-        limits.view(np.int32)[[0, 2]] = target.max, target.min
-        return np.ascontiguousarray(self.gain), np.ascontiguousarray(self.offset), limits
+        rows = np.stack([self.gain, self.offset]).view(np.int32)
+        return InRegisters("fp32", rows, np.array([self.skip_gain[0], 0.0], np.float32).view(np.int32))
 
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """The same without rounding to codes."""

@@ -12,8 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from sim.formats import IntFormat
-from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Domain, Rule, join_bias, none
+from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError
+from sim.requantizers.rule import Domain, Rule, join_bias, none, wrapped
 
 FULL = 31
 """Bits of a multiplier, without its sign."""
@@ -28,6 +28,8 @@ class MultiplierRule(Rule):
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent")
     domain: ClassVar[Domain] = {"bias": INT32, "multiplier": INT32, "exponent": (LEAST_EXPONENT, 30)}
     bits: ClassVar[int] = FULL
+    tile: ClassVar[str] = ""
+    """The rule of kernels/finish.py that is this one, if one is."""
     bias: np.ndarray
     multiplier: np.ndarray
     exponent: np.ndarray
@@ -54,6 +56,23 @@ class MultiplierRule(Rule):
         if max(most, skip_max << max(int(self.skip_exponent[0]), 0)) >= 2**31:
             raise RequantizeError(f"{self.name}: sums up to {reach} leave 32 bits when they are shifted left by "
                                   f"{self.exponent.max()}, the gain is too large")
+
+    def in_registers(self, target: IntFormat, reach: int, less: np.ndarray | None, zero: int) -> InRegisters | None:
+        """Where the class names a `tile` rule.  None if a code could pass what int32 holds before its clamp."""
+        bias = self.bias if less is None else self.bias - less
+        gains = np.ldexp(np.abs(self.multiplier), self.exponent - 31)
+        most = min(reach + int(np.abs(bias).max()), 2**31) * float(gains.max())
+        most += 255 * float(np.ldexp(np.abs(self.skip_multiplier), self.skip_exponent - 31)[0])
+        if not self.tile or most >= 2**30 or -(2**31) in self.multiplier:
+            return None
+        shifts, skip_shifts = self._shifts(self.exponent), self._shifts(self.skip_exponent)
+        rows = np.stack([wrapped(self.multiplier), wrapped(bias), *map(wrapped, shifts)])
+        return InRegisters(self.tile, rows, np.array([self.skip_multiplier[0], 0, *(s[0] for s in skip_shifts)], np.int32))
+
+    @classmethod
+    def _shifts(cls, exponent: np.ndarray) -> tuple[np.ndarray, ...]:
+        """To the left and to the right."""
+        return np.maximum(exponent, 0), np.maximum(-exponent, 0)
 
     @classmethod
     def _multipliers(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Domain, Own, Rule, join_bias, wrap32
+from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError
+from sim.requantizers.rule import Domain, Own, Rule, join_bias, wrap32, wrapped
 
 FARTHEST = np.float32(2.0**40)
 """No code is near it: where floats are cut before they become integers."""
@@ -57,6 +57,15 @@ class Nearest(Rule):
             raise RequantizeError(f"{cls.name}: a scale of {np.abs(scales).max():g} is too large, {cls.most:g} and more are "
                                   "not allowed")
         return scales
+
+    def in_registers(self, target: IntFormat, reach: int, less: np.ndarray | None, zero: int) -> InRegisters | None:
+        """None if a product could pass what int32 holds."""
+        bias = self.bias if less is None else self.bias - less
+        most = min(reach + int(np.abs(bias).max()), 2**31) * float(np.abs(self.scale).max())
+        if most + 255 * abs(float(self.skip_scale[0])) >= 2**30:
+            return None
+        rows = np.stack([self.scale.view(np.int32), wrapped(bias)])
+        return InRegisters("nearest", rows, np.array([*self.skip_scale.view(np.int32), 0], np.int32))
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:

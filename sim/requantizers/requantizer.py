@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,18 @@ class Affine(Value):
     def __post_init__(self) -> None:
         if not (np.isfinite(self.gain).all() and np.isfinite(self.offset).all()):
             raise RequantizeError("the folded batch norm is not finite")
+
+
+class InRegisters(NamedTuple):
+    """A rule of kernels/finish.py, its rows (int32 [rows, C], floats by their bits), and the same of a residual [rows]."""
+
+    rule: str
+    rows: np.ndarray
+    residual: np.ndarray
+
+    def limits(self, target: IntFormat, zero: int) -> np.ndarray:
+        """Smallest and largest code, the zero point, constants of the residual: int32."""
+        return np.array([target.min + zero, target.max + zero, zero, *self.residual.tolist()], np.int32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,8 +94,11 @@ class Requantizer(Value):
         """The constants that `line` wants, those per channel repeated for so many neighboring pixels."""
         raise NotImplementedError
 
-    def register_arguments(self, target: IntFormat, reach: int) -> tuple[np.ndarray, ...] | None:
-        """(gains [C], offsets [C], limits) for kernels/finish.py and sums up to `reach`, if its arithmetic is this one's."""
+    def in_registers(self, target: IntFormat, reach: int, less: np.ndarray | None, zero: int) -> "InRegisters | None":
+        """For kernels/finish.py, if that knows this arithmetic, for sums up to `reach` of which `less` [C] is taken.
+
+        `target` has the limits of codes before the zero point `zero` is added.
+        """
         return None
 
     def logits(self, sums: np.ndarray) -> np.ndarray:

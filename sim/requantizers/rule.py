@@ -176,6 +176,11 @@ def wrap32(x: Any) -> Any:
     return ((x + 2**31) & 0xFFFFFFFF) - 2**31
 
 
+def wrapped(numbers: np.ndarray) -> np.ndarray:
+    """The same of an array, int32."""
+    return np.asarray(numbers, np.int64).astype(np.uint32).astype(np.int32)
+
+
 def clipped_offset(affine: Affine, target: IntFormat) -> np.ndarray:
     """Offsets no farther out than where every code is at its end, whatever the sum and the residual are."""
     beyond = np.abs(affine.gain) * max(map(abs, affine.bounds)) + 2.0 * target.reach + 2.0

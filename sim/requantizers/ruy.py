@@ -17,6 +17,7 @@ class Ruy(MultiplierRule):
     """int64 bias, multiplier, exponent [C]."""
 
     name = "ruy"
+    tile = "ruy"
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:

@@ -5,6 +5,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from sim.kernels.jit import inline
 from sim.requantizers.multiplier import MultiplierRule
 from sim.requantizers.rule import Own, line_of, wrap32
@@ -14,12 +16,18 @@ class Single(MultiplierRule):
     """int64 bias, multiplier, exponent [C]."""
 
     name = "single"
+    tile = "single"
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
         x = (x + own("bias") + 2**31) % 2**32 - 2**31
         return (x * own("multiplier") + 2 ** (30 - own("exponent"))) // 2 ** (31 - own("exponent"))
+
+    @classmethod
+    def _shifts(cls, exponent: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One, to the right."""
+        return (31 - exponent,)
 
     def check_reach(self, reach: int, skip_max: int) -> None:
         """Nothing is shifted to the left."""

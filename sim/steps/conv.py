@@ -280,18 +280,20 @@ class _Kernels:
         assert layout is not None
         assert op.format is not None
         reach = max(map(abs, op.bounds))
-        is_plain = op.format.dtype.itemsize == 1 and not self._is_shifted
-        found = op.requant.register_arguments(shifted(op), reach) if is_plain else None
+        found = None
+        if op.format.dtype.itemsize == 1:
+            found = op.requant.in_registers(shifted(op), reach, self.correction, op.zero_point)
         staged = None if self._saturation is None else self._saturation.staged
         if found is None or path.to_codes is None or (self._saturation is not None and staged is None):
             return None
-        gains, offsets, limits = found
-        surplus = -len(gains) % REGISTER + 3 * REGISTER  # registers of channels that there are not are read, too
-        constants = (np.pad(gains, (0, surplus)), np.pad(offsets, (0, surplus)), limits, int(self._spare))
+        surplus = -op.shape[2] % REGISTER + 3 * REGISTER  # registers of channels that there are not are read, too
+        rows = np.ascontiguousarray(np.pad(found.rows, ((0, 0), (0, surplus)), mode="edge"))
+        constants = (rows, found.limits(shifted(op), op.zero_point), int(self._spare))
         is_partial = bool((layout.parts[:, 2] % path.registers(layout)).any())
         loops: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         for residual in RESIDUALS if op.skip else RESIDUALS[:1]:
-            ending = Ending(self._overflow, residual, op.format.signed, is_partial)
+            ending = Ending(self._overflow, residual, op.format.signed, is_partial, found.rule,
+                            bool(op.zero_point or op.limits))
             line = path.to_codes(op, layout, ending, staged is not None)
             if staged is None:
                 loops[residual] = driver(conv_direct, line=line), (self._operands, self.register is not None, constants)

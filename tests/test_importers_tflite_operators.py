@@ -79,15 +79,16 @@ def conv(rng, kind="int8", weight="int8"):
     return one("CONV_2D", [x, w, bias(rng, x, w, out), y], "Conv2DOptions", fields, 7 if weight == "int4" else 5)
 
 
-def depthwise(rng, kind="int8"):
+def depthwise(rng, kind="int8", weight="int8"):
     rows, columns, channels, times = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(1, 9)), int(rng.integers(1, 3))
     fields = geometry(rng)
     fields["StrideW"] = fields["StrideH"]  # LiteRT's kernels want that
     x, out = activation(rng, (1, 9, 8, channels), kind), channels * times
-    w = weights(rng, (1, rows, columns, out), out, axis=3)
+    w = weights(rng, (1, rows, columns, out), out, weight, axis=3)
     y = activation(rng, (1, *sides(fields, 9, 8, rows, columns), out), kind)
     y.scale = np.float32(rng.uniform(0.1, 1) * x.scale)
-    return one("DEPTHWISE_CONV_2D", [x, w, bias(rng, x, w, out), y], "DepthwiseConv2DOptions", {**fields, "DepthMultiplier": times}, 5)
+    return one("DEPTHWISE_CONV_2D", [x, w, bias(rng, x, w, out), y], "DepthwiseConv2DOptions", {**fields, "DepthMultiplier": times},
+               7 if weight == "int4" else 5)
 
 
 def fully_connected(rng, kind="int8", weight="int8"):
@@ -192,13 +193,13 @@ def quantize(source, target):
 
 def transpose(rng):
     x = activation(rng, (1, 4, 5, 6))
-    order = [0, *(1 + rng.permutation(3))]
+    order = [0, *((1, 3, 2), (2, 1, 3), (3, 2, 1), (2, 3, 1), (3, 1, 2))[rng.integers(5)]]
     y = like(x, tuple(x.shape[axis] for axis in order))
     return one("TRANSPOSE", [x, Value((4,), "int32", data=order), y], "TransposeOptions")
 
 
 def pad(rng):
-    x, amounts = activation(rng, (1, 4, 5, 6)), [[0, 0], *rng.integers(0, 3, (2, 2)).tolist(), [0, 0]]
+    x, amounts = activation(rng, (1, 4, 5, 6)), [[0, 0], [1, 0], rng.integers(0, 3, 2).tolist(), [0, 0]]
     y = like(x, tuple(side + sum(pair) for side, pair in zip(x.shape, amounts, strict=True)))
     return one("PAD", [x, Value((4, 2), "int32", data=amounts), y], "PadOptions")
 
@@ -275,6 +276,7 @@ def alpha(rng):
 
 CASES = {
     "conv": conv, "conv_int16": wide(conv), "conv_int4": lambda rng: conv(rng, "int8", "int4"), "depthwise": depthwise,
+    "depthwise_int4": lambda rng: depthwise(rng, "int8", "int4"),
     "depthwise_int16": wide(depthwise), "fully_connected": fully_connected, "fully_connected_int16": wide(fully_connected),
     "fully_connected_int4": lambda rng: fully_connected(rng, "int8", "int4"), "batch_matmul": batch_matmul,
     "batch_matmul_int16": wide(batch_matmul), "add": binary("ADD", "AddOptions"), "add_int16": wide(binary("ADD", "AddOptions")),

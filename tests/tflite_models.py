@@ -132,6 +132,6 @@ def _bytes(t: Value) -> bytes:
         return b""
     if t.type == "int4":
         codes = np.asarray(t.data, np.int64).reshape(-1) & 15
-        codes = np.append(codes, [0] * (codes.size % 2))
+        codes = np.append(codes, np.zeros(codes.size % 2, np.int64))
         return (codes[::2] | codes[1::2] << 4).astype(np.uint8).tobytes()
     return np.asarray(t.data, np.dtype(t.type)).tobytes()

@@ -1,8 +1,8 @@
 """Networks of PULP's tools: folders of Deeploy (network.onnx, inputs.npz, outputs.npz, some activations.npz) and of DORY.
 
-DORY's have one ONNX file, input.txt and out_layer0.txt, ... in the order of the layers.  A text begins with a line that names
-the tensor and its sides; its numbers are in the order height, width, channels, unless that line has the channels first or is
-not marked as a comment: then it is of another tool, which writes tensors as the file has them.
+DORY's have one ONNX file, input.txt and out_layer0.txt, ... in the order of the layers.  A text begins with a line that
+names the tensor and its sides; its numbers are in the order height, width, channels, unless that line has the channels first
+or is not marked as a comment: then it is of another tool, which writes tensors as the file has them.
 """
 
 import re
@@ -175,8 +175,10 @@ def _tensor(path: Path, view: View) -> np.ndarray:
 def is_channels_first(title: str, sides: Sequence[int]) -> bool:
     """Whether numbers under such a title are in the order of the file's sides (channels, height, width).
 
-    >>> is_channels_first("# relu (shape [40, 30, 16]),", (16, 40, 30)), is_channels_first("# x (shape [16, 40, 30])", (16, 40, 30))
-    (False, True)
+    >>> is_channels_first("# relu (shape [40, 30, 16]),", (16, 40, 30))
+    False
+    >>> is_channels_first("# relu (shape [16, 40, 30]),", (16, 40, 30)), is_channels_first("relu (shape", (16, 40, 30))
+    (True, True)
     """
     told = re.search(r"shape \[([\d, ]+)\]", title)
     shape = [int(word) for word in told[1].split(",") if word.strip()] if told else []

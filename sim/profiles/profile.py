@@ -23,7 +23,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "rounding": ("half_away", "half_up", "half_even", "floor", "trunc"),
     "product": ("float64", "float32"),
 }
-_PRODUCTS = ("requant", "requant_64", "zero_point", "accumulator")
+_PRODUCTS = ("requant", "requant_4", "requant_64", "zero_point", "accumulator", "accumulator_64")
 KEYS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("conv", "depthwise", "fully_connected"), (*_PRODUCTS, "bias")),
     "matmul": _PRODUCTS,
@@ -48,7 +48,8 @@ class ProfileError(ValueError):
 class Rule:
     """How one kind of operation is computed; what a kind does not have keeps its default.
 
-    `requant`: a requantizer's name, `requant_64` the one behind sums with a bias of 64 bits ("": the same).  `bias` "first"
+    `requant`: a requantizer's name, `requant_4` the one of weights of 4 bits, `requant_64` the one behind sums with a bias of 64 bits ("": the same),
+    `accumulator_64` the register of those.  `bias` "first"
     is in the register before the products, "last" joins behind them.  `zero_point` "products": products are of codes less
     their zero points, "behind": of codes as they are, what zero points are worth is added behind them.  `divisor`: averages
     are over the "valid" positions, or the whole "window", `rounding` how, where no requantizer does it.  `softmax`: a name
@@ -56,10 +57,12 @@ class Rule:
     """
 
     requant: str = ""
+    requant_4: str = ""
     requant_64: str = ""
     bias: str = "first"
     zero_point: str = "products"
     accumulator: Accumulator = field(default_factory=Accumulator)
+    accumulator_64: Accumulator = field(default_factory=Accumulator)
     divisor: str = "valid"
     rounding: str = "half_away"
     softmax: str = ""
@@ -91,9 +94,9 @@ class Profile:
 
     def with_(self, accumulator: Accumulator | None = None, requant: str | None = None) -> "Profile":
         """The same with another register, another requantizer, or both, for all that accumulates."""
-        told: dict[str, Any] = {} if accumulator is None else {"accumulator": accumulator}
+        told: dict[str, Any] = {} if accumulator is None else {"accumulator": accumulator, "accumulator_64": accumulator}
         if requant is not None:
-            told |= {"requant": _requantizer(requant, "requant", "conv"), "requant_64": ""}
+            told |= {"requant": _requantizer(requant, "requant", "conv"), "requant_4": "", "requant_64": ""}
         return replace(self, rules=tuple(
             (kind, replace(rule, **told) if kind in ACCUMULATING else rule) for kind, rule in self.rules))
 
@@ -159,7 +162,7 @@ def _rule(kind: str, table: Any) -> Rule:
         where = f"{kind}.{printable(key)}"
         if key not in KEYS[kind]:
             raise ProfileError(f"{where} is no key, {kind} has {', '.join(KEYS[kind])}")
-        if key == "accumulator":
+        if key in ("accumulator", "accumulator_64"):
             values[key] = _accumulator(where, value)
         elif not isinstance(value, str):
             raise ProfileError(f"{where} is a text, not {printable(repr(value))}")

@@ -17,6 +17,7 @@ from sim.requantizers.power_of_two import PowerOfTwo, RshiftFloor
 from sim.requantizers.requantizer import Affine, Requantizer
 from sim.requantizers.rule import Rule
 from sim.requantizers.ruy import Ruy
+from sim.requantizers.ruy_blocks import RuyBlocks
 from sim.requantizers.single import Single
 from sim.requantizers.tflite_add import TfliteAdd
 from sim.requantizers.tflite_single import TfliteSingle
@@ -40,8 +41,8 @@ def _check(name: str, value: Any) -> type[Requantizer]:
 
 
 _KINDS: tuple[type[Requantizer], ...] = (
-    Fp32, TfliteSingle, Double, Single, Ruy, Xnnpack, Ort, Int16, TosaSingle, TosaDouble, MulAddShift, MulAddShiftFloor,
-    MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd,
+    Fp32, TfliteSingle, Double, Single, Ruy, RuyBlocks, Xnnpack, Ort, Int16, TosaSingle, TosaDouble, MulAddShift,
+    MulAddShiftFloor, MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd,
     MlasAdd, MlasMultiply)
 _BUILT_IN: dict[str, type[Requantizer]] = {kind.name: kind for kind in _KINDS}
 _NAMED = dict(_BUILT_IN)

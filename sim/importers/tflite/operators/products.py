@@ -1,10 +1,12 @@
 """Operators that multiply by weights, or activations by each other: their sums go through a register."""
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.accumulator import Accumulator
 from sim.formats import IntFormat
 from sim.importers.builder import same_paddings
 from sim.importers.imported import ImporterError
@@ -83,7 +85,7 @@ def batch_matmul(graph: Graph, node: Operator) -> None:
     shape = (*graph.build.shape(a)[:2], columns)
     made = graph.build.add(MatMulOp(
         graph.build.name(graph.name(node)), a, shape, form, b, graph.form(left), graph.form(right), depth, is_transposed,
-        graph.build.accumulator("matmul"), requant, graph.zero(left), graph.zero(right), zero_point=graph.zero(result)),
+        _register(graph, node, "matmul"), requant, graph.zero(left), graph.zero(right), zero_point=graph.zero(result)),
         float(scale))
     graph.put(node, _reshaped(graph, f"{made}_shape", made, graph.image(result)))
 
@@ -95,7 +97,8 @@ def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np
     form, rule, channels = graph.form(result), graph.rule(kind), weights.shape[3]
     bias = _bias(graph, node, channels)
     scales = np.broadcast_to(graph.tensor(node, 1).scales, (channels,)).astype(np.float32)
-    may_overflow = _may_overflow(graph, kind, source, weights, bias)
+    register = _register(graph, node, kind)
+    may_overflow = _may_overflow(register, graph.build.format(source), weights, bias)
     is_first = rule.bias == "first" and may_overflow
     requant = requantizer_named(_requant(graph, node, rule)).from_scales(  # type: ignore[attr-defined]
         graph.scale(given), scales, graph.scale(result), np.zeros_like(bias) if is_first else bias)
@@ -105,6 +108,7 @@ def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np
         graph.name(node), source, weights, requant, form, window=window, groups=groups, start=bias if is_first else None,
         zero=graph.zero(result), limits=graph.limits(node, result, graph.option(node, "FusedActivationFunction")), kind=kind,
         scale=float(graph.scale(result)), weight_bits=4 if graph.tensor(node, 1).type == "INT4" else 8)
+    graph.build.ops[name] = dataclasses.replace(graph.build.ops[name], accumulator=register)  # type: ignore[call-arg]
     if graph.build.shape(name) == graph.image(result):
         graph.put(node, name)
     elif kind != "fully_connected":
@@ -112,21 +116,27 @@ def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np
     return name
 
 
-def _may_overflow(graph: Graph, kind: str, source: str, weights: np.ndarray, bias: np.ndarray) -> bool:
+def _register(graph: Graph, node: Operator, kind: str) -> Accumulator:
+    """That of a kind of operation; sums of 16-bit activations have another."""
+    rule = graph.rule(kind)
+    return rule.accumulator_64 if graph.form(graph.tensor(node, 0)).bits > 8 else rule.accumulator
+
+
+def _may_overflow(register: Accumulator, form: IntFormat, weights: np.ndarray, bias: np.ndarray) -> bool:
     """Whether a register could get a sum wrong: only then it matters what it sees of bias and zero point, and when."""
-    bits, form = graph.build.accumulator(kind).bits, graph.build.format(source)
     most = np.abs(weights).sum((0, 1, 2), dtype=np.int64) * (form.max - form.min) + np.abs(bias)
-    return bits is not None and int(most.max()) >= 1 << bits - 1
+    return register.bits is not None and int(most.max()) >= 1 << register.bits - 1
 
 
 def _requant(graph: Graph, node: Operator, rule: "Rule") -> str:
-    """The requantizer's name: of 16-bit activations, whose bias has 64 bits, another."""
+    """The requantizer's name: of 16-bit activations, whose bias has 64 bits, another; of 4-bit weights perhaps, too."""
     is_wide = graph.form(graph.tensor(node, 0)).bits > 8
     bias = graph.tensor(node, 2).type if graph.has(node, 2) else "none"
     if is_wide != (bias == "INT64") and (is_wide or bias != "none"):
         raise ImporterError(f"{node}: reads {graph.tensor(node, 0).type} with a bias {bias}, supported are INT8 with INT32 or none and "
                             "INT16 with INT64")
-    return rule.requant_64 or rule.requant if is_wide else rule.requant
+    special = rule.requant_64 if is_wide else rule.requant_4 if graph.tensor(node, 1).type == "INT4" else ""
+    return special or rule.requant
 
 
 def _weights(graph: Graph, node: Operator, axes: int, sliced: int) -> np.ndarray:

@@ -4,7 +4,8 @@ MEAN is another arithmetic in each runtime; what is here was measured, and equal
 
     double     R((sum of x - z), M', s'), M' = (M 2^h) // n and s' = s - h with real = s_x / s_y and h = min(bits of n - 1,
                32, 31 + s): the reference kernel and tflite-micro
-    ruy        R(sum of x, s_x / (n s_y)) + z_y - half away(z s_x / s_y): the optimized kernel, for images over both sides
+    ruy_blocks R(sum of x, s_x / (n s_y)) + z_y - half away(z s_x / s_y), blocks of 16 channels: the optimized kernel, for images
+               over both sides that keep their axes, with one thread (of several each has blocks and a rest)
     xnnpack    rint(f32(f32(sum of x) k) + (z_y - f32(z n) k)), k = f32(f32(s_x / s_y) / n), the zero point inside
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from sim.formats import IntFormat
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph, half_away
@@ -20,8 +22,10 @@ from sim.ops.reduce import ReduceOp
 from sim.requantizers import requantizer_named
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.multiplier import multiplier_of
+from sim.requantizers.ruy_blocks import MEAN, RuyBlocks
 
 SPATIAL = (0, 1)
+WIDE = IntFormat(16, signed=True)
 
 
 def mean(graph: Graph, node: Operator) -> None:
@@ -47,18 +51,19 @@ def _reference(graph: Graph, node: Operator, source: str, axes: tuple[int, ...],
 
 
 def _optimized(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
-    if axes != SPATIAL or len(graph.tensor(node, 0).shape) != 4:
+    if axes != SPATIAL or len(graph.tensor(node, 0).shape) != 4 or not graph.option(node, "KeepDims"):
         return _reference(graph, node, source, axes, count)
     given, result = graph.tensor(node, 0), graph.result(node)
     scale, target, zero = graph.scale(given), graph.scale(result), graph.zero(result)
     offset = zero - half_away(float(np.float32(np.float32(graph.zero(given)) * scale / target)))
-    requant = requantizer_named("ruy").from_real(  # type: ignore[attr-defined]
-        np.array([float(scale / (np.float32(count) * target))]), np.zeros(1, np.int64))
-    raw = graph.relabeled(f"{graph.name(node)}_codes", source, 0)
-    form = graph.form(result)
-    if not form.min <= offset <= form.max:
-        raise ImporterError(f"{node}: its offset {offset} is no code, which is not supported")
-    return graph.relabeled(f"{graph.name(node)}_zero", _reduced(graph, node, raw, axes, requant, offset), zero)
+    channels = graph.build.shape(source)[2]
+    requant = RuyBlocks.from_real(np.full(channels, float(scale / (np.float32(count) * target))), np.zeros(channels, np.int64), MEAN)
+    raw, form = graph.relabeled(f"{graph.name(node)}_codes", source, 0), graph.form(result)
+    if form.min <= offset <= form.max:
+        return graph.relabeled(f"{graph.name(node)}_zero", _reduced(graph, node, raw, axes, requant, offset), zero)
+    name = _reduced(graph, node, raw, axes, requant, offset, WIDE)
+    codes = np.arange(WIDE.min, WIDE.max + 1).clip(form.min, form.max)
+    return graph.table(f"{graph.name(node)}_zero", name, codes, form, float(target), zero)
 
 
 def _xnnpack(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
@@ -72,14 +77,15 @@ def _xnnpack(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], c
 
 
 MEANS: Mapping[str, Callable[[Graph, Operator, str, tuple[int, ...], int], str]] = {
-    "double": _reference, "ruy": _optimized, "xnnpack": _xnnpack}
+    "double": _reference, "ruy_blocks": _optimized, "xnnpack": _xnnpack}
 
 
-def _reduced(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], requant: object, zero: int) -> str:  # noqa: PLR0913, PLR0917
+def _reduced(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], requant: object, zero: int,  # noqa: PLR0913
+             form: IntFormat | None = None) -> str:
     result = graph.result(node)
     shape = tuple(1 if axis in axes else side for axis, side in enumerate(graph.build.shape(source)))
     return graph.build.add(ReduceOp(
-        graph.build.name(graph.name(node)), source, shape, graph.form(result), axes, "sum",  # type: ignore[arg-type]
+        graph.build.name(graph.name(node)), source, shape, form or graph.form(result), axes, "sum",  # type: ignore[arg-type]
         requant=requant, source_zero=graph.build.zero(source), zero_point=zero), float(graph.scale(result)))  # type: ignore[arg-type]
 
 

@@ -10,9 +10,9 @@ from sim.importers.onnx.elementwise import broadcast
 from sim.importers.onnx.floats import FLOATS, quantized
 from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.linear import _target as target_of
-from sim.importers.onnx.linear import fused_product
+from sim.importers.onnx.linear import float_of_sums
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.quantize import FUSED, SETTLE, TYPES, Target
+from sim.importers.onnx.quantize import FUSED, TYPES, Target
 from sim.importers.onnx.values import PLAIN, Codes, Computed, Outside, Real, Sums, Weights, stored_shape
 from sim.ops.defined import DefinedOp
 from sim.ops.rescale import RescaleOp
@@ -52,10 +52,9 @@ def settled(graph: Graph, value: Any) -> Any:
         if not isinstance(each, Computed):
             return each.array if isinstance(each, Weights) else each
         if id(each) not in done:
-            found = fused_product(graph, each) if each.node.kind == "MatMul" else None
+            found = float_of_sums(graph, each) if each.node.kind in ("MatMul", "Gemm") else None
             if found is not None:
-                sums, scale, scales = found
-                done[id(each)] = Real(sums, (scale * scales.astype(np.float32)).astype(np.float32).reshape(-1))
+                done[id(each)] = found
             elif each.node.kind in FLOATS:
                 done[id(each)] = Computed(each.node, tuple(map(settle, each.inputs)), each.dims, each.depth)
             else:
@@ -171,7 +170,6 @@ def data_dependent(graph: Graph, node: Node) -> None:
 
 
 FUSED |= {"Softmax": _fused_softmax}
-SETTLE.append(settled)
 OPERATORS = {**{kind: wait for kind in (*(kind for kind in FLOATS if kind not in ("Cast", "Identity", "Reshape", "Dropout")),
                                         "Conv", "MatMul", "Gemm", "Concat", "AveragePool", "GlobalAveragePool", "Softmax")},
              "Cast": cast, "QLinearSigmoid": _looked_up("Sigmoid"), "QLinearLeakyRelu": _looked_up("LeakyRelu"),

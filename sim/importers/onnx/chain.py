@@ -121,7 +121,7 @@ def levels_of(function: Function, channels: int, bounds: tuple[int, int], node: 
     wanted = first[:, None] + step[:, None] * np.arange(1, most + 1)
     below = np.full((channels, most), low, np.int64)  # not there yet, but at least at `low`
     above = np.full((channels, most), high, np.int64)
-    has = (last - wanted) * step[:, None] >= 0
+    has = (last[:, None] - wanted) * step[:, None] >= 0
     while most and (above - below > 1).any():
         middle = below + (above - below) // 2
         reached = (function(middle) - wanted) * step[:, None] >= 0

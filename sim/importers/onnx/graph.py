@@ -1,6 +1,7 @@
 """An ONNX graph while it becomes a program: what its names stand for, and what operators ask of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,31 @@ class BatchError(ValueError):
     """The first axis is no batch axis: the graph is to be read again as one of whole tensors."""
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """What a family of graphs has of its own.
+
+    `operators` by their names, with `domains` where they may come from; `rules(kind, default)` is the requantizer of a kind
+    of operation; `settle(graph, value)` makes of float products that wait what their runtime makes; `fused` are float
+    operators that are run in integers where a quantizer follows.
+    """
+
+    operators: Mapping[str, Any]
+    domains: tuple[str, ...]
+    rules: Any
+    settle: Any
+    fused: Mapping[str, Any]
+
+
 class Graph:
     """`build` makes the program; `values` are what names stand for; `batched` says whether the first axis is that of images.
 
     `inlets` are how float inputs become codes, `shown` which operation holds which ONNX tensor, `notes` are for the user.
     """
 
-    def __init__(self, model: Model, build: Builder, rules: Any, batched: bool) -> None:
-        self.model, self.build, self.rules, self.batched = model, build, rules, batched
+    def __init__(self, model: Model, build: Builder, dialect: "Dialect", batched: bool) -> None:
+        self.model, self.build, self.batched = model, build, batched
+        self.rules, self.settle, self.fused = dialect.rules, dialect.settle, dialect.fused
         self.values: dict[str, Value] = {}
         self.types: dict[str, str] = {name: constant.type for name, constant in model.constants.items()}
         self.inlets: dict[str, Inlet] = {}
@@ -216,4 +234,4 @@ def is_float(value: Value) -> bool:
     return isinstance(value, Real | Computed | Outside)
 
 
-__all__ = ["BatchError", "Constant", "Graph", "dims_of", "is_float"]
+__all__ = ["BatchError", "Constant", "Dialect", "Graph", "dims_of", "is_float"]

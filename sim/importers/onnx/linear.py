@@ -19,7 +19,7 @@ from sim.importers.onnx.windows import window_of
 from sim.requantizers.ort import Ort
 
 
-def _convolution(graph: Graph, node: Node, x: Codes, weights: np.ndarray, zeros: np.ndarray) -> Sums:
+def convolution(graph: Graph, node: Node, x: Codes, weights: np.ndarray, zeros: np.ndarray) -> Sums:
     """Sums of `weights` [channels, in channels / groups, *taps] less their zero points, one or one per channel."""
     x = graph.image(node, x)
     if weights.ndim != len(x.dims) + 1 or zeros.size not in (1, len(weights)):
@@ -95,7 +95,7 @@ def _target(graph: Graph, node: Node, scale: int, zero: int) -> Target:
 def qlinear_conv(graph: Graph, node: Node) -> None:
     """Inputs: x, its scale, its zero point, w, its scales, its zero points, y's scale, its zero point, bias."""
     weights = _integers(graph, node, 3)
-    sums = _convolution(graph, node, graph.codes(node, 0, graph.zero(node, 2)), weights, graph.zeros(node, 5))
+    sums = convolution(graph, node, graph.codes(node, 0, graph.zero(node, 2)), weights, graph.zeros(node, 5))
     scales = graph.scale(node, 1), graph.scales(node, 4)
     graph.give(node, requantized(graph, node, sums, scales, _target(graph, node, 6, 7), node.outputs[0],
                                  _bias(graph, node, 8, sums.channels)))
@@ -105,7 +105,7 @@ def conv_integer(graph: Graph, node: Node) -> None:
     """Inputs: x, w, x's zero point, w's zero points."""
     x = graph.codes(node, 0, graph.zero(node, 2))
     graph.types[node.outputs[0]] = "int32"
-    graph.give(node, _convolution(graph, node, x, _integers(graph, node, 1), graph.zeros(node, 3)))
+    graph.give(node, convolution(graph, node, x, _integers(graph, node, 1), graph.zeros(node, 3)))
 
 
 def _product(graph: Graph, node: Node, slots: tuple[int, int, int, int]) -> Sums:
@@ -155,7 +155,7 @@ def _fused_conv(graph: Graph, node: Node, operator: Computed, target: Target) ->
     if found is None or not isinstance(found[1], Weights) or found[1].form.bits > 8 or found[0].codes.form.bits > 8:
         return None
     x, weights, bias = found
-    sums = _convolution(graph, operator.node, x.codes, weights.codes, weights.zero.reshape(-1))
+    sums = convolution(graph, operator.node, x.codes, weights.codes, weights.zero.reshape(-1))
     return requantized(graph, operator.node, sums, (np.float32(x.scale[0]), weights.scale.astype(np.float32)), target,
                        node.outputs[0], None if bias is None else bias.codes)
 
@@ -186,8 +186,8 @@ def _fused_matmul(graph: Graph, node: Node, operator: Computed, target: Target) 
     return requantized(graph, operator.node, sums, (scale, scales), target, node.outputs[0])
 
 
-def _fused_gemm(graph: Graph, node: Node, operator: Computed, target: Target) -> Codes | None:
-    """alpha a b + c; QGemm's output scale is float32(alpha s_a s_b / s_y)."""
+def _gemm(graph: Graph, operator: Computed) -> tuple[Sums, np.float32, np.ndarray] | None:
+    """alpha a b + c of dequantized bytes: sums that begin with c, float32(alpha s_a), scales of b."""
     found, told = _operands(operator, most=3), operator.node.attributes
     if found is None or not isinstance(found[1], Weights) or found[1].form.bits > 8 or found[0].codes.form.bits > 8:
         return None
@@ -195,13 +195,43 @@ def _fused_gemm(graph: Graph, node: Node, operator: Computed, target: Target) ->
     if told.get("transA", 0) or (bias is not None and told.get("beta", 1.0) != 1.0) or b.codes.ndim != 2:
         return None
     turn = bool(told.get("transB", 0))
-    weights, zeros = (b.codes.T, b.zero.T) if turn else (b.codes, b.zero)
-    sums = by_matrix(graph, operator.node, a.codes, weights, zeros)
-    scale = np.float32(told.get("alpha", 1.0)) * np.float32(a.scale[0])
-    return requantized(graph, operator.node, sums, (np.float32(scale), b.scale.reshape(-1)), target, node.outputs[0],
-                       None if bias is None else bias.codes)
+    more = None if bias is None else bias.codes
+    sums = by_matrix(graph, operator.node, a.codes, b.codes.T if turn else b.codes, b.zero.T if turn else b.zero, more)
+    return sums, np.float32(told.get("alpha", 1.0)) * np.float32(a.scale[0]), b.scale.reshape(-1)
+
+
+def _fused_gemm(graph: Graph, node: Node, operator: Computed, target: Target) -> Codes | None:
+    """QGemm's output scale is float32(alpha s_a s_b / s_y)."""
+    found = _gemm(graph, operator)
+    return None if found is None else requantized(graph, operator.node, found[0], found[1:], target, node.outputs[0])
+
+
+def float_of_sums(graph: Graph, operator: Computed) -> Real | None:
+    """A MatMul or Gemm of dequantized bytes that is not quantized again: float32(sum) float32(s_a s_b)."""
+    found = {"MatMul": fused_product, "Gemm": _gemm}[operator.node.kind](graph, operator)
+    if found is None:
+        return None
+    sums, scale, scales = found
+    return Real(sums, (scale * scales.astype(np.float32)).astype(np.float32).reshape(-1))
+
+
+def qgemm(graph: Graph, node: Node) -> None:
+    """Inputs: a, its scale, its zero point, b, its scales, its zero points, bias, y's scale, its zero point."""
+    if node.attributes.get("transA", 0):
+        raise node.fail("transA is not supported")
+    matrix, zeros = _integers(graph, node, 3), graph.zeros(node, 5)
+    matrix = matrix.T if node.attributes.get("transB", 0) else matrix
+    bias = _bias(graph, node, 6, matrix.shape[-1])
+    sums = by_matrix(graph, node, graph.codes(node, 0, graph.zero(node, 2)), matrix, zeros, bias)
+    scale = np.float32(node.attributes.get("alpha", 1.0)) * graph.scale(node, 1)
+    if graph.has(node, 7):
+        graph.give(node, requantized(graph, node, sums, (scale, graph.scales(node, 4)), _target(graph, node, 7, 8),
+                                     node.outputs[0]))
+    else:
+        graph.types[node.outputs[0]] = "float"
+        graph.give(node, Real(sums, (scale * graph.scales(node, 4)).astype(np.float32).reshape(-1)))
 
 
 FUSED |= {"Conv": _fused_conv, "MatMul": _fused_matmul, "Gemm": _fused_gemm}
 OPERATORS = {"QLinearConv": qlinear_conv, "ConvInteger": conv_integer, "QLinearMatMul": qlinear_matmul,
-             "MatMulInteger": matmul_integer, "MatMulIntegerToFloat": matmul_integer_to_float}
+             "MatMulInteger": matmul_integer, "MatMulIntegerToFloat": matmul_integer_to_float, "QGemm": qgemm}

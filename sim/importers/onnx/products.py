@@ -12,8 +12,12 @@ from sim.importers.onnx.values import PLAIN, Codes, Sums, form_of
 from sim.ops.matmul import MatMulOp, product_reach
 
 
-def by_matrix(graph: Graph, node: Node, a: Codes, matrix: np.ndarray, zeros: np.ndarray) -> Sums:
-    """Sums of a [..., depth] and constants [depth, columns] less their zero points, or of one matrix for each of a's."""
+def by_matrix(graph: Graph, node: Node, a: Codes, matrix: np.ndarray, zeros: np.ndarray,
+              bias: np.ndarray | None = None) -> Sums:
+    """Sums of a [..., depth] and constants [depth, columns] less their zero points, or of one matrix for each of a's.
+
+    `bias`, one number or one per column, is in them; a stack of matrices has none.
+    """
     from sim.importers.onnx.linear import filtered
 
     if matrix.ndim == 2:
@@ -22,7 +26,8 @@ def by_matrix(graph: Graph, node: Node, a: Codes, matrix: np.ndarray, zeros: np.
             raise node.fail(f"a tensor {list(a.dims)} times a matrix {list(matrix.shape)}, with {zeros.size} zero points")
         a = graph.plain(a)
         whole = matrix.astype(np.int64) - zeros.reshape(-1)
-        return filtered(graph, a, whole[None, None], (*a.dims[:-1], columns), PLAIN, "fully_connected")
+        start = {} if bias is None else {"start": np.broadcast_to(bias.astype(np.int64).ravel(), columns)}
+        return filtered(graph, a, whole[None, None], (*a.dims[:-1], columns), PLAIN, "fully_connected", **start)
     if zeros.size != 1:
         raise node.fail("matrices for each head with zero points of their own are not supported")
     if graph.batched and math.prod(matrix.shape[:-2]) != 1 and matrix.ndim > len(a.dims):

@@ -19,8 +19,6 @@ FUSED: dict[str, Callable[[Graph, Node, Computed, Target], Codes | None]] = {}
 
 None where this one is not run so: then it is a chain of float operators, or it is refused.
 """
-SETTLE: list[Callable[[Graph, Any], Any]] = []
-"""How products that are not quantized again become float32 of sums: activations.py says it."""
 TYPES = {1: "float", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 21: "uint4", 22: "int4", 25: "uint2",
          26: "int2"}
 
@@ -50,11 +48,11 @@ def quantize(graph: Graph, node: Node) -> None:
 def _inside(graph: Graph, node: Node, value: Any, target: Target) -> Codes:
     scale, zero, form = target
     operator = _without_clip(graph, value, target)
-    if isinstance(operator, Computed) and operator.node.kind in FUSED:
-        done = FUSED[operator.node.kind](graph, node, operator, target)
+    if isinstance(operator, Computed) and operator.node.kind in graph.fused:
+        done = graph.fused[operator.node.kind](graph, node, operator, target)
         if done is not None:
             return done
-    made = close(graph, node, SETTLE[0](graph, value), lambda x: quantized(x, scale, zero, form.min, form.max), form, zero, float(scale),
+    made = close(graph, node, graph.settle(graph, value), lambda x: quantized(x, scale, zero, form.min, form.max), form, zero, float(scale),
                  node.outputs[0])
     if made is None:
         told = value.node if isinstance(value, Computed) else node
@@ -67,7 +65,7 @@ def _inside(graph: Graph, node: Node, value: Any, target: Target) -> Codes:
 def _without_clip(graph: Graph, value: Any, target: Target) -> Any:
     """The operator before a Relu or Clip that the clamp of the codes makes redundant."""
     scale, zero, form = target
-    if not isinstance(value, Computed) or not isinstance(value.inputs[0], Computed) or value.inputs[0].node.kind not in FUSED:
+    if not isinstance(value, Computed) or not isinstance(value.inputs[0], Computed) or value.inputs[0].node.kind not in graph.fused:
         return value
     low, high = scale * np.float32(form.min - zero), scale * np.float32(form.max - zero)
     if value.node.kind == "Relu":
@@ -116,7 +114,7 @@ def _along(graph: Graph, node: Node, scales: np.ndarray, zeros: np.ndarray, shap
     axis, block = int(node.attributes.get("axis", 1)), int(node.attributes.get("block_size", 0))
 
     def spread(array: np.ndarray) -> np.ndarray:
-        if array.size == 1 and not block:
+        if array.size == 1:
             return array.reshape(())
         if rank == 0 or not -rank <= axis < rank:
             raise node.fail(f"axis {axis} of a tensor of {rank} axes")

@@ -70,7 +70,8 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     except UnsupportedError:
         raise
     except Exception as error:  # parsers of damaged bytes fail in every way there is
-        raise UnsupportedError(f"a damaged archive ({type(error).__name__})") from None
+        raise UnsupportedError(f"an archive that is damaged, or of types that numpy does not have ({type(error).__name__})"
+                               ) from None
     return arrays
 
 

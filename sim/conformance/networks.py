@@ -13,7 +13,6 @@ from sim.ops.op import Op
 from sim.profiles import ProfileError, profile
 from sim.program import ProgramError
 
-
 _PATH = re.compile(r"^\S*[/\\]\S*: ")
 """The file with which an importer's line begins: cases have names of their own."""
 

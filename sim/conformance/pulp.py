@@ -1,7 +1,8 @@
 """Networks of PULP's tools: folders of Deeploy (network.onnx, inputs.npz, outputs.npz, some activations.npz) and of DORY.
 
-DORY's have one ONNX file, input.txt and out_layer0.txt, ... in the order of the layers; a text begins with a line of words,
-its numbers are in the order height, width, channels.
+DORY's have one ONNX file, input.txt and out_layer0.txt, ... in the order of the layers.  A text begins with a line that
+names the tensor and its sides; its numbers are in the order height, width, channels, unless that line has the channels first
+or is not marked as a comment: then it is of another tool, which writes tensors as the file has them.
 """
 
 import re
@@ -84,7 +85,8 @@ def _by_name(model: Model, saved: Mapping[str, np.ndarray]) -> dict[str, np.ndar
         return {called[key].outputs[0]: array for key, array in saved.items()}
     nodes, found = iter(sorted(model.nodes, key=_number)), {}
     for key, array in saved.items():
-        kinds = next((kinds for word, kinds in SAVED.items() if f"_{word}" in key or f"{word}_" in key), ())
+        words = key.rpartition("replaced__")[2]  # before it stands the place in the network
+        kinds = next((kinds for word, kinds in SAVED.items() if f"_{word}" in words), ())
         giver = next((node for node in nodes if not kinds or node.kind in kinds), None)
         if giver is None:
             raise UnsupportedError(f"nothing gives the saved tensor {key}")
@@ -110,8 +112,8 @@ def _dory(folder: Path, path: Path, files: Sequence[Path]) -> Golden:
     if lost:
         raise UnsupportedError(f"its program does not have the tensors {', '.join(lost[:3])}")
     (name,) = graph.inputs
-    given = {name: _channels_first(_numbers(folder / "input.txt"), graph.views[name])}
-    expected = {end: _channels_first(_numbers(file), graph.views[end]) for end, (_, file) in zip(ends, layers, strict=True)}
+    given = {name: _tensor(folder / "input.txt", graph.views[name])}
+    expected = {end: _tensor(file, graph.views[end]) for end, (_, file) in zip(ends, layers, strict=True)}
     return _golden(DORY, graph, given, expected)
 
 
@@ -121,7 +123,8 @@ def layer_ends(model: Model) -> list[str]:
     for node in model.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
-    return [node.outputs[0] for node in model.nodes if node.kind in ENDS and not _kinds_behind(node, readers) & ENDS[node.kind]]
+    ends = (node for node in model.nodes if node.kind in ENDS and not _kinds_behind(node, readers) & ENDS[node.kind])
+    return [node.outputs[0] for node in ends]
 
 
 def _kinds_behind(node: Node, readers: Mapping[str, Sequence[Node]]) -> set[str]:
@@ -153,22 +156,31 @@ def _whole(name: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _channels_first(numbers: np.ndarray, view: View) -> np.ndarray:
-    """Numbers in the order height, width, channels as the file's tensor [1, C, H, W] has them."""
-    batch, *sides = view.shape
-    if numbers.size != view.size:
-        raise UnsupportedError(f"{numbers.size} numbers are stored where a tensor of {view.shape} is")
-    if len(sides) < 2:
-        return numbers.reshape(view.shape)
-    last = np.moveaxis(numbers.reshape(batch, *sides[1:], sides[0]), -1, 1)
-    return np.ascontiguousarray(last)
-
-
-def _numbers(path: Path) -> np.ndarray:
-    """The numbers of a text, whose first line is words."""
-    words = re.split(r"[\s,\\]+", read_text(path).partition("\n")[2])
+def _tensor(path: Path, view: View) -> np.ndarray:
+    """The numbers of a text as a tensor of the file, [1, channels, height, width]."""
+    title, _, body = read_text(path).partition("\n")
+    words = re.split(r"[\s,\\]+", body)
     try:
-        return np.array([float(word) for word in words if word])
+        numbers = np.array([float(word) for word in words if word])
     except ValueError:
         raise UnsupportedError(f"{path.name} holds words that are no numbers") from None
+    if numbers.size != view.size:
+        raise UnsupportedError(f"{path.name} holds {numbers.size} numbers, its tensor has {view.size}")
+    batch, *sides = view.shape
+    if len(sides) < 2 or is_channels_first(title, sides):
+        return numbers.reshape(view.shape)
+    return np.ascontiguousarray(np.moveaxis(numbers.reshape(batch, *sides[1:], sides[0]), -1, 1))
 
+
+def is_channels_first(title: str, sides: Sequence[int]) -> bool:
+    """Whether numbers under such a title are in the order of the file's sides (channels, height, width).
+
+    >>> is_channels_first("# relu (shape [40, 30, 16]),", (16, 40, 30))
+    False
+    >>> is_channels_first("# relu (shape [16, 40, 30]),", (16, 40, 30)), is_channels_first("relu (shape", (16, 40, 30))
+    (True, True)
+    """
+    told = re.search(r"shape \[([\d, ]+)\]", title)
+    shape = [int(word) for word in told[1].split(",") if word.strip()] if told else []
+    last = [*sides[1:], sides[0]]
+    return not title.startswith("#") or (shape[-len(sides):] == list(sides) != last)

@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Rows in the order of families; `unsupported` are cases by (family, operation, reason); `differing` are theirs."""
+    """Rows by family, operation and rule; `unsupported` are cases by (family, operation, reason); `differing` are theirs."""
 
     rows: list[Row]
     unsupported: dict[tuple[str, str, str], list[str]]
@@ -52,7 +52,9 @@ class Summary:
                 differing += [] if outcome.agrees else [outcome]
             else:
                 unsupported.setdefault((outcome.family, outcome.operation, outcome.reason), []).append(outcome.name)
-        return cls(list(rows.values()), unsupported, differing)
+        families = list(dict.fromkeys(row.family for row in rows.values()))
+        ordered = sorted(rows.values(), key=lambda row: (families.index(row.family), row.operation, row.rule))
+        return cls(ordered, unsupported, differing)
 
     @property
     def codes(self) -> int:

@@ -98,7 +98,10 @@ def _rank(model: Model, node: Node) -> int:
 
 
 def _read_input(to: State, given: Given, formats: Mapping[str, IntFormat], default: IntFormat) -> bool:
-    """An input as codes; False where nothing reads it."""
+    """An input as codes; False where nothing reads it, or there is nothing to read."""
+    if 0 in given.shape:
+        to.values[given.name] = np.zeros(given.shape, np.int64)
+        return False
     if not to.uses[given.name]:
         to.notes.append(f"input {printable(given.name)}: nothing reads it")
         return False

@@ -14,6 +14,7 @@ FLOORS = ("mul_add_shift_floor", "mul_add_divide")
 HALF_UP = "mul_add_shift"
 REGISTER = IntFormat(MAX_CODE_BITS, signed=True)
 """What sums are stored in between operations."""
+WIDE = IntFormat(MAX_CODE_BITS, signed=True, narrow=True)
 
 
 def is_floor(profile: Any, kind: str) -> bool:
@@ -50,12 +51,15 @@ def bounds_of(multiplier: np.ndarray, addend: np.ndarray, divisor: int, low: Any
 
 
 def format_for(low: int, high: int) -> IntFormat:
-    """The narrowest format that holds every integer from `low` to `high`.  ImporterError beyond 32 bits."""
+    """The narrowest format that holds every integer from `low` to `high`.  ImporterError beyond 32 bits.
+
+    Of 32 bits without -2^31 where that can be, so that magnitudes have 31.
+    """
     signed = low < 0
     bits = max((-low - 1).bit_length() if signed else 1, max(high, 0).bit_length()) + signed
     if not fits(low, high):
         raise ImporterError(f"gives integers from {low} to {high}, {MAX_CODE_BITS} bits are supported")
-    return IntFormat(bits, signed) if bits < MAX_CODE_BITS else REGISTER
+    return IntFormat(bits, signed) if bits < MAX_CODE_BITS else REGISTER if low == REGISTER.min else WIDE
 
 
 def fits(low: int, high: int) -> bool:

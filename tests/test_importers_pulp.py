@@ -19,7 +19,7 @@ from sim.profiles import profile
 from sim.program import Program, ProgramError
 from tests import integer_onnx
 from tests.golden import arrays, vectors
-from tests.pulp_networks import U8, Net, deeploys, draw_samples, nemos, whole
+from tests.pulp_networks import U8, Net, deeploys, draw_samples, nemos, transformers, whole
 
 onnx = pytest.importorskip("onnx", reason="Deeploy's and DORY's files need the package onnx")
 
@@ -173,6 +173,14 @@ def check_equal(model, output, read, rules, form, samples, place):
 @given(st.data())
 def test_small_networks_of_requantshift__equal_plain_integers(place, data):
     model, output, form = data.draw(deeploys())
+    shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    check_equal(model, output, read_deeploy, DEEPLOY, form, draw_samples(data.draw, shape, form), place)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.data())
+def test_small_transformers__equal_plain_integers(place, data):
+    model, output, form = data.draw(transformers())
     shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
     check_equal(model, output, read_deeploy, DEEPLOY, form, draw_samples(data.draw, shape, form), place)
 

@@ -131,7 +131,8 @@ def draw_part(draw, net, x):
         start = draw(st.integers(0, shape[axis] - 1))
         indices = list(range(start, shape[axis], draw(st.integers(1, 3))))
         shape[axis] = len(indices)
-        return net.add("Gather", x, net.constant(indices, np.int64), shape=shape, axis=draw(st.sampled_from([axis, axis - rank])))
+        about = {"axis": draw(st.sampled_from([axis, axis - rank]))}
+        return net.add("Gather", x, net.constant(indices, np.int64), shape=shape, **about)
     axes = draw(st.permutations(range(1, rank)))[:2]
     starts = [draw(st.integers(0, shape[a] - 1)) for a in axes]
     stops = [draw(st.integers(start + 1, shape[a])) for a, start in zip(axes, starts, strict=True)]

@@ -228,7 +228,7 @@ def test_what_is_refused_is_named(place):
     assert "a quotient that nothing rounds" in refused(net, net.add("Flatten", half), place, read_dory, DORY)
     net = Net((1, 2))
     middle = net.add("Sigmoid", "x")
-    assert "as an output alone" in refused(net, net.add("Add", middle, middle), place, read_dory, DORY)
+    assert "behind the last sums alone" in refused(net, net.add("Add", middle, middle), place, read_dory, DORY)
 
 
 def test_another_runtimes_requantizer_is_refused(place):

@@ -42,8 +42,8 @@ def _check(name: str, value: Any) -> type[Requantizer]:
 
 _KINDS: tuple[type[Requantizer], ...] = (
     Fp32, TfliteSingle, Double, Single, Ruy, RuyBlocks, Xnnpack, Ort, Int16, TosaSingle, TosaDouble, MulAddShift,
-    MulAddShiftFloor, MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd, MlasAdd,
-    MlasMultiply)
+    MulAddShiftFloor, MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd,
+    MlasAdd, MlasMultiply)
 _BUILT_IN: dict[str, type[Requantizer]] = {kind.name: kind for kind in _KINDS}
 _NAMED = dict(_BUILT_IN)
 ADDITIONS: tuple[type[Requantizer], ...] = (TfliteAdd, XnnpackAdd, OrtAdd, MlasAdd)

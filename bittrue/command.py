@@ -11,6 +11,7 @@ from sim.version import __version__
 COMMANDS = {
     "train": ("training.run", "train a network by a scheme of distillation"),
     "eval": ("sim.eval", "run a trained network on integer hardware, to the last bit"),
+    "conformance": ("sim.conformance", "run other people's golden data, and compare every code"),
     "sweep": ("training.sweep", "train and evaluate many networks"),
     "tables": ("training.tables", "make tables and plots of finished runs"),
 }
@@ -35,7 +36,7 @@ def main() -> None:
 
 def usage() -> str:
     """What there is, and an example."""
-    commands = "\n".join(f"  {name:8}{what} (python -m {module})" for name, (module, what) in COMMANDS.items())
+    commands = "\n".join(f"  {name:13}{what} (python -m {module})" for name, (module, what) in COMMANDS.items())
     return f"""Usage: bittrue COMMAND [OPTIONS]
 
 k-bit networks: training by distillation, and integer hardware to the last bit.

@@ -23,6 +23,9 @@ from training.comparisons import (
     summarize_ablations,
     summarize_comparisons,
 )
+from training.conformance import NOTE as CONFORMANCE_NOTE
+from training.conformance import TITLE as CONFORMANCE_TITLE
+from training.conformance import conformance_rows, conformance_table
 from training.folder import CURVES_FILE, RECORD_FILE
 from training.performance import NOTE, TITLE, performance_rows, performance_table
 from training.plots import plot_accumulators, plot_curves, plot_performance
@@ -42,6 +45,8 @@ from training.report.summaries import (
 
 RESULTS = Path("results")
 """Of the working directory: where sweeps put records and tables are made unless told otherwise."""
+WHOLE = ("codes compared", "codes differing", "bits", "epochs along path", "tensors", "plain", "plain differing")
+"""Columns of whole numbers, some of which may be missing."""
 FORMATS = {"md": ".md", "csv": ".csv", "latex": ".tex"}
 
 app = new_app()
@@ -59,7 +64,7 @@ class Report:
     def of(cls, folders: list[Path], skip_damaged: bool = False) -> "Report":
         """The records below the folders; raises TableError if there are none, or one is damaged."""
         records = find_records(folders, skip_damaged)
-        if not (records.runs or records.evaluations or records.performance or records.grids):
+        if not (records.runs or records.evaluations or records.performance or records.conformance or records.grids):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
             where = ", ".join(map(str, folders))
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
@@ -162,7 +167,7 @@ class Table:
     def texts(self, rows: pd.DataFrame, notes: tuple[str, ...] = ()) -> dict[str, str]:
         """By suffix: everything as CSV, the summary as Markdown and LaTeX."""
         rows = rows.sort_values(list(self.sort), kind="stable").reset_index(drop=True)
-        for column in ("codes compared", "codes differing", "bits", "epochs along path"):
+        for column in WHOLE:
             if column in rows:
                 rows[column] = rows[column].astype("Int64")
         sections = self.summarize(rows)
@@ -188,6 +193,27 @@ def write_performance(record: Path) -> list[Path]:
         write_text_atomically(file, texts[file.suffix])
     plot_performance(rows, files[2])
     return files
+
+
+def conformance_files(record: Path) -> list[Path]:
+    """Where `write_conformance` puts the tables of a record."""
+    return performance_files(record)[:2]
+
+
+def write_conformance(record: Path) -> list[Path]:
+    """Tables of a run of sim.conformance, beside its record or, from results/records, in results; the files."""
+    run = Record(record, read_record(record, "conformance"))
+    texts = TABLES["conformance"].texts(pd.DataFrame(list(conformance_rows(run.content, hardware_of(run)))))
+    files = conformance_files(record)
+    for file in files:
+        write_text_atomically(file, texts[file.suffix])
+    return files
+
+
+def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
+    run = report.records.conformance
+    if run is not None:
+        yield from conformance_rows(run.content, hardware_of(run))
 
 
 def _rows_of_benchmarks(report: Report) -> Iterator[dict[str, Any]]:
@@ -252,6 +278,7 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "Jobs of sweeps that failed or were not run; `python -m training.sweep` with the grid's name goes on with them. "
         "Commands: `jobs.csv`.",
         ("grid", "status"), summarize_jobs),
+    "conformance": Table(_rows_of_golden_data, CONFORMANCE_TITLE, CONFORMANCE_NOTE, ("number",), conformance_table),
     "performance": Table(_rows_of_benchmarks, TITLE, NOTE, ("number",), performance_table),
 })
 PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({

@@ -10,7 +10,8 @@ from typing import Any
 from sim.records import RecordError, read_record
 from sim.text import printable
 
-TRAINING, EVALUATION, PERFORMANCE, GRID = KINDS = "training", "evaluation", "performance", "grid"
+TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID = KINDS = (
+    "training", "evaluation", "performance", "conformance", "grid")
 
 
 class TableError(ValueError):
@@ -134,6 +135,7 @@ class Records:
     runs: list[Run] = field(default_factory=list)
     evaluations: list[Record] = field(default_factory=list)
     performance: Record | None = None
+    conformance: Record | None = None
     grids: list[Record] = field(default_factory=list)
     """What sweeps say of their jobs, the newest of each grid."""
     notes: list[str] = field(default_factory=list)
@@ -162,6 +164,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
     records.undigested = sum("digest" not in record.content for kind in found.values() for record in kind)
     records.evaluations = found[EVALUATION]
     records.performance = _newest(found[PERFORMANCE], "benchmarks", records.notes)
+    records.conformance = _newest(found[CONFORMANCE], "golden data", records.notes)
     records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
     return records
@@ -294,10 +297,6 @@ def _check_evaluation(record: Record) -> None:
         _check_config(record.training)
 
 
-def _check_performance(record: Record) -> None:
-    _check_common(record)
-
-
 def _check_grid(record: Record) -> None:
     _check_common(record)
     for job in record["jobs"]:
@@ -314,8 +313,8 @@ def _percent(value: Any) -> float:
     return float(value)
 
 
-CHECKS = {TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_performance,
-          GRID: _check_grid}
+CHECKS = {TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common,
+          CONFORMANCE: _check_common, GRID: _check_grid}
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""
 
 

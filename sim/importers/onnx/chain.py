@@ -47,7 +47,8 @@ def never_turns(value: Any) -> bool:
     while isinstance(value, Computed):
         computed = [slot for slot, each in enumerate(value.inputs) if isinstance(each, Computed | Real | Outside)]
         kind = value.node.kind
-        if kind not in MONOTONE or len(computed) != 1 or (kind == "Div" and computed != [0]):
+        if kind not in MONOTONE or len(computed) != 1 or (kind == "Div" and computed != [0]) \
+                or float(value.node.attributes.get("alpha", 1.0)) < 0:
             return False
         value = value.inputs[computed[0]]
     return True
@@ -103,7 +104,14 @@ def function_of(graph: Graph, value: Any, source: Real, final: Function, ahead: 
     codes = source.codes
     adapt = channel_constants(graph, codes.dims, codes.layout, ahead)
     scale = Real(codes, source.scale.reshape((-1, *([1] * ahead))) if source.scale.size > 1 else source.scale, source.zero)
-    return lambda x: final(evaluate(value, scale.values(x), adapt))
+
+    def function(x: np.ndarray) -> np.ndarray:
+        floats = evaluate(value, scale.values(x), adapt)
+        if np.isnan(floats).any():
+            raise (value.node if isinstance(value, Computed) else Node("", "", "", (), ())).fail("some codes give no number (NaN)")
+        return final(floats)
+
+    return function
 
 
 def levels_of(function: Function, channels: int, bounds: tuple[int, int], node: Node) -> Mapping[str, np.ndarray]:

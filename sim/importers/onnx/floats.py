@@ -70,7 +70,7 @@ def _hard_swish(node: Node, x: Array) -> Array:
 
 def _norm(node: Node, x: Array, gamma: Array, beta: Array, mean: Array, variance: Array) -> Array:
     """Scale and shift are made first, each operation rounded."""
-    scale = gamma / np.sqrt(variance + _number(node, "epsilon", 1e-5))
+    scale = (np.float32(1) / np.sqrt(variance + _number(node, "epsilon", 1e-5))) * gamma
     return x * scale + (beta - mean * scale)
 
 
@@ -101,6 +101,9 @@ FLOATS: dict[str, Callable[..., Any]] = {
 """Operators of one float32 array and constants, which broadcast; (node, arrays) -> array."""
 
 MONOTONE = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Neg", "Relu", "Clip", "Cast", "Identity", "Dropout", "BatchNormalization",
-            "Floor", "Ceil", "Round", "HardSigmoid"}
-"""Those that never turn back in their one argument that is no constant: rising, or falling where a factor is negative."""
+            "Floor", "Ceil", "Round", "HardSigmoid", "LeakyRelu"}
+"""Those that never turn back in their one argument that is no constant: rising, or falling where a factor is negative.
+
+LeakyRelu is one where its alpha is not negative.
+"""
 FLOATS["Reshape"] = lambda node, x: x.reshape(node.attributes["to"])

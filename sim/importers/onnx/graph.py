@@ -164,12 +164,13 @@ class Graph:
         return Computed(node, tuple(inputs), dims, depth)
 
     def raw(self, sums: Sums, name: str) -> Codes:
-        """Sums as integers of their own, in 32 bits."""
+        """Sums as integers of their own, in 32 bits, by the name of the tensor that they are, or of one that they are not."""
         if "raw" not in sums.made:
             form = IntFormat(32, signed=True)
             op = sums.emit(name, ExactAdd.of(sums.channels), form, 0, 1.0)
             sums.made["raw"] = Codes(op, sums.dims, sums.layout, form)
-            self.shown.setdefault(name, sums.made["raw"])
+            if isinstance(self.values.get(name), Sums):
+                self.shown[name] = sums.made["raw"]
         return sums.made["raw"]
 
     def renamed(self, node: Node, codes: Codes, zero: int) -> Codes:

@@ -37,7 +37,7 @@ def outlet(graph: Graph, info: Info) -> Outlet:
     if not isinstance(source, Real):
         raise ImporterError(f"output {printable(name)[:80]}: float32 that ONNX Runtime computes in float32, whose sums depend on "
                             "their order; an output is codes, or operators of one argument on them")
-    codes = _made(graph, source.codes) if isinstance(source.codes, Codes) else graph.raw(source.codes, name)
+    codes = _made(graph, source.codes) if isinstance(source.codes, Codes) else graph.raw(source.codes, f"{name}/sums")
     adapt = channel_constants(graph, codes.dims, codes.layout, 0)
 
     def restore(integers: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def _factor(graph: Graph, node: Node, value: Any) -> Real | None:
     """The first factor: quantized activations, or an input as it comes."""
     found = settled(graph, value)
     if isinstance(found, Real):
-        return found if isinstance(found.codes, Codes) else Real(graph.raw(found.codes, node.outputs[0]), found.scale, found.zero)
+        return found if isinstance(found.codes, Codes) else Real(graph.raw(found.codes, f"{node.outputs[0]}/in"), found.scale, found.zero)
     start = leaf(found)
     return _integers_outside(graph, found, start) if isinstance(start, Outside) else None
 
@@ -175,7 +175,7 @@ def _sum(graph: Graph, operator: Computed) -> Any:
     if not (isinstance(a, Real) and isinstance(b, Real)) or a is b or a.scale.size != 1 or b.scale.size != 1 \
             or float(a.scale[0]) != float(b.scale[0]) or a.dims != b.dims:
         return operator
-    left, right = (each.codes if isinstance(each.codes, Codes) else graph.raw(each.codes, operator.node.outputs[0])
+    left, right = (each.codes if isinstance(each.codes, Codes) else graph.raw(each.codes, f"{operator.node.outputs[0]}/in")
                    for each in (a, b))
     left, right = (graph.renamed(operator.node, codes, each.zero) if codes.zero != each.zero else codes
                    for codes, each in ((left, a), (right, b)))

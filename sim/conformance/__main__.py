@@ -102,7 +102,8 @@ def show(console: Console, summary: Summary) -> None:
         show_table(console, _table(summary))
     plain = sum(row.plain for row in summary.rows)
     console.print(f"{summary.codes:,} codes of {sum(row.cases for row in summary.rows):,} cases compared, "
-                  f"{sum(row.differing for row in summary.rows):,} differ; {plain:,} of them in plain integers, too, "
+                  f"{sum(row.differing for row in summary.rows):,} differ")
+    console.print(f"in plain Python integers, too: {plain:,} codes, "
                   f"{sum(row.plain_differing for row in summary.rows):,} differ")
     for outcome in summary.differing:
         console.print(f"differs: {outcome.family} {printable(outcome.name)}: {outcome.differing:,} of {outcome.codes:,} "

@@ -182,7 +182,7 @@ def test_command__all_equal(tmp_path, monkeypatch):
     assert "in plain Python integers, too: 3 codes, 0 differ\n" in result.stdout
     assert "cmsis-nn svdf, 1 case: SVDF has state between calls (svdf_1)" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert [line.split() for line in result.stdout.splitlines()[2:3]] == [
+    assert [line.split() for line in result.stdout.splitlines()[3:4]] == [
         ["cmsis-nn", "fully", "connected", "double", "1", "1", "6", "0"]]
 
 

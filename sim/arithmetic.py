@@ -22,7 +22,8 @@ class Arithmetic:
     `boundary_accumulator`: bits of their registers, which `overflow` ("wrap", "saturate" or "error"; default wrap) and take
     sums of `tile` products (a number, or "end"; default 1).  `requant`: a name of sim.requantizers, default fp32, or code of
     one's own ("file.py:CLASS"), `quantizer`: where that of the checkpoint is, if it is such code.  `hardware`: a profile's
-    name, or its file, from which the other options take their defaults.
+    name, or its file, from which the other options take their defaults.  `pixels_as`: what a pixel stands for in a model of
+    another's (sim/importers/pixels.py).
     """
 
     bits: int | None = None
@@ -35,6 +36,7 @@ class Arithmetic:
     quantizer: str | None = None
     activation_bits: int | None = None
     hardware: str | None = None
+    pixels_as: str | None = None
 
 
 def profile_of(wanted: Arithmetic) -> Profile | None:

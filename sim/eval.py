@@ -14,11 +14,12 @@ from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overfl
 from sim.checkpoint import Checkpoint, CheckpointError
 from sim.command import CODES_DIFFER, new_app, new_console, output_file, run_app, show_table
 from sim.evaluation import BATCH, Source, prepare
+from sim.importers import ImporterError
 from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, code_file, is_stdout, profile_file
-from sim.profiles import profiles
+from sim.profiles import ProfileError, profiles
 from sim.program import ProgramError
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
@@ -33,7 +34,8 @@ app = new_app()
 
 @app.command()
 def main(  # noqa: PLR0913 - one parameter per option
-    model: Annotated[Path, typer.Option(help="checkpoint of training.run, or a program that --save-program wrote")],
+    model: Annotated[Path, typer.Option(
+        help="checkpoint of training.run, a program that --save-program wrote, or a model of another's (.tflite, .onnx)")],
     bits: Annotated[int | None, typer.Option(help="bits of weights and activations, 1 to 8 or 16  [default: as trained]")
                     ] = None,
     boundary_bits: Annotated[int | None, typer.Option(help="bits of the first and last layer  [default: as trained]")
@@ -53,6 +55,9 @@ def main(  # noqa: PLR0913 - one parameter per option
     hardware: Annotated[str | None, typer.Option(
         help=f"a runtime's or accelerator's registers and requantizers, from which single options may differ: "
              f"{', '.join(profiles())}, or your own .toml file", metavar="NAME|FILE")] = None,
+    pixels_as: Annotated[str | None, typer.Option(
+        help="what a pixel p stands for in a model of another's: raw (p), unit (p / 255), symmetric, codes, or MEAN/STD of "
+             "p / 255  [default: what the scale of its input tells]")] = None,
     quantizer: Annotated[str | None, typer.Option(
         help="where the checkpoint's quantizer is, if it is one of your own: file.py:NAME, package.module:NAME")] = None,
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")
@@ -81,7 +86,7 @@ def main(  # noqa: PLR0913 - one parameter per option
                             "hardware": profile_file(hardware)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits, hardware)
+                        activation_bits, hardware, pixels_as)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify)
     for note in job.notes:
         console.print(note)
@@ -226,5 +231,5 @@ def _short(number: int) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app, EvalError, CheckpointError, ProgramError, NetworkError, DataError, LowerError, RegistryError,
-            AccumulatorOverflowError)
+    run_app(app, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError, DataError, LowerError,
+            RegistryError, AccumulatorOverflowError)

@@ -163,7 +163,7 @@ class Evaluation:
         """What the program was lowered from, if it was not read as it is."""
         checkpoint, spec, hardware = self.subject.checkpoint, self.subject.spec, self.subject.hardware
         if checkpoint is None or spec is None or hardware is None:
-            return {"training": {}}
+            return {"training": {}, **(self.subject.foreign.to_json() if self.subject.foreign else {})}
         return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
                 "hardware_spec": dataclasses.asdict(hardware), "training": dict(checkpoint.training)}
 

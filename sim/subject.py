@@ -11,6 +11,8 @@ import numpy as np
 
 from sim.arithmetic import Arithmetic, hardware_of, is_whole_number
 from sim.hardware import HardwareSpec
+from sim.importers import is_importable
+from sim.importers.pixels import image_program, is_of_codes
 from sim.lowering import lower
 from sim.network import FLOAT_BITS, QUANTIZED_BITS, ROLES, NetworkSpec, Precision
 from sim.outputs import EvalError
@@ -23,6 +25,7 @@ from sim.text import printable
 
 if TYPE_CHECKING:
     from sim.checkpoint import Checkpoint
+    from sim.importers.subject import Foreign
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Subject:
     """A program ready to run; `spec` at the widths of the program, `checkpoint` and `hardware` unless it came as it is.
 
     `path` and `digest` ("sha256:...") are those of the file, None and "" if there was none.  `notes` are for the user.
+    `foreign` is what is known of a model of another's.
     """
 
     program: Program
@@ -39,6 +43,7 @@ class Subject:
     spec: NetworkSpec | None = None
     hardware: HardwareSpec | None = None
     notes: tuple[str, ...] = ()
+    foreign: "Foreign | None" = None
 
 
 def subject_of(model: Any, wanted: Arithmetic) -> Subject:
@@ -48,7 +53,7 @@ def subject_of(model: Any, wanted: Arithmetic) -> Subject:
     LowerError, OSError, RegistryError for code of one's own.
     """
     wanted = Arithmetic(**{name: plain(value) for name, value in vars(wanted).items()})
-    for name in ("overflow", "requant", "quantizer", "hardware"):
+    for name in ("overflow", "requant", "quantizer", "hardware", "pixels_as"):
         if not isinstance(value := getattr(wanted, name), str | None):
             raise EvalError(f"{name}: {value!r} is not allowed, give a name")
     if wanted.requant is not None:
@@ -75,6 +80,8 @@ def _file(path: Path, wanted: Arithmetic) -> Subject:
     kind = recognize(path)
     if kind is PROGRAM:
         subject = _program(Program.load(path), wanted)
+    elif is_importable(kind):
+        subject = _foreign(path, wanted)
     elif kind in (CHECKPOINT, UNKNOWN):  # of what nothing tells, the reader of checkpoints says what is wrong with it
         from sim.checkpoint import load_checkpoint
 
@@ -84,6 +91,13 @@ def _file(path: Path, wanted: Arithmetic) -> Subject:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return dataclasses.replace(subject, path=path, digest=f"sha256:{digest}")
+
+
+def _foreign(path: Path, wanted: Arithmetic) -> Subject:
+    from sim.importers.subject import foreign_program
+
+    program, foreign, notes = foreign_program(path, wanted)
+    return Subject(program, foreign=foreign, notes=notes)
 
 
 def _own_quantizer(wanted: Arithmetic) -> str:
@@ -111,6 +125,9 @@ def _changes(checkpoint: "Checkpoint") -> list[str]:
 
 
 def _program(program: Program, wanted: Arithmetic) -> Subject:
+    if is_of_codes(program):
+        program, pixels = image_program(program, wanted.pixels_as)
+        return dataclasses.replace(_program(program, dataclasses.replace(wanted, pixels_as=None)), notes=(pixels.told,))
     own = {op.requant.name for op in program.accumulating}
     for name, value in dataclasses.asdict(wanted).items():
         if name == "requant" and value is not None and REQUANTIZERS[value].name in own and is_own(value):
@@ -122,6 +139,8 @@ def _program(program: Program, wanted: Arithmetic) -> Subject:
 
 
 def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
+    if wanted.pixels_as is not None:
+        raise EvalError("pixels-as: a checkpoint of training.run knows what its pixels stand for, leave the option out")
     trained = checkpoint.spec
     hardware = hardware_of(wanted)
     precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits, wanted.activation_bits)

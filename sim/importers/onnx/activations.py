@@ -1,5 +1,6 @@
 """Float operators that wait for what closes them, casts, and functions of one code that ONNX Runtime has as tables."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from sim.importers.onnx.values import PLAIN, Codes, Computed, Outside, Real, Sum
 from sim.ops.defined import DefinedOp
 from sim.ops.rescale import RescaleOp
 from sim.requantizers.exact_add import ExactAdd
+
+MOST_FOLDED = 1 << 26
+"""Numbers that operators of constants may give."""
 
 
 def wait(graph: Graph, node: Node) -> None:
@@ -67,6 +71,8 @@ def settled(graph: Graph, value: Any) -> Any:
 def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
     if node.kind not in FLOATS:
         raise node.fail("all of its inputs are constant, and it is none that is folded")
+    if math.prod(np.broadcast_shapes(*(each.shape for each in inputs if each is not None))) > MOST_FOLDED:
+        raise node.fail(f"constants of more than {MOST_FOLDED} numbers are not folded")
     try:
         with np.errstate(all="ignore"):
             result = np.asarray(FLOATS[node.kind](node, *inputs))

@@ -17,9 +17,12 @@ from sim.importers.onnx.model import Node
 from sim.importers.onnx.values import IMAGE, Codes, Computed, Dims, Outside, Real, Sums, stored_shape
 from sim.ops.requantize import TableOp
 from sim.ops.rescale import RescaleOp
-from sim.requantizers.thresholds import MOST_LEVELS, NEVER, Thresholds
+from sim.requantizers.thresholds import NEVER, Thresholds
 
 MOST_TABLE_BITS = 16
+MOST_NUMBERS = 1 << 24
+"""Evaluated at once."""
+MOST_LEVELS = 1 << 22
 Function = Callable[[np.ndarray], np.ndarray]
 """Integers [channels or 1, ...] -> int64 codes [channels, ...]: channels come first, so that constants stand still."""
 
@@ -147,7 +150,7 @@ def close(graph: Graph, node: Node, value: Any, final: Function, form: IntFormat
     if not isinstance(source, Real):
         return None
     codes = source.codes
-    wide = isinstance(codes, Sums) or codes.form.bits > MOST_TABLE_BITS
+    wide = isinstance(codes, Sums) or codes.form.bits > MOST_TABLE_BITS or codes.channels << codes.form.bits > MOST_NUMBERS
     if not wide and isinstance(codes, Codes):
         every = np.arange(codes.form.min, codes.form.max + 1, dtype=np.int64)[None]
         table = function_of(graph, value, source, final)(every)

@@ -191,15 +191,23 @@ def pad(about, x):
     return filled([b + side + e for b, side, e in zip(begin, x.shape, end, strict=True)], value)
 
 
-def mean(about, x):
+def reduced(about, x, rule):
     axes, keep = about["axes"], about.get("keepdims", 1)
     sides = [1 if a in axes else side for a, side in enumerate(x.shape)]
     count = math.prod(x.shape[a] for a in axes)
     found = filled(sides, lambda p: sum(
         x.at(tuple(q[axes.index(a)] if a in axes else i for a, i in enumerate(p)))
         for q in places([x.shape[a] for a in axes])))
-    found.values = [math.floor(Fraction(v, count) + Fraction(1, 2)) for v in found.values]
+    found.values = [rule(v, count) for v in found.values]
     return found if keep else Tensor(tuple(s for a, s in enumerate(x.shape) if a not in axes), found.values)
+
+
+def total(about, x):
+    return reduced(about, x, lambda value, count: value)
+
+
+def mean(about, x):
+    return reduced(about, x, lambda value, count: math.floor(Fraction(value, count) + Fraction(1, 2)))
 
 
 def concat(about, *parts):
@@ -219,13 +227,131 @@ def transpose(about, x):
     return filled([x.shape[a] for a in order], lambda p: x.at(tuple(p[order.index(a)] for a in range(len(order)))))
 
 
+def slices(about, x, starts, stops, axes, steps):
+    picked = [list(range(side)) for side in x.shape]
+    for start, stop, axis, step in zip(starts.values, stops.values, axes.values, steps.values, strict=True):
+        picked[axis] = picked[axis][start:stop:step]
+    return filled(map(len, picked), lambda p: x.at(tuple(index[i] for index, i in zip(picked, p, strict=True))))
+
+
+def gather(about, x, indices):
+    axis = about["axis"] % len(x.shape)
+    shape = [*x.shape[:axis], *indices.shape, *x.shape[axis + 1:]]
+    return filled(shape, lambda p: x.at((*p[:axis], indices.at(p[axis:axis + len(indices.shape)]),
+                                         *p[axis + len(indices.shape):])))
+
+
+def squeeze(about, x):
+    return Tensor(tuple(side for a, side in enumerate(x.shape) if a not in about["axes"]), x.values)
+
+
+def unsqueeze(about, x):
+    shape = list(x.shape)
+    for axis in sorted(about["axes"]):
+        shape.insert(axis, 1)
+    return Tensor(tuple(shape), x.values)
+
+
+def integer_div(about, a, b):
+    def quotient(x, y):
+        exact = Fraction(about["Delta"] * about["eta"] * x, about["eta"] * y + about["eps"])
+        return math.floor(abs(exact) + Fraction(1, 2)) * (1 if exact >= 0 else -1)
+    return pointwise(quotient)({}, a, b)
+
+
+def true_integer_div(about, x):
+    factor = about["Delta"] * about["eta"] // (about["eta"] * about["y"] + about["eps"])
+    return Tensor(x.shape, [v * factor for v in x.values])
+
+
+def requantized_sum(about, a, b):
+    """QuantLab's Add for DORY: each operand and the sum through multiplier, addend and shift, to unsigned codes."""
+    def through(part, x):
+        if not about.get(f"{part}_rq"):
+            return x
+        exact = (Fraction(v * about[f"{part}_mul"] + about[f"{part}_add"], 2 ** about[f"{part}_shift"]) for v in x.values)
+        return Tensor(x.shape, [min(max(math.floor(v), 0), about[f"{part}_n_levels"] - 1) for v in exact])
+    return through("out", pointwise(lambda x, y: x + y)({}, through("in1", a), through("in2", b)))
+
+
+def rows(rule):
+    """Of the last axis: rule(row, attributes as numbers, constants as lists)."""
+    def meaning(about, x, *constants):
+        told = {name: number(value) for name, value in about.items()}
+        width, values = x.shape[-1], []
+        for start in range(0, len(x.values), width):
+            values += rule(x.values[start:start + width], told, *(part.values for part in constants))
+        return Tensor(x.shape, values)
+    return meaning
+
+
+def signed_code(value, about):
+    return min(max(math.floor(value), -(about["n_levels"] // 2)), about["n_levels"] // 2 - 1)
+
+
+def quotient_toward_0(a, b):
+    return abs(a) // b * (1 if a >= 0 else -1)
+
+
+def softmax(row, about):
+    log2, powers = about["log2"], []
+    for q in row:
+        halvings = (max(row) - q) // log2
+        rest = q - max(row) + halvings * log2
+        powers.append((about["coeffA"] * (rest + about["coeffB"]) ** 2 + about["coeffC"]) // 2 ** halvings)
+    return [math.floor(Fraction(power * (about["n_levels"] - 1), sum(powers))) for power in powers]
+
+
+def ita_max(row, about):
+    shifts = [(max(row) - q + 16) // 32 for q in row]
+    inverse = (about["n_levels"] - 1) * 256 // sum(256 // 2 ** shift for shift in shifts)
+    return [inverse // 2 ** shift for shift in shifts]
+
+
+def layer_norm(row, about, weight, bias):
+    middle = sum(row) // len(row)
+    root = math.isqrt(sum((q - middle) ** 2 for q in row) // len(row) + 1)
+    return [signed_code(Fraction(quotient_toward_0((q - middle) * w, root) + b, about["D"]), about)
+            for q, w, b in zip(row, weight, bias, strict=True)]
+
+
+def rms_norm(row, about, weight):
+    root = math.isqrt(sum(q * q for q in row) // len(row) + 1)
+    products = [q * w for q, w in zip(row, weight, strict=True)]
+    return [signed_code(Fraction(quotient_toward_0(product, root), about["D"]), about) for product in products]
+
+
+def no_norm(about, x, weight, bias):
+    told = {name: number(value) for name, value in about.items()}
+    return filled(x.shape, lambda p: signed_code(
+        Fraction((x.at(p) * weight.spread(p) + bias.spread(p)) * told["mul"], told["D"]), told))
+
+
+def gelu(row, about):
+    found = []
+    for q in row:
+        near = min(abs(q), -about["b"])
+        erf = (about["one"] - (near + about["b"]) ** 2) * ((q > 0) - (q < 0))
+        found.append(q * math.floor(Fraction(about["one"] + erf, 2)))
+    return found
+
+
+def hard_swish(row, about):
+    return [q * min(max(q + about["three"], 0), about["six"]) * about["one_over_six"] for q in row]
+
+
 def flatten(about, x):
     axis = about.get("axis", 1)
     return Tensor((math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), x.values)
 
 
 MEANINGS = {
-    "Add": pointwise(lambda a, b: a + b), "Cast": cast, "Clip": clip, "Concat": concat, "Conv": conv, "Div": divide,
+    "Add": lambda about, a, b: requantized_sum(about, a, b) if about else pointwise(lambda x, y: x + y)(about, a, b),
+    "Gather": gather, "ITAMax": rows(ita_max), "IntegerDiv": integer_div, "ReduceMean": mean, "ReduceSum": total,
+    "Sigmoid": lambda about, x: x, "Slice": slices, "Squeeze": squeeze, "TrueIntegerDiv": true_integer_div,
+    "Unsqueeze": unsqueeze, "iGELU": rows(gelu), "iHardswish": rows(hard_swish), "iLayerNorm": rows(layer_norm),
+    "iNoNorm": no_norm, "iRMSNorm": rows(rms_norm), "iSoftmax": rows(softmax),
+    "Cast": cast, "Clip": clip, "Concat": concat, "Conv": conv, "Div": divide,
     "AveragePool": lambda about, x: windows(about, x, lambda inside: Fraction(sum(inside), len(inside))),
     "Flatten": flatten, "Floor": lambda about, x: Tensor(x.shape, [math.floor(v) for v in x.values]),
     "Gemm": gemm, "IntegerMean": mean, "LogSoftmax": lambda about, x: x, "MatMul": matmul,

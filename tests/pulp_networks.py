@@ -67,10 +67,12 @@ def draw_conv(draw, net, x):
                    dilations=[dilation] * rank)
 
 
-def draw_requant(draw, net, x, signed=None):
+def draw_requant(draw, net, x, signed=None, per_channel=True):
     """Multipliers and addends per channel, in the shapes that exporters write, or one for all."""
     shape = net.shapes[x]
-    kinds = [()] + ([(shape[1],)] if len(shape) == 2 else [(shape[1], *(1,) * 2), (1, shape[1], *(1,) * (len(shape) - 2))])
+    kinds = [()]
+    if per_channel:
+        kinds += [(shape[1],)] if len(shape) == 2 else [(shape[1], 1, 1), (1, shape[1], *(1,) * (len(shape) - 2))]
     kind = draw(st.sampled_from(kinds))
     multiplier, addend = (net.constant(draw_array(draw, kind, values))
                           for values in (st.integers(-40, 60), st.integers(-5000, 5000)))
@@ -114,6 +116,115 @@ def draw_mean(draw, net, x):
     return net.add("IntegerMean", x, shape=shape, axes=axes, keepdims=1)
 
 
+def draw_sum(draw, net, x):
+    rank = len(net.shapes[x])
+    axes = sorted(draw(st.sets(st.integers(1, rank - 1), min_size=1)))
+    shape = [1 if a in axes else side for a, side in enumerate(net.shapes[x])]
+    return draw_requant(draw, net, net.add("ReduceSum", x, shape=shape, axes=axes, keepdims=1))
+
+
+def draw_part(draw, net, x):
+    """A Slice of two axes, or a Gather at even distances."""
+    shape, rank = list(net.shapes[x]), len(net.shapes[x])
+    if draw(st.booleans()):
+        axis = draw(st.integers(1, rank - 1))
+        start = draw(st.integers(0, shape[axis] - 1))
+        indices = list(range(start, shape[axis], draw(st.integers(1, 3))))
+        shape[axis] = len(indices)
+        about = {"axis": draw(st.sampled_from([axis, axis - rank]))}
+        return net.add("Gather", x, net.constant(indices, np.int64), shape=shape, **about)
+    axes = draw(st.permutations(range(1, rank)))[:2]
+    starts = [draw(st.integers(0, shape[a] - 1)) for a in axes]
+    stops = [draw(st.integers(start + 1, shape[a])) for a, start in zip(axes, starts, strict=True)]
+    steps = [draw(st.integers(1, 3)) for _ in axes]
+    for a, *part in zip(axes, starts, stops, steps, strict=True):
+        shape[a] = len(range(*part))
+    return net.add("Slice", x, *(net.constant(part, np.int64) for part in (starts, stops, axes, steps)), shape=shape)
+
+
+def draw_squeezed(draw, net, x):
+    """With one more axis, which is taken away again."""
+    shape, axis = net.shapes[x], draw(st.integers(1, len(net.shapes[x])))
+    wide = net.add("Unsqueeze", x, shape=(*shape[:axis], 1, *shape[axis:]), axes=[axis])
+    return net.add("Squeeze", wide, shape=shape, axes=[axis])
+
+
+def draw_division(draw, net, x):
+    """By unsigned codes, or their mean along an axis; or by a constant."""
+    above = draw_requant(draw, net, x)
+    numbers = {"Delta": draw(st.integers(1, 300)), "eta": draw(st.integers(1, 20)), "eps": draw(st.integers(1, 3))}
+    if draw(st.booleans()):
+        return draw_requant(draw, net, net.add("TrueIntegerDiv", above, y=draw(st.integers(1, 9)), **numbers))
+    below = draw_requant(draw, net, x, signed=False)
+    below = draw_mean(draw, net, below) if draw(st.booleans()) else below
+    return draw_requant(draw, net, net.add("IntegerDiv", above, below, **numbers))
+
+
+def draw_activation(draw, net, x):
+    if draw(st.booleans()):
+        wide = net.add("iGELU", x, b=draw(st.integers(-99, -1)), one=draw(st.integers(0, 3000)))
+    else:
+        wide = net.add("iHardswish", x, three=draw(st.integers(0, 99)), six=draw(st.integers(1, 200)),
+                       one_over_six=draw(st.integers(1, 50)))
+    return draw_requant(draw, net, wide)
+
+
+def draw_softmax(draw, net, x):
+    if draw(st.booleans()):
+        return net.add("ITAMax", x, n_levels=whole(256))
+    about = {"coeffA": 1, "coeffB": draw(st.integers(1, 300)), "coeffC": draw(st.integers(1, 60000)),
+             "log2": draw(st.integers(1, 255)), "n_levels": 256}
+    return net.add("iSoftmax", x, **{key: whole(value) for key, value in about.items()})
+
+
+def draw_norm(draw, net, x):
+    width = net.shapes[x][-1]
+    about = {"D": whole(draw(st.sampled_from([1, 7, 4096]))), "n_levels": whole(256)}
+    kind = draw(st.sampled_from(["iLayerNorm", "iRMSNorm", "iNoNorm"]))
+    if kind == "iNoNorm":
+        weight = draw_array(draw, net.shapes[x][1:], st.integers(-99, 99))
+        return net.add(kind, x, net.constant(weight), net.constant(draw_array(draw, (width,), st.integers(-999, 999))),
+                       mul=whole(draw(st.integers(1, 500))), **about)
+    count = 2 if kind == "iLayerNorm" else 1
+    constants = [net.constant(draw_array(draw, (width,), st.integers(-9999, 9999))) for _ in range(count)]
+    return net.add(kind, x, *constants, **about)
+
+
+def draw_linear(draw, net, x, made):
+    sums = net.add("MatMul", x, net.constant(draw_array(draw, (net.shapes[x][-1], made))), shape=(*net.shapes[x][:-1], made))
+    return draw_requant(draw, net, sums, per_channel=False)
+
+
+def draw_heads(draw, net, x, heads, made, order):
+    """[1, T, F] -> a linear layer -> [1, heads, T, made], its last axes in `order`."""
+    tokens = net.shapes[x][1]
+    y = draw_linear(draw, net, x, heads * made)
+    y = net.add("Reshape", y, net.constant([1, tokens, heads, made], np.int64), shape=(1, tokens, heads, made))
+    shape = net.shapes[y]
+    return net.add("Transpose", y, shape=[shape[a] for a in order], perm=list(order))
+
+
+@st.composite
+def transformers(draw):
+    """Attention of a few heads, a norm, an activation."""
+    tokens, heads, depth = draw(st.integers(1, 4)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    net = Net((1, tokens, draw(st.integers(1, 4))))
+    x = draw_norm(draw, net, "x") if draw(st.booleans()) else "x"
+    queries = draw_heads(draw, net, x, heads, depth, (0, 2, 1, 3))
+    keys = draw_heads(draw, net, x, heads, depth, (0, 2, 3, 1))
+    values = draw_heads(draw, net, x, heads, depth, (0, 2, 1, 3))
+    scores = net.add("MatMul", queries, keys, shape=(1, heads, tokens, tokens))
+    scores = draw_softmax(draw, net, draw_requant(draw, net, scores, per_channel=False))
+    y = draw_requant(draw, net, net.add("MatMul", scores, values, shape=(1, heads, tokens, depth)), per_channel=False)
+    y = net.add("Transpose", y, shape=(1, tokens, heads, depth), perm=[0, 2, 1, 3])
+    y = net.add("Reshape", y, net.constant([0, -1, heads * depth], np.int64), shape=(1, tokens, heads * depth))
+    for step in draw(st.lists(st.sampled_from([draw_norm, draw_activation]), max_size=2)):
+        y = step(draw, net, y)
+    if draw(st.booleans()):
+        y = net.add("IntegerMean", y, shape=(1, net.shapes[y][-1]), axes=[1], keepdims=0)
+    return net.model(y), y, draw(st.sampled_from([S8, U8]))
+
+
 def draw_layer(draw, net, x):
     return draw_requant(draw, net, draw_conv(draw, net, x))
 
@@ -139,7 +250,8 @@ def deeploys(draw):
     sides = draw(st.lists(st.integers(2, 5), min_size=1, max_size=2))
     net = Net((1, draw(st.integers(1, 3)), *sides))
     x = draw_layer(draw, net, "x")
-    steps = [draw_layer, draw_pool, draw_residual, draw_turned, draw_concat, draw_mean]
+    steps = [draw_layer, draw_pool, draw_residual, draw_turned, draw_concat, draw_mean, draw_sum, draw_part, draw_squeezed,
+             draw_division, draw_activation]
     for step in draw(st.lists(st.sampled_from(steps), max_size=3)):
         x = step(draw, net, x)
     x = draw_end(draw, net, x) if draw(st.booleans()) else x
@@ -196,16 +308,26 @@ def draw_nemo_pad(draw, net, x):
     return draw_nemo_layer(draw, net, net.add("Pad", x, shape=shape, mode="constant", pads=pads, value=0.0))
 
 
+def draw_quantlab_sum(draw, net, x):
+    """An addition that requantizes its operands, its sum, or both."""
+    ranges = {"rq": st.integers(0, 1), "mul": st.integers(1, 600), "add": st.integers(0, 999), "shift": st.integers(0, 9),
+              "n_levels": st.sampled_from([16, 256])}
+    about = {f"{part}_{key}": draw(numbers) for part in ("in1", "in2", "out") for key, numbers in ranges.items()}
+    return net.add("Add", x, net.add("Clip", x, min=0.0, max=float(draw(st.integers(1, 200)))), **about)
+
+
 @st.composite
 def nemos(draw):
     """The same of DORY's operators."""
     net = Net((1, draw(st.integers(1, 3)), *draw(st.lists(st.integers(2, 5), min_size=1, max_size=2))))
     x = draw_nemo_layer(draw, net, "x")
-    steps = [draw_nemo_layer, draw_pool, draw_nemo_residual, draw_nemo_mean, draw_nemo_pad]
+    steps = [draw_nemo_layer, draw_pool, draw_nemo_residual, draw_nemo_mean, draw_nemo_pad, draw_quantlab_sum]
     for step in draw(st.lists(st.sampled_from(steps), max_size=3)):
         x = step(draw, net, x)
     if draw(st.booleans()):
         count = int(np.prod(net.shapes[x]))
         flat = net.add("Flatten", x, shape=(1, count), axis=1)
         x = net.add("MatMul", flat, net.constant(draw_array(draw, (count, 2))), shape=(1, 2))
+        if draw(st.booleans()):
+            x = net.add("Unsqueeze", net.add("Sigmoid", x), shape=(1, 2, 1), axes=[2])
     return net.model(x), x

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 QONNX_OPERATORS = frozenset(("Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc", "MultiThreshold"))
 DEEPLOY_OPERATORS = frozenset((
     "RequantShift", "iLayerNorm", "iRMSNorm", "iNoNorm", "iSoftmax", "ITAMax", "ITAPartialMax", "iGELU", "RequantizediGELU",
@@ -55,4 +57,6 @@ def _whole(tensor: Any) -> bool:
         values = numpy_helper.to_array(tensor)
     except Exception:  # damaged bytes fail in every way there is; whoever reads the model says how
         return False
-    return values.dtype.kind in "iub" or bool(values.dtype.kind == "f" and (values == values.round()).all())
+    if values.dtype.kind in "iub":
+        return True
+    return bool(values.dtype.kind == "f" and np.isfinite(values).all() and (values == values.round()).all())

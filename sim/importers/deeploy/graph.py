@@ -10,7 +10,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.importers.builder import Builder, image_of
 from sim.importers.deeploy.linear import CHANNELS_LAST
-from sim.importers.deeploy.model import Given, Model, Node, printable
+from sim.importers.deeploy.model import Given, Model, Node, printable, whole
 from sim.importers.deeploy.state import Operator, State
 from sim.importers.deeploy.views import View
 from sim.importers.imported import Imported, ImporterError
@@ -39,11 +39,18 @@ class Graph:
     notes: tuple[str, ...]
 
     def given(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Tensors as the file has them, by its names -> what the program takes, by the names of its inputs."""
-        return {self.views[name].op: self.views[name].codes_of(np.asarray(arrays[name])) for name in self.inputs}
+        """Tensors as the file has them, by its names -> what the program takes, by the names of its inputs.
+
+        Whole numbers of any type, floats included.  Raises ImporterError for others.
+        """
+        given = {name: whole(np.asarray(arrays[name]), f"the input {printable(name)}") for name in self.inputs}
+        return {self.views[name].op: self.views[name].codes_of(array) for name, array in given.items()}
 
     def tensors(self, trace: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What a machine's trace holds, as the file has it: [N, *shape without the batch axis] by its names."""
+        """What a machine's trace holds, as the file has it: [N, *shape without the batch axis] by its names.
+
+        Where the file has no batch axis, [N, *shape].
+        """
         return {name: view.file_of(trace[view.op]) for name, view in self.views.items() if view.op in trace}
 
 
@@ -91,7 +98,10 @@ def _rank(model: Model, node: Node) -> int:
 
 
 def _read_input(to: State, given: Given, formats: Mapping[str, IntFormat], default: IntFormat) -> bool:
-    """An input as codes; False where nothing reads it."""
+    """An input as codes; False where nothing reads it, or there is nothing to read."""
+    if 0 in given.shape:
+        to.values[given.name] = np.zeros(given.shape, np.int64)
+        return False
     if not to.uses[given.name]:
         to.notes.append(f"input {printable(given.name)}: nothing reads it")
         return False

@@ -55,7 +55,9 @@ class Node:
     def numbers(self, name: str, default: tuple[int, ...], length: int | None = None) -> tuple[int, ...]:
         """An attribute of several whole numbers."""
         value = self.attributes.get(name, default)
-        value = tuple(value.ravel().tolist()) if isinstance(value, np.ndarray) else value
+        if isinstance(value, np.ndarray):
+            value = tuple(value.ravel().tolist())
+        value = (value,) if isinstance(value, int) else value
         if not isinstance(value, tuple) or not all(isinstance(v, int) and abs(v) < MOST_WHOLE for v in value) \
                 or length not in (None, len(value)):
             how_many = "whole numbers" if length is None else f"{length} whole numbers"
@@ -65,7 +67,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Given:
-    """An input of the graph: its shape with 1 for a batch axis of any length, and its format as (bits, signed), if any."""
+    """An input of the graph: its shape with 1 for a batch axis of any length, and its format as (bits, signed), if any.
+
+    A side may be 0: then there is nothing to hand over, such as a cache before its first token.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -181,9 +186,9 @@ def _given(value: Any) -> Given:
     sides = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
     if sides and sides[0] in (None, 0):
         sides[0] = 1  # a batch of any length
-    if len(sides) > MOST_AXES or any(side is None or side < 1 for side in sides):
-        raise ImporterError(f"the input {printable(text(value.name))} has the shape {_short(sides)}: every side but the batch's "
-                            "must be a number")
+    if len(sides) > MOST_AXES or any(side is None or side < 0 for side in sides):
+        raise ImporterError(f"the input {printable(text(value.name))} has the shape {_short(sides)}: every side but the "
+                            "batch's must be a number")
     return Given(text(value.name), tuple(side for side in sides if side is not None), ELEMENTS.get(tensor.elem_type))
 
 

@@ -10,8 +10,8 @@ from sim.definitions import INTEGER_FUNCTIONS
 from sim.definitions.definition import number
 from sim.formats import IntFormat, Shape
 from sim.importers.builder import image_of
-from sim.importers.deeploy.model import Node
-from sim.importers.deeploy.requant import REGISTER, format_for
+from sim.importers.deeploy.model import Node, printable
+from sim.importers.deeploy.requant import REGISTER, WIDE, fits, format_for
 from sim.importers.deeploy.state import State, Value, scaled, shifted, spread
 from sim.importers.deeploy.views import Bounds, View
 from sim.importers.imported import ImporterError
@@ -77,7 +77,12 @@ def _sum(to: State, node: Node, sign: int) -> Value:
     if isinstance(a, np.ndarray):
         affine = scaled(to.affine(node, 1), sign)
         return shifted(affine, spread(a, affine.shape))
-    return _together(to, node, lambda name, first, second, shape, form: AddOp(
+    return total(to, node, to.source(node, 0), to.source(node, 1), sign)
+
+
+def total(to: State, node: Node, a: View, b: View, sign: int = 1) -> View:
+    """Of two tensors, exact."""
+    return _together(to, node, (a, b), lambda name, first, second, shape, form: AddOp(
         name, first, shape, form, second, ExactAdd.of(1, sign)), lambda x, y: x + sign * y)
 
 
@@ -89,7 +94,7 @@ def mul(to: State, node: Node) -> Value:
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         constant, affine = (a, to.affine(node, 1)) if isinstance(a, np.ndarray) else (b, to.affine(node, 0))
         return scaled(affine, spread(np.asarray(constant), affine.shape))
-    return _together(to, node, lambda name, first, second, shape, form: MultiplyOp(
+    return _together(to, node, _both(to, node), lambda name, first, second, shape, form: MultiplyOp(
         name, first, shape, form, second, ExactAdd.of(1)), lambda x, y: x * y)
 
 
@@ -103,7 +108,8 @@ def integer_div(to: State, node: Node) -> Value:
     def make(name: str, first: str, second: str, shape: Shape, form: IntFormat) -> Op:
         return DivideOp(name, first, shape, form, second, "half_away", factor, other, epsilon)
 
-    return _together(to, node, make, lambda x, y: x * factor * (1 if y > 0 else -1))  # a denominator is 1 or more
+    return _together(to, node, _both(to, node), make,
+                     lambda x, y: x * factor * (1 if y > 0 else -1))  # a denominator is 1 or more
 
 
 def true_integer_div(to: State, node: Node) -> Value:
@@ -117,10 +123,14 @@ def true_integer_div(to: State, node: Node) -> Value:
     return scaled(to.affine(node, 0), np.full((1,) * len(to.affine(node, 0).shape), node.whole("Delta") * eta // below))
 
 
-def _together(to: State, node: Node, make: Callable[[str, str, str, Shape, IntFormat], Op],
+def _both(to: State, node: Node) -> tuple[View, View]:
+    return to.source(node, 0), to.source(node, 1)
+
+
+def _together(to: State, node: Node, operands: tuple[View, View], make: Callable[[str, str, str, Shape, IntFormat], Op],
               meaning: Callable[[int, int], int]) -> View:
     """An operation of two tensors, spread to one shape; `meaning` of the ends of their bounds bounds the result."""
-    a, b = to.source(node, 0), to.source(node, 1)
+    a, b = operands
     rank = max(len(a.shape), len(b.shape))
     a, b = (_ranked(to, view, rank) for view in (a, b))
     if not all(x == y or 1 in (x, y) for x, y in zip(a.shape, b.shape, strict=True)):
@@ -135,6 +145,9 @@ def _together(to: State, node: Node, make: Callable[[str, str, str, Shape, IntFo
                           "equal, or all of one 1")
     ends = [meaning(x, y) for x in a.bounds for y in b.bounds]
     bounds = min(ends), max(ends)
+    if not fits(*bounds):
+        to.notes.append(f"{node.kind} {printable(node.name)}: results can need more than 32 bits, and are held within them")
+        bounds = max(bounds[0], WIDE.min), min(bounds[1], WIDE.max)
     op = make(to.build.name(node.outputs[0]), first, second, whole, format_for(*bounds))
     return View(to.build.add(op), shape, axes, bounds)
 

@@ -14,6 +14,7 @@ FLOORS = ("mul_add_shift_floor", "mul_add_divide")
 HALF_UP = "mul_add_shift"
 REGISTER = IntFormat(MAX_CODE_BITS, signed=True)
 """What sums are stored in between operations."""
+WIDE = IntFormat(MAX_CODE_BITS, signed=True, narrow=True)
 
 
 def is_floor(profile: Any, kind: str) -> bool:
@@ -43,14 +44,24 @@ def requantizer_of(profile: Any, kind: str, multiplier: np.ndarray, addend: np.n
 
 
 def bounds_of(multiplier: np.ndarray, addend: np.ndarray, divisor: int, low: Any, high: Any) -> tuple[Bounds, Bounds]:
-    """Bounds of x multiplier + addend, and of its rounded quotient, for x from `low` to `high` (numbers, or int64 [C])."""
+    """Bounds of x multiplier + addend + divisor / 2 and of its quotient, x from `low` to `high`, numbers or int64 [C]."""
     ends = [[int(m) * int(x) + int(a) for m, a, x in np.broadcast(multiplier, addend, side)] for side in (low, high)]
-    least, most = min(map(min, ends)), max(map(max, ends))
-    return (least, most), (least // divisor, (most + divisor // 2) // divisor)
+    least, most = min(map(min, ends)), max(map(max, ends)) + divisor // 2
+    return (least, most), (least // divisor, most // divisor)
 
 
 def format_for(low: int, high: int) -> IntFormat:
-    """The narrowest format that holds every integer from `low` to `high`, of at most 32 bits: those of a register."""
+    """The narrowest format that holds every integer from `low` to `high`.  ImporterError beyond 32 bits.
+
+    Of 32 bits without -2^31 where that can be, so that magnitudes have 31.
+    """
     signed = low < 0
     bits = max((-low - 1).bit_length() if signed else 1, max(high, 0).bit_length()) + signed
-    return IntFormat(bits, signed) if bits < MAX_CODE_BITS else REGISTER
+    if not fits(low, high):
+        raise ImporterError(f"gives integers from {low} to {high}, {MAX_CODE_BITS} bits are supported")
+    return IntFormat(bits, signed) if bits < MAX_CODE_BITS else REGISTER if low == REGISTER.min else WIDE
+
+
+def fits(low: int, high: int) -> bool:
+    """Whether 32 bits hold every integer from `low` to `high`."""
+    return REGISTER.min <= low and high <= REGISTER.max

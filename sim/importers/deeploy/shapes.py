@@ -166,12 +166,14 @@ def concat(to: State, node: Node) -> Value:
     axis = _axis(node, node.whole("axis"), rank)
     if all(isinstance(value, np.ndarray) for value in values):
         return np.concatenate([value for value in values if isinstance(value, np.ndarray)], axis)
-    views = [to.source(node, index) for index in range(len(node.inputs))]
+    views = [to.source(node, index) for index, value in enumerate(values) if 0 not in value.shape]
     if any(len(view.shape) != rank or any(view.shape[a] != views[0].shape[a] for a in range(rank) if a != axis)
            for view in views):
         raise node.refuse(f"shapes {[list(view.shape) for view in views]} differ elsewhere than along axis {axis}")
     if len(views) == 1:
         return views[0]
+    if not views:
+        raise node.refuse("reads nothing but tensors without numbers")
     bounds = min(view.bounds[0] for view in views), max(view.bounds[1] for view in views)
     forms = [to.build.format(view.op) for view in views]
     form = format_for(min(form.min for form in forms), max(form.max for form in forms))

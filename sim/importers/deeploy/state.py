@@ -10,7 +10,7 @@ import numpy as np
 from sim.formats import IntFormat, Shape
 from sim.importers.builder import Builder, image_of
 from sim.importers.deeploy.model import MOST_WHOLE, Model, Node, printable
-from sim.importers.deeploy.requant import bounds_of, format_for, requantizer_of
+from sim.importers.deeploy.requant import REGISTER, bounds_of, fits, format_for, requantizer_of
 from sim.importers.deeploy.views import Affine, Bounds, Products, View
 from sim.importers.imported import ImporterError
 from sim.ops.op import MAX_SIZE
@@ -73,8 +73,8 @@ class State:
         self.values[name] = value
         if isinstance(value, View):
             self.views[name] = value
-        elif isinstance(value, Affine) and value.divisor == 1 and not (self.fuse and self.uses[name] == 1
-                                                                      and name not in self.model.outputs):
+        elif isinstance(value, Affine) and value.divisor == 1 and self._fits(value) and not (
+                self.fuse and self.uses[name] == 1 and name not in self.model.outputs):
             self.view(name)
 
     def value(self, node: Node, index: int) -> Value:
@@ -169,12 +169,26 @@ class State:
         if max(-between[0], between[1]) >= 1 << 31 and rounding != "exact" and self.narrow:
             self.notes.append(f"{printable(name)}: multiplied sums can need {max(-between[0], between[1]).bit_length() + 1} "
                               "bits; Deeploy's C code has 32, and other codes where they do not suffice")
+        if form is None and isinstance(affine.base, Products) and affine.is_plain and self._wraps(kind):
+            form = REGISTER if not fits(*bounds) else None  # what the register holds fits, whatever the sums are
         low, high = limits or (bounds if form is None else (form.min, form.max))
         bounds = min(max(bounds[0], low), high), min(max(bounds[1], low), high)
         form = form or format_for(*bounds)
         requant = requantizer_of(self.profile, kind, multiplier, addend, affine.divisor, rounding)
         needed = () if limits is None or limits == (form.min, form.max) else limits
         return requant, form, needed, (max(bounds[0], form.min), min(bounds[1], form.max))
+
+    def _wraps(self, kind: str) -> bool:
+        """Whether the register of a kind of operation has 32 bits or fewer."""
+        bits = self.build.accumulator(kind).bits
+        return bits is not None and bits <= REGISTER.bits
+
+    def _fits(self, affine: Affine) -> bool:
+        """Whether 32 bits hold every number of an affine without a divisor."""
+        base = affine.base
+        if not isinstance(base, Products) or not set(affine.varies()) <= {base.channel}:
+            return fits(*bounds_of(affine.multiplier, affine.addend, 1, *base.bounds)[1])
+        return affine.is_plain or fits(*bounds_of(*affine.along(base.channel), 1, base.low, base.high)[1])
 
     def _computed(self, name: str, affine: Affine) -> View:
         """Exactly, without a clamp: sums as registers hold them."""
@@ -185,8 +199,9 @@ class State:
         return self.finish(name, affine, rounding="" if affine.floored else "exact")
 
     def _constant(self, name: str, values: np.ndarray) -> View:
-        shape = values.shape if values.size else (1,)
-        view = View(name, shape, tuple(range(len(shape))), (int(values.min()), int(values.max())))
+        if not values.size:
+            raise ImporterError(f"{printable(name)} is a constant without numbers")
+        view = View(name, values.shape, tuple(range(values.ndim)), (int(values.min()), int(values.max())))
         codes = values.reshape(image_of(view.sides))
         return replace(view, op=self.build.constant(name, codes, format_for(*view.bounds)))
 

@@ -96,6 +96,11 @@ class Products:
         """The ONNX axis of its channels, the last in memory."""
         return self.axes[-1]
 
+    @property
+    def bounds(self) -> Bounds:
+        """Of all sums."""
+        return int(self.low.min()), int(self.high.max())
+
 
 @dataclass(frozen=True)
 class Affine:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from sim.importers.deeploy import linear, pointwise, rows, shapes
 from sim.importers.deeploy.model import ELEMENTS, MOST_WHOLE, Node, printable
 from sim.importers.deeploy.requant import format_for
-from sim.importers.deeploy.state import Operator, State, Value
-from sim.importers.deeploy.views import Affine
+from sim.importers.deeploy.state import Operator, State, Value, scaled, shifted
+from sim.importers.deeploy.views import Affine, View
 
 FLOATS, WHOLES = (1, 11), (7, *ELEMENTS)
 """ONNX's numbers of types that hold the integers of a network: float32 and float64; int64 and narrower ones."""
+MOST_SHIFT = 53
 SCALING = ("Mul", "Add", "Div", "Floor")
 """Operators that say themselves how a mean is rounded."""
 
@@ -82,10 +83,30 @@ def average(to: State, node: Node) -> Value:
     return mean
 
 
+def add(to: State, node: Node) -> Value:
+    """Of two tensors, which QuantLab requantizes first (in1_rq, in2_rq) and then their sum (out_rq), to unsigned codes."""
+    if not any(node.whole(f"{part}_rq", 0) for part in ("in1", "in2", "out")):
+        return pointwise.add(to, node)
+    a, b = (_requantized(to, node, part, to.affine(node, index)) for index, part in enumerate(("in1", "in2")))
+    return _requantized(to, node, "out", Affine.of(pointwise.total(to, node, a, b)))
+
+
+def _requantized(to: State, node: Node, part: str, affine: Affine) -> View:
+    """clamp((x mul + add) >> shift, 0, levels - 1), if the node says so."""
+    if not node.whole(f"{part}_rq", 0):
+        return to.finish(f"{node.outputs[0]}.{part}", affine, rounding="exact") if not affine.is_plain or not isinstance(
+            affine.base, View) else affine.base
+    multiplier, addend, shift, count = (node.whole(f"{part}_{key}") for key in ("mul", "add", "shift", "n_levels"))
+    if not 0 <= shift < MOST_SHIFT or not 2 <= count <= 1 << 31:
+        raise node.refuse(f"its {part}_shift is {shift} and {part}_n_levels {count}")
+    scales = replace(shifted(scaled(affine, multiplier), addend), divisor=1 << shift)
+    return to.finish(f"{node.outputs[0]}.{part}", scales, format_for(0, count - 1), (0, count - 1))
+
+
 def host(to: State, node: Node) -> Value:
-    """A function of floats behind the last sums, which the host computes."""
-    if node.outputs[0] not in to.model.outputs or to.uses[node.outputs[0]] > 1:
-        raise node.refuse("a function of floats is supported as an output alone, where the host computes it")
+    """A function of floats behind the last sums, which the host computes; what follows only copies."""
+    if not _is_copied(to, node.outputs[0]):
+        raise node.refuse("a function of floats is supported behind the last sums alone, where the host computes it")
     to.notes.append(f"{node.kind} {printable(node.name)}: left to the host, the output is what it reads")
     return to.source(node, 0)
 
@@ -101,9 +122,21 @@ def typed(operator: Operator) -> Operator:
     return made
 
 
+def _is_copied(to: State, name: str) -> bool:
+    """Whether all that reads a tensor copies it."""
+    wanted = {name}
+    for node in to.model.nodes:
+        if wanted & set(node.inputs):
+            if node.kind not in shapes.OPERATORS:
+                return False
+            wanted.update(node.outputs)
+    return True
+
+
 OPERATORS: dict[str, Operator] = {
     **{kind: rows.OPERATORS[kind] for kind in ("MaxPool", "ReduceSum")},
-    **{kind: typed(pointwise.OPERATORS[kind]) for kind in ("Add", "Mul", "Sub")},
+    **{kind: typed(pointwise.OPERATORS[kind]) for kind in ("Mul", "Sub")},
+    "Add": typed(add),
     **shapes.OPERATORS,
     **linear.OPERATORS,
     **dict.fromkeys(("AveragePool", "GlobalAveragePool"), average),

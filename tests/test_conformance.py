@@ -124,9 +124,9 @@ def test_headers__those_of_an_earlier_test_do_not_count(tmp_path):
     folder = write_headers(tmp_path / "fully_connected")
     (outcome,) = outcomes(tmp_path)
     assert outcome.differing == 0
-    (folder / "test_data.h").write_text((folder / "test_data.h").read_text() + '#include "input.h"\n')
+    (folder / "test_data.h").write_text((folder / "test_data.h").read_text().replace("input_data.h", "input.h"))
     (outcome,) = outcomes(tmp_path)
-    assert outcome.reason or outcome.differing
+    assert outcome.reason == "1 codes are no images of (1, 1, 4)"
 
 
 def test_headers__lists_of_several_lines_null_pointers_and_packed_bytes(tmp_path):
@@ -154,7 +154,7 @@ def test_headers__of_real_numbers_are_told_so(tmp_path):
 
 
 def test_unpacked__low_nibble_first():
-    assert unpacked(np.array([0x21, 0x7F - 0x100, 0x08], np.int8), 5).tolist() == [1, 2, -1, 7, -8]
+    assert unpacked(np.array([0x21, 0x7F, 0x08], np.int8), 5).tolist() == [1, 2, -1, 7, -8]
 
 
 def test_summary__counts_by_family_operation_and_rule(tmp_path):
@@ -178,10 +178,11 @@ def test_command__all_equal(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     result = run("sim.conformance", tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "6 codes of 1 cases compared, 0 differ; 3 of them in plain integers, too, 0 differ" in result.stdout
+    assert "6 codes of 1 cases compared, 0 differ\n" in result.stdout
+    assert "in plain Python integers, too: 3 codes, 0 differ\n" in result.stdout
     assert "cmsis-nn svdf, 1 case: SVDF has state between calls (svdf_1)" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
-    assert [line.split() for line in result.stdout.splitlines()[2:3]] == [
+    assert [line.split() for line in result.stdout.splitlines()[3:4]] == [
         ["cmsis-nn", "fully", "connected", "double", "1", "1", "6", "0"]]
 
 
@@ -234,7 +235,7 @@ def test_record__makes_the_tables_again(tmp_path):
     assert "SVDF" not in texts["conformance.md"]
     assert "LSTM has state between steps" in texts["conformance.md"]
     (tmp_path / "results" / "conformance.md").unlink()
-    assert [path.name for path in write_conformance(file)] == ["conformance.md", "conformance.csv"]
+    assert [path.name for path in write_conformance(file)] == ["conformance.csv", "conformance.md"]
     assert (tmp_path / "results" / "conformance.md").read_text() == texts["conformance.md"]
 
 

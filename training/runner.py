@@ -275,7 +275,7 @@ class Runner:
 
             def rate_at(batch: int, epoch: int = epoch) -> float:
                 milestones = tuple(milestone * step.share for milestone in config.milestones)
-                return learning_rate(config.lr, config.schedule, milestones, epoch + batch / per_epoch, epochs)
+                return learning_rate(config, milestones, epoch + batch / per_epoch, epochs)
 
             def progress_at(batch: int, epoch: int = epoch) -> float:
                 return (epoch + batch / per_epoch) / epochs

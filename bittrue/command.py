@@ -13,6 +13,9 @@ COMMANDS = {
     "eval": ("sim.eval", "run a trained network on integer hardware, to the last bit"),
     "sweep": ("training.sweep", "train and evaluate many networks"),
     "tables": ("training.tables", "make tables and plots of finished runs"),
+    "report": ("training.report", "make one page of them"),
+    "mistakes": ("training.mistakes", "count mistakes that networks share with their teachers"),
+    "profile": ("training.profile", "show weights and activations beside the range of their codes"),
 }
 """name -> (the module that `python -m` runs, what it does)"""
 
@@ -35,7 +38,7 @@ def main() -> None:
 
 def usage() -> str:
     """What there is, and an example."""
-    commands = "\n".join(f"  {name:8}{what} (python -m {module})" for name, (module, what) in COMMANDS.items())
+    commands = "\n".join(f"  {name:10}{what} (python -m {module})" for name, (module, what) in COMMANDS.items())
     return f"""Usage: bittrue COMMAND [OPTIONS]
 
 k-bit networks: training by distillation, and integer hardware to the last bit.

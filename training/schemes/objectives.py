@@ -151,7 +151,7 @@ def co_studied(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     return loss + config.kd_weight * (distillation_kl(mine, theirs, *common) + distillation_kl(theirs, mine, *common))
 
 
-@reads(_mixed, mixes_labels=True)
+@reads(lambda config: _mixed(config) | LABELS, mixes_labels=True)
 def joint(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """The partner learns from the labels only, the student from both: (1 - l) CE + l T^2 KL (Apprentice, scheme A)."""
     config = lesson.config

@@ -215,7 +215,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
         self.links += [value for key, value in attrs if key in ("src", "href", "xlink:href")]
-        if tag not in ("meta", "path", "rect"):
+        if tag != "meta":
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -253,7 +253,7 @@ def test_committed_page__equals_the_records():
 
 def test_page__shows_the_means_of_the_table(folder):
     matrix = dict(Findings.of(Report.of([folder])).matrices())["digits, resnet20, preset quick"]
-    assert matrix["skip-level"].tolist() == [f"{statistics.fmean(SCHEMES['skip_level']):.2f}±0.76"]
+    assert matrix.set_index("scheme").loc["skip-level"].tolist() == [f"{statistics.fmean(SCHEMES['skip_level']):.2f}±0.76"]
 
 
 def test_readme_of_somebody__is_not_replaced(folder, tmp_path):
@@ -289,4 +289,4 @@ def test_committed_rows__are_not_lost():
     rows = pd.DataFrame(rows_of(make_tables(RESULTS / "records")["accuracy.csv"]))
     trained = list((RESULTS / "records" / "digits").glob("*.train.json"))
     assert (rows["dataset"] == "digits").sum() == len(trained)
-    assert np.isfinite(rows["FQ"].astype(float)).all()
+    assert np.isfinite(rows.loc[rows["status"] == "finished", "FQ"].astype(float)).all()

@@ -29,7 +29,7 @@ def draw_panels(panels: Sequence[Panel], file: Path, columns: int = 1) -> None:
 
 def _draw(axis: Any, panel: Panel, length: int) -> None:
     for number, line in enumerate(panel.lines):
-        _line(axis, line, str(number))
+        _line(axis, line, str(number), panel.shows_ranges)
     if panel.bars is not None:
         _bars(axis, panel.bars)
     if panel.shade is not None:
@@ -47,10 +47,10 @@ def _draw(axis: Any, panel: Panel, length: int) -> None:
         legend(axis, axis.get_legend_handles_labels()[0], [line.name for line in panel.lines])
 
 
-def _line(axis: Any, line: Line, label: str) -> None:
+def _line(axis: Any, line: Line, label: str, shows_range: bool) -> None:
     style = REFERENCE_STYLE if line.style < 0 else style_of(line.style)
     axis.plot(line.x, line.y, label=label, markersize=5, **style)
-    if line.low != line.high:
+    if shows_range and line.low != line.high:
         axis.fill_between(line.x, line.low, line.high, color=style["color"], alpha=0.08, linewidth=0)
 
 

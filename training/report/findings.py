@@ -64,23 +64,24 @@ class Findings:
         return found
 
     def matrices(self) -> list[tuple[str, pd.DataFrame]]:
-        """For each network on each data set: bits by schemes, mean and deviation of bit-true accuracy; float as FQ."""
+        """For each network on each data set: schemes by bits, mean and deviation of bit-true accuracy; float as FQ."""
         found = []
         if self.done.empty:
             return []
         for (dataset, model, preset), part in self.done.groupby(["dataset", "model", "preset"], sort=True):
-            rows = [self._row(int(bits), few) for bits, few in part.groupby("bits")]
-            table = pd.DataFrame(rows[::-1]).fillna("-")
-            found.append((f"{dataset}, {model}, preset {preset}", table))
+            columns = {"float" if bits == FLOAT_BITS else f"{bits} bit{'s' * (bits > 1)}": self._column(int(bits), few)
+                       for bits, few in part.groupby("bits")}
+            table = pd.DataFrame(dict(reversed(columns.items()))).fillna("-").sort_index()
+            found.append((f"{dataset}, {model}, preset {preset}", table.rename_axis("scheme").reset_index()))
         return found
 
     @staticmethod
-    def _row(bits: int, part: pd.DataFrame) -> dict[str, str]:
-        row = {"bits": "float" if bits == FLOAT_BITS else str(bits)}
+    def _column(bits: int, part: pd.DataFrame) -> dict[str, str]:
+        column = {}
         for scheme, few in part.groupby("scheme", sort=True):
             best = max((group for _, group in few.groupby("group")), key=_mean)
-            row[str(scheme)] = mean_text(best["FQ"] if bits == FLOAT_BITS else best["bit-true"]).replace(" ± ", "±")
-        return row
+            column[str(scheme)] = mean_text(best["FQ"] if bits == FLOAT_BITS else best["bit-true"]).replace(" ± ", "±")
+        return column
 
     def best(self) -> list[str]:
         """The leader of each width on each data set, and its neighbor."""

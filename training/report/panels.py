@@ -17,6 +17,7 @@ FLOAT_BITS = 32
 LADDER = ("individual", "single-level", "skip-level", "takd")
 """The four ways of the teacher-assistant report."""
 REFERENCE = "float"
+MOST_RANGES = 5
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Panel:
     is_log: bool = False
     shade: tuple[float, float] | None = None
     marks: tuple[float, ...] = ()
+
+    @property
+    def shows_ranges(self) -> bool:
+        """Whether the lowest and highest are shaded: not where so many shades would lie on each other."""
+        return len(self.lines) <= MOST_RANGES
 
 
 def style_number(scheme: str) -> int:

@@ -13,7 +13,7 @@ dt{font-weight:600}dd{margin:0 0 .4rem}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .6rem;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}
 th{border-bottom:2px solid #888}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:1.2rem}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));gap:1.2rem}
 figure{margin:0;min-width:0}figcaption{font-weight:600;font-size:.9rem;overflow-wrap:anywhere}
 figure>svg{width:100%;height:auto;display:block}
 svg text{font:12px system-ui,sans-serif;fill:#333}svg .end{text-anchor:end}svg .middle{text-anchor:middle}

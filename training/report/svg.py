@@ -46,7 +46,7 @@ def svg(panel: Panel) -> str:
         parts += _bars(panel.bars, at_x, at_y)
     parts += [f'<path class="mark" d="M{at_x(mark):.1f} {TOP}V{HEIGHT - BOTTOM}"/>' for mark in panel.marks]
     for line in panel.lines:
-        parts += _line(line, at_x, at_y)
+        parts += _line(line, at_x, at_y, panel.shows_ranges)
     told = escape(f"{panel.title}: {panel.y} against {panel.x}")
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
 
@@ -83,7 +83,8 @@ def _y_scale(panel: Panel) -> tuple[Place, list[tuple[float, str]]]:
         scale = _linear(0.0, math.sqrt(high), HEIGHT - BOTTOM, TOP, 0.0)
         places = [value for value in (0.0, 0.1, 1.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0) if value <= high]
         return lambda y: scale(math.sqrt(y)), [(y, _short(y)) for y in places]
-    values = [value for line in panel.lines for side in (line.low, line.high) for value in side]
+    sides = [side for line in panel.lines for side in ((line.low, line.high) if panel.shows_ranges else (line.y,))]
+    values = [value for side in sides for value in side]
     low, high = min(values), max(values)
     return _linear(low, high, HEIGHT - BOTTOM, TOP, 0.05), [(y, _short(y)) for y in ticks(low, high)]
 
@@ -141,10 +142,10 @@ def style(line: Line) -> dict[str, Any]:
             "symbol": _SYMBOLS[MARKERS[line.style % len(MARKERS)]]}
 
 
-def _line(line: Line, at_x: Place, at_y: Place) -> Iterator[str]:
+def _line(line: Line, at_x: Place, at_y: Place, shows_range: bool) -> Iterator[str]:
     look = style(line)
     places = [(at_x(x), at_y(y)) for x, y in zip(line.x, line.y, strict=True)]
-    if line.low != line.high and len(places) > 1:
+    if shows_range and line.low != line.high and len(places) > 1:
         up = [f"{at_x(x):.1f} {at_y(y):.1f}" for x, y in zip(line.x, line.high, strict=True)]
         down = [f"{at_x(x):.1f} {at_y(y):.1f}" for x, y in zip(line.x, line.low, strict=True)]
         yield f'<path fill="{look["color"]}" fill-opacity=".08" d="M{"L".join([*up, *reversed(down)])}z"/>'

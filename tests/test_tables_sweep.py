@@ -170,13 +170,17 @@ def test_child__that_fails_is_one_line(tmp_path, monkeypatch):
     assert "error:" not in str(error.value)
 
 
+def _take_interrupts():
+    """Who runs the tests in the background of a shell ignores them, and so would a child."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_interrupted_sweep__ends_its_run_and_is_one_line(tmp_path):
     (tmp_path / "long.toml").write_text(GRID.replace("[jobs]", "epochs = 999\n[jobs]"))
     process = subprocess.Popen([sys.executable, "-m", "training.sweep", "long.toml", "--results", "mine"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, "PYTHONPATH": str(records.ROOT), "OMP_WAIT_POLICY": "passive"},
-                               # who runs the tests in the background of a shell ignores it, and so would a child
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+                               preexec_fn=_take_interrupts)  # noqa: PLW1509 - it takes no lock
     try:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("runs/long/*/run.json")) and time.monotonic() < deadline:

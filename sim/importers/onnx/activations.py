@@ -49,23 +49,29 @@ def wait(graph: Graph, node: Node) -> None:
 
 
 def settled(graph: Graph, value: Any) -> Any:
-    """What waits, with products of dequantized codes that are not quantized again as float32 of sums."""
+    """A product of dequantized bytes that is an output itself, not quantized again, as float32 of sums.
+
+    With float32 operators behind it ONNX Runtime makes another float32 product of them, whose sums depend on their order.
+    """
+    if isinstance(value, Computed) and value.node.kind in ("MatMul", "Gemm"):
+        return float_of_sums(graph, value) or value
+    return _of_arrays(value)
+
+
+def _of_arrays(value: Any) -> Any:
+    """A chain whose dequantized constants are arrays."""
     done: dict[int, Any] = {}
 
-    def settle(each: Any) -> Any:
-        if not isinstance(each, Computed):
-            return each.array if isinstance(each, Weights) else each
+    def plain(each: Any) -> Any:
+        if isinstance(each, Weights):
+            return each.array
+        if not isinstance(each, Computed) or each.node.kind not in FLOATS:
+            return each
         if id(each) not in done:
-            found = float_of_sums(graph, each) if each.node.kind in ("MatMul", "Gemm") else None
-            if found is not None:
-                done[id(each)] = found
-            elif each.node.kind in FLOATS:
-                done[id(each)] = Computed(each.node, tuple(map(settle, each.inputs)), each.dims, each.depth)
-            else:
-                done[id(each)] = each
+            done[id(each)] = Computed(each.node, tuple(map(plain, each.inputs)), each.dims, each.depth)
         return done[id(each)]
 
-    return settle(value)
+    return plain(value)
 
 
 def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:

@@ -295,6 +295,18 @@ def test_case__without_a_number_says_which(tmp_path, number):
         assert outcome.reason
 
 
+@pytest.mark.parametrize("changes", [{"DILATION_Y": 10**9}, {"INPUT_H": 10**9}, {"OUTPUT_W": -1}, {"STRIDE_X": 0},
+                                     {"OUT_CH": 2**40}, {"PAD_X": -5}, {"OUT_ACTIVATION_MIN": 500}])
+def test_case__of_impossible_numbers_takes_no_memory(tmp_path, changes):
+    numbers = {key: value for key, value in NUMBERS.items() if key != "ACCUMULATION_DEPTH"}
+    window = {"FILTER_X": 1, "FILTER_Y": 1, "STRIDE_X": 1, "STRIDE_Y": 1, "PAD_X": 0, "PAD_Y": 0, "DILATION_X": 1,
+              "DILATION_Y": 1, "OUTPUT_W": 1, "OUTPUT_H": 1}
+    write_archive(tmp_path / "conv.npz", {**numbers, **window, "FILTER_Y": 3, "PAD_Y": 1, **changes},
+                  weights=np.zeros(36, np.int8))
+    (outcome,) = outcomes(tmp_path)
+    assert outcome.reason
+
+
 def test_families__each_finds_nothing_in_an_empty_folder(tmp_path):
     for find_cases in FAMILIES.values():
         assert list(find_cases(Folder(tmp_path))) == []

@@ -61,14 +61,17 @@ def _rewire(graph: onnx.GraphProto, rng: random.Random) -> None:
 
 
 def _rename(graph: onnx.GraphProto, rng: random.Random) -> None:
-    rng.choice(graph.node).op_type = rng.choice([*(node.op_type for node in graph.node), "If", "Loop", "Erf", "", "é\n", "Concat",
+    rng.choice(graph.node).op_type = rng.choice([*(node.op_type for node in graph.node), "If", "Loop", "Erf", "", "é\n",
+                                                 "Concat",
                                                  "Reshape", "Transpose", "Softmax", "Add", "Gemm", "Cast", "Pad", "Slice"])
 
 
 def _attribute(graph: onnx.GraphProto, rng: random.Random) -> None:
     node = rng.choice(graph.node)
-    value = rng.choice([rng.choice(HUGE), [rng.choice(HUGE) for _ in range(rng.randrange(5))], rng.choice((0.5, -1e30)), "SAME_UPPER"])
-    names = [entry.name for entry in node.attribute] + ["pads", "strides", "group", "axis", "kernel_shape", "dilations", "perm"]
+    value = rng.choice([rng.choice(HUGE), [rng.choice(HUGE) for _ in range(rng.randrange(5))], rng.choice((0.5, -1e30)),
+                        "SAME_UPPER"])
+    names = [entry.name for entry in node.attribute] + ["pads", "strides", "group", "axis", "kernel_shape", "dilations",
+                                                        "perm"]
     name = rng.choice(names)
     for index in reversed(range(len(node.attribute))):
         if node.attribute[index].name == name:
@@ -104,7 +107,8 @@ def _outside(graph: onnx.GraphProto, rng: random.Random) -> None:
     if graph.initializer:
         tensor = rng.choice(graph.initializer)
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", rng.choice(["/dev/zero", "../../etc/passwd", "/proc/self/mem", "m.onnx", ".", "a\0b"])),
+        for key, value in (("location", rng.choice(["/dev/zero", "../../etc/passwd", "/proc/self/mem", "m.onnx", ".",
+                                                    "a\0b"])),
                            ("offset", str(rng.choice(HUGE))), ("length", str(rng.choice(HUGE)))):
             tensor.external_data.add(key=key, value=value)
 

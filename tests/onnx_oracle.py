@@ -54,7 +54,8 @@ def machine(done: Converted, given: Mapping[str, np.ndarray]) -> tuple[dict[str,
     return shown, {each.name: each.give(results[each.op]) for each in done.outlets}
 
 
-def differing(model: onnx.ModelProto, given: Mapping[str, np.ndarray], every: bool = True, **how: bool) -> tuple[int, dict[str, int]]:
+def differing(model: onnx.ModelProto, given: Mapping[str, np.ndarray], every: bool = True,
+              **how: bool) -> tuple[int, dict[str, int]]:
     """How many codes were compared, and how many differ by tensor; float32 outputs bit by bit."""
     done = converted(model)
     shown, outputs = machine(done, given)

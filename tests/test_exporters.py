@@ -85,7 +85,8 @@ def _check(program: Program, form: str, by: str, pixels: np.ndarray) -> int:
     for op in program.accumulating:
         if op.name in sums:
             mine = running.sums(op, *(trace[name] for name in op.sources()[: 1 if op.kind == "conv" else 2]))
-            np.testing.assert_array_equal(theirs[sums[op.name]].astype(np.int64), mine.transpose(0, 3, 1, 2), err_msg=op.name)
+            np.testing.assert_array_equal(theirs[sums[op.name]].astype(np.int64), mine.transpose(0, 3, 1, 2),
+                                          err_msg=op.name)
             compared += mine.size
     return compared
 
@@ -106,14 +107,13 @@ def test_qonnx__a_checkpoint_has_equal_sums_codes_and_logits() -> None:
 
 def _plain(bits: int, channels: int = 4) -> NetworkSpec:
     """Convolutions without residuals, a padding, strides, groups: what QLinear operators express."""
-    code = Activation()
+    code, signed = Activation(), Activation(function="none")
     graph = Graph((Input("image", "", 9, 8, 3, (0.5,) * 3, (0.25,) * 3),
-                   Conv("stem", "image", channels=channels, kernel=3, padding=1, role="boundary", activation=Activation(signed=True)),
+                   Conv("stem", "image", channels=channels, kernel=3, padding=1, role="boundary", activation=code),
                    Pad("around", "stem", (1, 0, 0, 2)),
-                   Conv("deep", "around", channels=channels, kernel=3, stride=2, groups=channels, activation=Activation(signed=True)),
-                   Conv("wide", "deep", channels=8, kernel=1, activation=Activation(signed=True)),
+                   Conv("deep", "around", channels=channels, kernel=3, stride=2, groups=channels, activation=signed),
+                   Conv("wide", "deep", channels=8, kernel=1, activation=signed),
                    Conv("classifier", "wide", channels=5, kernel=4, role="boundary", norm=False, bias=True)))
-    del code
     arrays = testing.arrays_for(graph, np.random.default_rng(4), False, "interval")
     return NetworkSpec(graph, arrays, Precision(bits, 8), "interval")
 
@@ -165,9 +165,11 @@ def test_refusals__say_what_cannot_be_expressed() -> None:
     limited = lower(_plain(8), HardwareSpec(Accumulator(10), requant="ort"))
     for program, form, match in (
             (plain, "qoperator", "stem: QLinear operators round as requantizer ort, not fp32"),
-            (fp32, "qoperator", "weights of s9 do not fit 8 bits"), (limited, "qoperator", "a register of 10 bits that can overflow"),
+            (fp32, "qoperator", "weights of s9 do not fit 8 bits"), (limited, "qoperator",
+                                                                     "a register of 10 bits that can overflow"),
             (limited, "integer", "a register of 10 bits"), (limited, "qonnx", "a register of 10 bits"),
-            (_checkpoint("tflite_single"), "qonnx", "with a residual is no threshold of a sum"), (fp32, "tflite", "choose one of")):
+            (_checkpoint("tflite_single"), "qonnx", "with a residual is no threshold of a sum"), (fp32, "tflite",
+                                                                                                  "choose one of")):
         with pytest.raises(ExportError, match=match):
             export(program, form)
 
@@ -187,5 +189,6 @@ def test_command__writes_a_file_or_one_line(tmp_path: Path) -> None:
         else:
             assert done.returncode == 0, done.stderr
             onnx.load(out)
-    assert run("--format", "nothing", "--out", str(tmp_path / "x.onnx")).stderr.startswith("error: format: 'nothing' is unknown")
+    assert run("--format", "nothing", "--out",
+               str(tmp_path / "x.onnx")).stderr.startswith("error: format: 'nothing' is unknown")
     assert not list(tmp_path.glob("*.tmp"))

@@ -143,11 +143,14 @@ def _cnn(rng: np.random.Generator) -> Any:
              node("Conv", ["r1", "w2", "b2"], ["c2"]), node("Conv", ["r0", "w3", "b3"], ["c3"]),
              node("Add", ["c2", "c3"], ["a"]), node("Relu", ["a"], ["ra"]),
              node("MaxPool", ["ra"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
-             node("Conv", ["m", "w4", "b4"], ["c4"], pads=[1] * 4), node("Sigmoid", ["c4"], ["s"]), node("Mul", ["c4", "s"], ["sw"]),
+             node("Conv", ["m", "w4", "b4"], ["c4"], pads=[1] * 4), node("Sigmoid", ["c4"], ["s"]), node("Mul", ["c4", "s"],
+                                                                                                         ["sw"]),
              node("Concat", ["sw", "m"], ["cc"], axis=1), node("AveragePool", ["cc"], ["ap"], kernel_shape=[2, 2]),
-             node("Conv", ["ap", "w5", "b5"], ["c5"]), node("GlobalAveragePool", ["c5"], ["g"]), node("Flatten", ["g"], ["f"]),
+             node("Conv", ["ap", "w5", "b5"], ["c5"]), node("GlobalAveragePool", ["c5"], ["g"]), node("Flatten", ["g"],
+                                                                                                      ["f"]),
              node("Gemm", ["f", "w6", "b6"], ["y"], transB=1), node("Softmax", ["y"], ["p"], axis=1)]
-    return model_of(nodes, constants, [("x", TensorProto.FLOAT, ["N", 3, 16, 16])], [("p", TensorProto.FLOAT, ["N", 10])], 13)
+    return model_of(nodes, constants, [("x", TensorProto.FLOAT, ["N", 3, 16, 16])], [("p", TensorProto.FLOAT, ["N", 10])],
+                    13)
 
 
 def _statically(folder: Path, qdq: bool, activations: str, weights: str, per_channel: bool) -> Any:
@@ -230,7 +233,8 @@ def tails(draw: Any) -> tuple[Any, np.ndarray]:
 
     def number(low: float, high: float, shape: tuple[int, ...] = ()) -> str:
         name = f"k{len(constants)}"
-        constants[name] = np.asarray(rng.uniform(low, high, sides if shape == () and draw(st.booleans()) else shape), np.float32)
+        constants[name] = np.asarray(rng.uniform(low, high, sides if shape == () and draw(st.booleans()) else shape),
+                                     np.float32)
         return name
 
     last = "v0"
@@ -326,11 +330,13 @@ def test_refusals__name_the_operator_and_what_is_supported() -> None:
     node, q = helper.make_node, {"s": f32(0.1), "z": np.uint8(3), "w": np.ones((2, 3, 1, 1), np.int8), "wz": np.int8(0)}
     _refused([node("Erf", ["x"], ["y"])], {}, "Erf y: the operator is not supported; supported are")
     _refused([node("DequantizeLinear", ["x", "s", "z"], ["a"]), node("Conv", ["a", "f"], ["c"]),
-              node("QuantizeLinear", ["c", "s", "z"], ["y"])], {**q, "f": np.ones((2, 3, 1, 1), f32)}, "sums depend on their order")
+              node("QuantizeLinear", ["c", "s", "z"], ["y"])], {**q, "f": np.ones((2, 3, 1, 1), f32)},
+             "sums depend on their order")
     _refused([node("QLinearConv", ["x", "s", "z", "w", "s", "wz", "s", "nothing"], ["y"])], q, "reads 'nothing'")
     _refused([node("QLinearConv", ["x", "x", "z", "w", "s", "wz", "s", "z"], ["y"])], q, "must be constant")
     _refused([node("QLinearConv", ["x", "s", "z", "w", "s", "wz", "s", "z"], ["y"], group=2)], q, "2 groups of weights")
-    _refused([node("QLinearConv", ["x", "s", "z", "w", "s", "wz", "s", "z"], ["y"], pads=[1, -1, 0, 0])], q, "its pads must be")
+    _refused([node("QLinearConv", ["x", "s", "z", "w", "s", "wz", "s", "z"], ["y"], pads=[1, -1, 0, 0])], q,
+             "its pads must be")
     _refused([node("DynamicQuantizeLinear", ["x"], ["y", "a", "b"])], {}, "scale depends on the data", TensorProto.FLOAT)
 
 
@@ -348,7 +354,8 @@ def test_external_data__does_not_leave_the_folder(tmp_path: Path) -> None:
     (inside / "weights.bin").write_bytes(np.arange(6, dtype=np.int8).tobytes())
     node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
     for location, length, match in (
-            ("weights.bin", 6, ""), ("../secret.bin", 6, "no file in the model's folder"), ("/etc/passwd", 6, "no file in the"),
+            ("weights.bin", 6, ""), ("../secret.bin", 6, "no file in the model's folder"), ("/etc/passwd", 6,
+                                                                                            "no file in the"),
             ("weights.bin", 5, "are not its numbers"), ("missing.bin", 6, "no file in the model's folder")):
         model = model_of([node], {}, [("x", TensorProto.UINT8, ["N", 3])], [("y", TensorProto.INT32, ["N", 2])])
         tensor = TensorProto(name="w", data_type=TensorProto.INT8, dims=[3, 2], data_location=TensorProto.EXTERNAL)
@@ -403,7 +410,8 @@ def test_damaged_files__one_clear_line_each(tmp_path: Path) -> None:
         try:
             load_model(path)
         except ImporterError as error:
-            assert str(error) and "\n" not in str(error)
+            assert str(error)
+            assert "\n" not in str(error)
             refused += 1
         assert time.monotonic() - started < 10
     assert refused > 150

@@ -71,8 +71,10 @@ def test_zoo__100_inputs_live__differences_are_float32_sums_beside_a_level(name:
     stored = np.load(vectors("qonnx") / f"{name}.npz")["input"][0]
     rng = np.random.default_rng(0)
     count = 100 if SHARE > BRIEF else 10
-    draws = {"unsw": lambda: rng.choice([-1.0, 1.0], stored.shape), "kwsmlp_w3a3": lambda: rng.uniform(-95, 100, stored.shape),
-             "TFC_1W2A_digit0": lambda: rng.integers(0, 256, stored.shape) / 255, "jet": lambda: rng.normal(0, 1.5, stored.shape)}
+    draws = {"unsw": lambda: rng.choice([-1.0, 1.0], stored.shape), "kwsmlp_w3a3": lambda: rng.uniform(-95, 100,
+                                                                                                       stored.shape),
+             "TFC_1W2A_digit0": lambda: rng.integers(0, 256, stored.shape) / 255, "jet": lambda: rng.normal(0, 1.5,
+                                                                                                            stored.shape)}
     arrays = np.array([stored, *(draws[name]() for _ in range(count - 1))], np.float32)
     done = _of(model)
     shown, outputs = machine(done, {model.graph.input[0].name: arrays})
@@ -133,7 +135,8 @@ def qonnx_networks(draw: Any) -> tuple[Any, np.ndarray]:
         return node(kind, [x, constant(scale), constant(0), constant(bits)], DOMAIN, signed=int(signed),
                     narrow=int(draw(st.booleans()) and bits > 1), rounding_mode=draw(st.sampled_from(sorted(ROUNDINGS))))
 
-    x = node("Quant", ["x", constant(_power(rng)), constant(0), constant(draw(st.integers(2, 8)))], DOMAIN, signed=1, narrow=0,
+    x = node("Quant", ["x", constant(_power(rng)), constant(0), constant(draw(st.integers(2, 8)))], DOMAIN, signed=1,
+             narrow=0,
              rounding_mode="ROUND")
     for _ in range(2):
         channels = draw(st.integers(1, 4))

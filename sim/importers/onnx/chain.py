@@ -78,7 +78,13 @@ def evaluate(value: Any, start: np.ndarray, adapt: Callable[[Computed, int, np.n
     return result
 
 
-def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Callable[[Computed, int, np.ndarray], np.ndarray]:
+def as_they_are(operator: Computed, slot: int, constant: np.ndarray) -> np.ndarray:
+    """Constants of operators on whole ONNX tensors broadcast already."""
+    return constant
+
+
+def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Callable[[Computed, int, np.ndarray],
+                                                                                     np.ndarray]:
     """Constants as vectors along the channels of an operation: one number for all, or [channels] and `ahead` axes of 1.
 
     Raises ImporterError for constants that differ inside a channel.
@@ -86,7 +92,7 @@ def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Call
     def adapt(operator: Computed, slot: int, constant: np.ndarray) -> np.ndarray:
         constant = constant.astype(np.float32) if constant.dtype.kind in "iufb" else constant
         if constant.size == 1:
-            return np.float32(constant.reshape(()))
+            return np.asarray(constant.reshape(()), np.float32)
         axis = graph.batched if layout == IMAGE else len(dims) - 1 + graph.batched
         rank = len(dims) + graph.batched
         channels = dims[0] if layout == IMAGE else dims[-1] if dims else 1
@@ -111,7 +117,8 @@ def function_of(graph: Graph, value: Any, source: Real, final: Function, ahead: 
     def function(x: np.ndarray) -> np.ndarray:
         floats = evaluate(value, scale.values(x), adapt)
         if np.isnan(floats).any():
-            raise (value.node if isinstance(value, Computed) else Node("", "", "", (), ())).fail("some codes give no number (NaN)")
+            raise (value.node if isinstance(value, Computed) else Node("", "", "", (),
+                                                                       ())).fail("some codes give no number (NaN)")
         return final(floats)
 
     return function

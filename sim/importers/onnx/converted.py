@@ -23,7 +23,7 @@ from sim.text import printable
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """A program; `inlets` and `outlets` between its codes and the model's arrays; `shown`: which operation is which tensor."""
+    """A program; `inlets` and `outlets` between its codes and the model's arrays; `shown`: which operation a tensor is."""
 
     program: Program
     inlets: tuple[Inlet, ...]
@@ -87,7 +87,7 @@ def _take(graph: Graph, dialect: Dialect, node: Node) -> None:
         raise node.fail(f"the operator{where} is not supported; supported are {', '.join(sorted(dialect.operators))}")
     if not node.outputs or not node.outputs[0]:
         raise node.fail("it has no output")
-    with _said(lambda message: node.fail(message)):
+    with _said(node.fail):
         dialect.operators[node.kind](graph, node)
 
 
@@ -110,7 +110,8 @@ def _input(graph: Graph, info: Info, zero: int | None) -> None:
     if graph.batched and not info.dims:
         raise BatchError
     if any(side is None for side in dims):
-        raise ImporterError(f"input {printable(info.name)[:80]}: its sides {list(info.dims)} are open, only the first may be")
+        raise ImporterError(f"input {printable(info.name)[:80]}: its sides {list(info.dims)[:8]} are open, only the first "
+                            "may be")
     sides = tuple(int(side) for side in dims if side is not None)
     if graph.batched and len(info.dims) not in (1, 2, 3, 4):
         raise ImporterError(f"input {printable(info.name)[:80]}: {len(info.dims)} axes, up to 4 are supported")
@@ -131,7 +132,8 @@ def _input(graph: Graph, info: Info, zero: int | None) -> None:
 
 ZERO_SLOTS = {"QLinearConv": {0: 2}, "ConvInteger": {0: 2}, "QLinearMatMul": {0: 2, 3: 5}, "MatMulInteger": {0: 2, 1: 3},
               "DequantizeLinear": {0: 2}, "QLinearAdd": {0: 2, 3: 5}, "QLinearMul": {0: 2, 3: 5},
-              "MatMulIntegerToFloat": {0: 4, 1: 5}, "QGemm": {0: 2}, "QLinearGlobalAveragePool": {0: 2}, "QLinearAveragePool": {0: 2},
+              "MatMulIntegerToFloat": {0: 4, 1: 5}, "QGemm": {0: 2}, "QLinearGlobalAveragePool": {0: 2},
+              "QLinearAveragePool": {0: 2},
               "QLinearSigmoid": {0: 2}, "QLinearLeakyRelu": {0: 2}, "QLinearSoftmax": {0: 2}}
 
 

@@ -295,6 +295,18 @@ def test_case__without_a_number_says_which(tmp_path, number):
         assert outcome.reason
 
 
+@pytest.mark.parametrize("changes", [{"DILATION_Y": 10**9}, {"INPUT_H": 10**9}, {"OUTPUT_W": -1}, {"STRIDE_X": 0},
+                                     {"OUT_CH": 2**40}, {"PAD_X": -5}, {"OUT_ACTIVATION_MIN": 500}])
+def test_case__of_impossible_numbers_takes_no_memory(tmp_path, changes):
+    numbers = {key: value for key, value in NUMBERS.items() if key != "ACCUMULATION_DEPTH"}
+    window = {"FILTER_X": 1, "FILTER_Y": 1, "STRIDE_X": 1, "STRIDE_Y": 1, "PAD_X": 0, "PAD_Y": 0, "DILATION_X": 1,
+              "DILATION_Y": 1, "OUTPUT_W": 1, "OUTPUT_H": 1}
+    write_archive(tmp_path / "conv.npz", {**numbers, **window, "FILTER_Y": 3, "PAD_Y": 1, **changes},
+                  weights=np.zeros(36, np.int8))
+    (outcome,) = outcomes(tmp_path)
+    assert outcome.reason
+
+
 def test_families__each_finds_nothing_in_an_empty_folder(tmp_path):
     for find_cases in FAMILIES.values():
         assert list(find_cases(Folder(tmp_path))) == []
@@ -312,3 +324,66 @@ def test_case__is_made_only_when_it_is_run():
 
     outcome = check("family", Case("name", "operation", make))
     assert (outcome.reason, outcome.codes, outcome.is_run) == ("why", 0, False)
+
+
+# networks
+
+def chain(*kinds):
+    """A graph of operators one behind the other; the last number of each name is its place."""
+    from sim.importers.deeploy.model import Model, Node
+
+    nodes = (Node(kind, f"{kind}_{at}", (f"t{at - 1}",), (f"t{at}",), {}) for at, kind in enumerate(kinds, 1))
+    return Model((), (f"t{len(kinds)}",), tuple(nodes), {})
+
+
+@pytest.mark.parametrize(("kinds", "ends"), [
+    (("Conv", "Mul", "Add", "Cast", "Mul", "Div", "Cast", "Clip", "MaxPool", "Conv", "Mul", "Clip"), [8, 9, 12]),
+    (("Add", "Div", "Floor", "Cast", "Mul", "Div", "Cast", "Clip"), [8]),
+    (("Add", "Div", "Floor", "Conv", "Mul", "Div", "Clip"), [3, 7]),
+    (("AveragePool", "Mul", "Div", "Floor", "Flatten", "Gemm", "LogSoftmax"), [4, 6]),
+    (("AveragePool", "Flatten", "MatMul", "Mul", "Add", "Div", "Clip", "MatMul"), [1, 7, 8]),
+])
+def test_dory__a_layer_ends_where_its_files_do(kinds, ends):
+    from sim.conformance.pulp import layer_ends
+
+    assert layer_ends(chain(*kinds)) == [f"t{place}" for place in ends]
+
+
+def test_deeploy__saved_tensors_are_found_by_name_or_by_order():
+    from sim.conformance.pulp import _by_name
+    from sim.importers.deeploy.model import Model, Node
+
+    named = Model((), ("c",), (
+        Node("MatMul", "__QL_REPLACED__LIN_PASS_1_MatMul", ("x",), ("a",), {}),
+        Node("Add", "__QL_REPLACED__LIN_PASS_1_Add", ("a",), ("b",), {}),
+        Node("RequantShift", "__QL_REPLACED__ACT_PASS_0_RequantShift", ("b",), ("c",), {})), {})
+    saved = {"net_0__ql_replaced__lin_pass_1": np.zeros(1), "net_0__ql_replaced__act_pass_0": np.ones(1)}
+    assert {name: array[0] for name, array in _by_name(named, saved).items()} == {"b": 0.0, "c": 1.0}
+    counted = chain("Conv", "RequantShift", "Flatten", "Gemm")
+    saved = {key: np.full(1, place) for place, key in enumerate(
+        ("conv__ql_replaced__integerize_pact_conv2d_pass_0", "conv__ql_replaced__integerize_bn2d_signed_act_pass_0",
+         "classifier__ql_replaced__integerize_pact_lin_pass_0"))}
+    assert {name: array[0] for name, array in _by_name(counted, saved).items()} == {"t1": 0, "t2": 1, "t4": 2}
+
+
+@pytest.mark.parametrize(("title", "first"), [
+    ("# relu1 (shape [48, 80, 32]),", False), ("# cnn_layer1.2 (shape [32, 48, 80]),", True),
+    ("layers.0.relu1 (shape [1, 25, 5, 64]),\\", True), ("# input (shape [1, 48, 80, 32])", False), ("# fc", False)])
+def test_dory__the_order_of_numbers_is_told_by_the_first_line(title, first):
+    from sim.conformance.pulp import is_channels_first
+
+    assert is_channels_first(title, (32, 48, 80)) is first
+
+
+def test_qonnx__codes_are_told_from_float32_values():
+    from sim.conformance.qonnx import codes_of
+    from sim.importers.onnx.model import Constant, Model, Node
+
+    scale, zero = np.float32(0.1), np.float32(3)
+    constants = {"s": Constant(np.array(scale), "float"), "z": Constant(np.array(zero), "float")}
+    node = Node("q", "Quant", "", ("x", "s", "z"), ("y",))
+    model = Model((node,), constants, (), (), 13, {})
+    codes = np.array([-4, 0, 3, 7])
+    assert codes_of(model, node, ((codes - zero) * scale).astype(np.float32)).tolist() == codes.tolist()
+    with pytest.raises(UnsupportedError, match="no codes"):
+        codes_of(model, node, np.array([0.04], np.float32))

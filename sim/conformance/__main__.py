@@ -51,14 +51,14 @@ def main(
     command = command_line("sim.conformance", {"family": family or None, "json": json_file}, [str(folder)])
     _check_outputs(json_file)
     cases = find(folder, _families(family))
+    record = provenance(command)
+    record["versions"] |= versions(PACKAGES)
     console = new_console()
     summary = Summary.of(run(console, cases))
     show(console, summary)
     if not summary.rows:
         raise ConformanceError(f"{folder}: none of its {len(cases)} cases can be run, the table says why")
     if json_file is not None:
-        record = provenance(command)
-        record["versions"] |= versions(PACKAGES)
         write_record(json_file, {"kind": "conformance", "folder": str(folder), **summary.to_json(), **record})
         for path in write_conformance(json_file):
             console.print(printable(path))

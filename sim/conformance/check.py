@@ -24,7 +24,7 @@ def check(family: str, case: Case) -> Outcome:
     """What comes of a case; the reason where it cannot be run."""
     about = (family, case.name, case.operation)
     try:
-        golden = case.make()
+        golden = _made(case)
         trace: dict[str, np.ndarray] = {}
         Machine(golden.program).results(_handed(golden), trace)
     except REFUSALS as error:
@@ -39,6 +39,16 @@ def check(family: str, case: Case) -> Outcome:
         plain_differing, plain_first = _compare(expected, values)
     codes = sum(array.size for array in golden.expected.values())
     return Outcome(*about, golden.rule, len(golden.expected), codes, differing, plain, plain_differing, first or plain_first)
+
+
+def _made(case: Case) -> Golden:
+    """The golden case; numbers and arrays that do not fit each other are its file's fault."""
+    try:
+        return case.make()
+    except REFUSALS:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        raise UnsupportedError(f"its numbers and arrays do not fit each other ({error or type(error).__name__})") from None
 
 
 def is_small(program: Program) -> bool:

@@ -10,8 +10,8 @@ from training.report.markup import Section, markdown, markdown_text
 
 MARK = "<!-- made by python -m training.report from records: changes are lost -->"
 SCOPE = (
-    "Papers claim this of CIFAR-10, CIFAR-100 and ImageNet: an answer holds for the data and widths that its lines name, and "
-    "says little about others.")
+    "Papers claim this of CIFAR-10, CIFAR-100 and ImageNet: an answer holds for the data and widths that its lines name, "
+    "and says little about others.")
 HEADINGS = (
     ("What holds", lambda word: word.startswith(CONFIRMED) and REFUTED not in word),
     ("What does not hold here", lambda word: REFUTED in word),

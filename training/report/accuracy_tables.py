@@ -32,7 +32,7 @@ Cells = dict[str, Any]
 def summarize_accuracy(rows: pd.DataFrame) -> list[Section]:
     """Sections of every data set and network; figures of two data sets never stand in one column."""
     sections: list[Section] = []
-    presets = rows.groupby(["dataset", "model"])["preset"].nunique()
+    presets = {key: part["preset"].nunique() for key, part in rows.groupby(["dataset", "model"])}
     for (dataset, model, preset), part in rows.groupby(["dataset", "model", "preset"], sort=True):
         found = [Section(table, text=text, common=("options", "n")) for text, make in PARTS
                  if not (table := pd.DataFrame(list(make(part)))).empty]

@@ -140,8 +140,8 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         lambda report: profile_rows(report.records.profiles),
         "Activations beside the range of their codes",
         "Of what each layer computes before it is rounded, over test images: the part that becomes the least code because "
-        "it is below the range, and the part that is clipped above it. Pictures, of weights, too: `profiles.svg`. Commands: "
-        "`profiles.csv`.",
+        "it is below the range, and the part that is clipped above it. Pictures of some layers, of weights, too: "
+        "`profiles.svg`. Commands: `profiles.csv`.",
         ("dataset", "network", "number"), summarize_profiles),
     "accumulators": Table(
         lambda report: accumulator_rows(report.records),
@@ -200,8 +200,10 @@ PANELS: Mapping[str, tuple[Callable[[Report], Iterator[Panel]], int]] = MappingP
     "pareto.svg": (lambda report: pareto_panels(_accuracy(report)), 1),
     "ladder.svg": (lambda report: ladder_panels(pd.DataFrame(list(curve_rows(report.groups)))), 1),
     "registers.svg": (lambda report: register_panels(pd.DataFrame(list(register_rows(report.records, report.groups)))), 1),
-    "profiles.svg": (lambda report: profile_panels(report.records.profiles), 3)})
+    "profiles.svg": (lambda report: profile_panels(report.records.profiles, LAYERS), 4)})
 """Pictures of the report: their panels, and how many stand beside each other in a file."""
+LAYERS = 4
+"""Of each network in profiles.svg, for weights and for activations."""
 
 
 def _accuracy(report: Report) -> pd.DataFrame:

@@ -131,11 +131,12 @@ def _repeated(records: list[Record]) -> Iterator[dict[str, Any]]:
         return
     rows["more"] = rows["repeated %"] - rows["by chance %"]
     is_control = rows["student"].str.startswith(f"{UNTAUGHT} ")
-    control = rows[is_control].groupby(["dataset", "teacher", "seed"])["more"].mean()
+    controls = {(dataset, teacher): part.groupby("seed")["more"].mean()
+                for (dataset, teacher), part in rows[is_control].groupby(["dataset", "teacher"])}
     for (dataset, teacher, student), part in rows[~is_control & (rows["steps"] == 1)].groupby(
             ["dataset", "teacher", "student"], sort=False):
         mine = part.groupby("seed")["more"].mean()
-        theirs = control.loc[(dataset, teacher)] if (dataset, teacher) in control.index.droplevel("seed") else mine * 0.0
+        theirs = controls.get((dataset, teacher), mine * 0.0)
         row = paired(mine, theirs)
         if row["n"]:
             beside = "chance" if theirs.eq(0.0).all() else "an untaught network"

@@ -8,6 +8,8 @@ from training.plots import folded, legend, pyplot, save, style_of
 from training.report.panels import Bars, Line, Panel
 
 REFERENCE_STYLE = {"color": "gray", "linestyle": ":", "marker": ""}
+LETTERS = 120
+"""Of a title across the whole figure."""
 BAR_COLOR, SHADE_COLOR = "#0072B2", "#E69F00"
 
 
@@ -15,7 +17,7 @@ def draw_panels(panels: Sequence[Panel], file: Path, columns: int = 1) -> None:
     """One below the other, or several beside each other where there are no lines to name."""
     plt = pyplot()
     rows = -(-len(panels) // columns)
-    heights = [3.6 if columns == 1 else 2.4] * rows
+    heights = [3.6 if columns == 1 else 2.6] * rows
     for number, panel in enumerate(panels):
         heights[number // columns] = max(heights[number // columns], 0.9 + 0.19 * len(panel.lines))
     figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", figsize=(11, sum(heights)),
@@ -23,11 +25,12 @@ def draw_panels(panels: Sequence[Panel], file: Path, columns: int = 1) -> None:
     for axis in axes.flat[len(panels):]:
         axis.set_axis_off()
     for axis, panel in zip(axes.flat, panels, strict=False):
-        _draw(axis, panel, 55 if columns > 1 else 100)
+        _draw(axis, panel, LETTERS // columns, 7 if columns > 1 else 10)
     save(plt, figure, file)
 
 
-def _draw(axis: Any, panel: Panel, length: int) -> None:
+def _draw(axis: Any, panel: Panel, length: int, size: int) -> None:
+    """`length` is that of a title's lines in letters, `size` that of the axes' words."""
     for number, line in enumerate(panel.lines):
         _line(axis, line, str(number), panel.shows_ranges)
     if panel.bars is not None:
@@ -41,8 +44,10 @@ def _draw(axis: Any, panel: Panel, length: int) -> None:
     if panel.ticks:
         axis.set_xticks(panel.ticks, [f"{tick:g}" for tick in panel.ticks])
         axis.minorticks_off()
-    axis.set_title(folded(panel.title, length), fontsize=9, loc="left")
-    axis.set(xlabel=panel.x, ylabel=panel.y)
+    axis.set_title(folded(panel.title, length), fontsize=min(size, 9), loc="left")
+    axis.set_xlabel(panel.x, fontsize=size)
+    axis.set_ylabel(panel.y, fontsize=size)
+    axis.tick_params(labelsize=size)
     if panel.lines:
         legend(axis, axis.get_legend_handles_labels()[0], [line.name for line in panel.lines])
 

@@ -9,7 +9,7 @@ import pandas as pd
 from training.report.accuracy import FINISHED, accuracy_rows
 from training.report.catalog import Report
 from training.report.claims import Judged, judge
-from training.report.panels import FLOAT_BITS
+from training.report.panels import FLOAT_BITS, bits_text
 from training.report.rows import hardware_of, job_rows
 from training.report.summaries import mean_text, names, short_commits
 
@@ -69,18 +69,18 @@ class Findings:
         if self.done.empty:
             return []
         for (dataset, model, preset), part in self.done.groupby(["dataset", "model", "preset"], sort=True):
-            columns = {"float" if bits == FLOAT_BITS else f"{bits} bit{'s' * (bits > 1)}": self._column(int(bits), few)
-                       for bits, few in part.groupby("bits")}
+            columns = {"float" if bits == FLOAT_BITS else bits_text(bits): self._column(few["FQ" if bits == FLOAT_BITS else
+                       "bit-true"], few) for bits, few in part.groupby("bits")}
             table = pd.DataFrame(dict(reversed(columns.items()))).fillna("-").sort_index()
             found.append((f"{dataset}, {model}, preset {preset}", table.rename_axis("scheme").reset_index()))
         return found
 
     @staticmethod
-    def _column(bits: int, part: pd.DataFrame) -> dict[str, str]:
+    def _column(values: "pd.Series[float]", part: pd.DataFrame) -> dict[str, str]:
         column = {}
         for scheme, few in part.groupby("scheme", sort=True):
             best = max((group for _, group in few.groupby("group")), key=_mean)
-            column[str(scheme)] = mean_text(best["FQ"] if bits == FLOAT_BITS else best["bit-true"]).replace(" ± ", "±")
+            column[str(scheme)] = mean_text(values[best.index]).replace(" ± ", "±")
         return column
 
     def best(self) -> list[str]:
@@ -92,7 +92,7 @@ class Findings:
             groups = sorted((group for _, group in part.groupby("group") if not pd.isna(_mean(group))), key=_mean)
             if len(groups) > 1:
                 first, second = groups[-1], groups[-2]
-                found.append(f"{dataset}, {model}, {bits} bit{'s' * (bits > 1)}: {first['scheme'].iloc[0]} "
+                found.append(f"{dataset}, {model}, {bits_text(bits)}: {first['scheme'].iloc[0]} "
                              f"{mean_text(first['bit-true'])} % (n = {len(first)}), then {second['scheme'].iloc[0]} "
                              f"{mean_text(second['bit-true'])} %.")
         return found

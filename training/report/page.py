@@ -19,14 +19,14 @@ from training.report.panels import (
     profile_panels,
     register_panels,
 )
-from training.report.readme import answer_table
+from training.report.readme import SCOPE, answer_table
 from training.report.rows import curve_rows
 from training.report.style import STYLE
 from training.report.summaries import summarize_jobs
 from training.report.svg import escape, figure
 
 LAYERS = 3
-"""Of a profile, for weights and for activations: all are in profiles.svg."""
+"""Of a profile, for weights and for activations: all are in profiles.csv."""
 SYMBOLS = ((REFUTED, "✗", "no"), (CONFIRMED, "✓", "yes"))
 
 
@@ -66,7 +66,8 @@ def _sections(findings: Findings) -> Iterator[tuple[str, str]]:
         "By chance: what two networks would share whose mistakes within each class had nothing to do with each other.",
         "" if mistakes.empty else _tables(summarize_mistakes(mistakes)))
     yield "Weights and activations beside their codes", _explained(
-        "Weights: dashed lines are where the code changes. Activations: what lies beyond the shaded range is clipped.",
+        "Weights: dashed lines are where the code changes. Activations: what lies beyond the shaded range is clipped; the "
+        "first and last bar hold all that is further out. Heights grow with the square root, so that small bars show.",
         _figures(profile_panels(report.records.profiles, LAYERS)))
     yield "All figures", "" if rows.empty else (
         f"<details><summary>Accuracy, registers, cost, differences, published figures</summary>"
@@ -96,7 +97,7 @@ def _claims(findings: Findings) -> str:
                      f"{escape(judged.claim.says)} <small>{escape(judged.claim.source)}</small></summary>"
                      f"<p>{escape(judged.claim.why)}</p>{below}</details>")
     return ("<p>Differences are paired over seeds; confirmed or refuted is what the 95 % interval says after correction for "
-            "the number of comparisons of a claim. Open a line for its figures.</p>" + "".join(items))
+            f"the number of comparisons of a claim. {SCOPE} Open a line for its figures.</p>{''.join(items)}")
 
 
 def _matrices(findings: Findings) -> str:

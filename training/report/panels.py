@@ -69,8 +69,13 @@ def style_number(scheme: str) -> int:
 def line_of(name: str, style: int, points: pd.DataFrame, x: str, y: str) -> Line:
     """Means over what shares a place."""
     found = points.dropna(subset=[y]).groupby(x)[y].agg(["mean", "min", "max"])
-    columns = (tuple(map(float, values)) for values in (found.index, found["mean"], found["min"], found["max"]))
-    return Line(name, *columns, style=style)
+    at, mean, low, high = (tuple(map(float, values)) for values in (found.index, found["mean"], found["min"], found["max"]))
+    return Line(name, at, mean, low, high, style)
+
+
+def bits_text(bits: object) -> str:
+    """"1 bit", "2 bits"."""
+    return f"{bits} bit" if str(bits) == "1" else f"{bits} bits"
 
 
 def _finished(rows: pd.DataFrame) -> pd.DataFrame:
@@ -122,7 +127,7 @@ def register_panels(rows: pd.DataFrame) -> Iterator[Panel]:
         return
     for (dataset, model, bits, overflow), part in rows.groupby(["dataset", "model", "bits", "overflow"], sort=True):
         lines = [line_of(name, style_number(scheme), few, "accumulator", "bit-true") for name, scheme, few in _series(part)]
-        yield Panel(f"{dataset}, {model}, {bits} bit{'s' * (bits > 1)}, registers that {overflow}", "bits of the register",
+        yield Panel(f"{dataset}, {model}, {bits_text(bits)}, registers that {overflow}", "bits of the register",
                     "bit-true accuracy %", tuple(lines), ticks=tuple(sorted({float(x) for line in lines for x in line.x})))
 
 
@@ -132,11 +137,11 @@ def ladder_panels(rows: pd.DataFrame) -> Iterator[Panel]:
         return
     plain = rows[~rows["changed"] & rows["scheme"].isin(LADDER) & (rows["bits"] != FLOAT_BITS)]
     for (dataset, bits), part in plain.groupby(["dataset", "bits"], sort=True):
-        groups = {int(number): few for number, few in part.groupby("group")}
-        if len({few["scheme"].iloc[0] for few in groups.values()}) > 1:
+        groups = [few for _, few in part.groupby("group")]
+        if len({few["scheme"].iloc[0] for few in groups}) > 1:
             lines = [line_of(f"{few['scheme'].iloc[0]} {few['path'].iloc[0]}", style_number(few["scheme"].iloc[0]), few,
-                             "epoch", "validation accuracy") for few in groups.values()]
-            yield Panel(f"{dataset}, {bits} bit{'s' * (bits > 1)}", "epoch of the student's step", "validation accuracy %",
+                             "epoch", "validation accuracy") for few in groups]
+            yield Panel(f"{dataset}, {bits_text(bits)}", "epoch of the student's step", "validation accuracy %",
                         tuple(lines))
 
 

@@ -9,6 +9,9 @@ from training.report.findings import Findings
 from training.report.markup import Section, markdown, markdown_text
 
 MARK = "<!-- made by python -m training.report from records: changes are lost -->"
+SCOPE = (
+    "Papers claim this of CIFAR-10, CIFAR-100 and ImageNet: an answer holds for the data and widths that its lines name, "
+    "and says little about others.")
 HEADINGS = (
     ("What holds", lambda word: word.startswith(CONFIRMED) and REFUTED not in word),
     ("What does not hold here", lambda word: REFUTED in word),
@@ -21,7 +24,7 @@ def readme(findings: Findings) -> str:
     parts = [MARK, "# Results", "\n".join(f"- {markdown_text(line)}" for line in findings.sentences()),
              "A claim is *confirmed* or *refuted* where the 95 % interval of the paired difference, corrected for the "
              "number of comparisons of that claim, leaves out 0; else it is *open*. The page [report.html](report.html) "
-             "shows the same with pictures.",
+             f"shows the same with pictures. {SCOPE}",
              "## Who leads", "\n".join(f"- {markdown_text(line)}" for line in findings.best()) or "-",
              "A lead is no proof: whether it exceeds noise says [comparisons.md](comparisons.md)."]
     for heading, belongs in HEADINGS:

@@ -74,7 +74,9 @@ def _x_scale(panel: Panel) -> tuple[Place, list[tuple[float, str]]]:
         scale = _linear(math.log(low), math.log(high), LEFT, WIDTH - RIGHT, 0.04)
         return lambda x: scale(math.log(x)), [(x, _short(x)) for x in places]
     margin = 0.0 if panel.bars else 0.04
-    return _linear(low, high, LEFT, WIDTH - RIGHT, margin), [(x, _short(x)) for x in places or ticks(low, high)]
+    is_whole = not panel.bars and all(float(x).is_integer() for x in values)  # as epochs, of which there are no halves
+    places = places or [x for x in ticks(low, high) if not is_whole or float(x).is_integer()]
+    return _linear(low, high, LEFT, WIDTH - RIGHT, margin), [(x, _short(x)) for x in places]
 
 
 def _y_scale(panel: Panel) -> tuple[Place, list[tuple[float, str]]]:

@@ -27,7 +27,7 @@ def run(program: Any, pixels: Image | Mapping[str, Image]) -> tuple[dict[str, An
     return values, overflows
 
 
-def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tuple[int, int, int, int], groups: int,
+def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tuple[int, ...], groups: int,
              register: tuple[int | None, str, int], zero: int = 0,
              starts: list[int] | None = None) -> tuple[Image, list[int]]:
     """Sums [row][column][channel] behind the registers after all products, and overflowed outputs per channel.

@@ -83,17 +83,17 @@ def test_check_requantizer__finds_a_kernel_that_is_not_its_oracle():
 
 
 def test_check_requantizer__finds_codes_that_are_far_from_fp32():
-    class Double(Fp32):
-        name = "double"
+    class Twice(Fp32):
+        name = "twice"
         oracle = staticmethod(reference.fp32)
 
         @classmethod
         def build(cls, affine, target):
             return super().build(dataclasses.replace(affine, gain=affine.gain * 2.0), target)
 
-    REQUANTIZERS.add("double", Double)
+    REQUANTIZERS.add("twice", Twice)
     with pytest.raises(AssertionError, match="within one code of fp32"):
-        check_requantizer("double", examples=FEW)
+        check_requantizer("twice", examples=FEW)
 
 
 def test_check_model__finds_a_network_that_only_knows_one_size():

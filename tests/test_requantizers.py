@@ -310,7 +310,7 @@ EVERY = np.array([(a, b) for a in (-255, -128, -77, -1, 0, 1, 5, 127, 255) for b
 
 def sums_of(requant, form=FORMS[3]):
     x, y = EVERY.T
-    return requant.codes(x.reshape(1, 1, -1, 1), y.reshape(1, 1, -1, 1).astype(np.int32), form).ravel().tolist()
+    return requant.codes(x.reshape(1, 1, -1, 1), y.reshape(1, 1, -1, 1).astype(np.int16), form).ravel().tolist()
 
 
 @pytest.mark.parametrize("scales", SCALES)

@@ -65,7 +65,7 @@ def _of_width(name: str) -> type[Requantizer] | None:
     """The class of a name with a width; None for any other name."""
     base, _, bits = name.rpartition("_")
     kind = _BUILT_IN.get(base)
-    if kind is None or bits not in map(str, range(LEAST_BITS, getattr(kind, "bits", 0))):
+    if kind in (None, Int16) or bits not in map(str, range(LEAST_BITS, getattr(kind, "bits", 0))):
         return None
     return type(name, (kind,), {"name": name, "bits": int(bits), "__module__": __name__, "__qualname__": name})
 

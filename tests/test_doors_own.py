@@ -156,7 +156,7 @@ def test_own_kernels__are_those_of_the_file_as_it_is_now(trained, tmp_path):
                "built = kind.build(Affine(np.ones(1), np.zeros(1), None, (0, 9)), form); "
                "print(built.codes(np.full((1, 1, 1, 1), 7), None, form).item())")
     found = []
-    for text in (source, source.replace("min(max(x >> shift, low), high)", "min(max(x >> shift, low), high) - 1")):
+    for text in (source, source.replace(") >> whole[3, c]", ") // (1 << whole[3, c]) - 1")):
         (tmp_path / "mine.py").write_text(text)
         result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path,
                                 env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(Path.home())})

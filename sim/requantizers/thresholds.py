@@ -6,8 +6,8 @@ FINN's and QONNX's MultiThreshold count so.  For our own networks levels are whe
 codes are `fp32`'s, all of them (C5, without a residual).
 """
 
-import dataclasses
-from dataclasses import dataclass, field
+import bisect
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +33,7 @@ class Thresholds(Rule):
     levels: np.ndarray
     base: np.ndarray
     step: np.ndarray
-    skip_levels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((1, 0), np.int64))
+    skip_levels: np.ndarray = field(default_factory=lambda: np.zeros((1, 0), np.int64))
     skip_base: np.ndarray = field(default_factory=none)
     skip_step: np.ndarray = field(default_factory=unit)
 
@@ -48,7 +48,7 @@ class Thresholds(Rule):
     def build(cls, affine: Affine, target: IntFormat) -> "Thresholds":
         """Levels of `fp32`; with a residual, those of its own, to which the sum's may add codes below the target's."""
         skip = affine.skip_gain or 0.0
-        alone = Fp32.build(dataclasses.replace(affine, skip_gain=None), target)
+        alone = Fp32.build(replace(affine, skip_gain=None), target)
         spare = int(np.ceil(abs(skip) * affine.skip_max)) + 1 if affine.skip_gain else 0
         own = _levels(alone.gain, alone.offset, affine.bounds, target.min - spare, target.max + spare)
         if not affine.skip_gain:
@@ -77,7 +77,7 @@ class Thresholds(Rule):
             levels, base, step = (getattr(self, prefix + name) for name in ("levels", "base", "step"))
             check_array(f"{prefix}base", base, "int64", (size,))
             check_array(f"{prefix}step", step, "int64", (size,))
-            check_array(f"{prefix}levels", levels, "int64", (size, *levels.shape[1:2]))
+            check_array(f"{prefix}levels", levels, "int64", (size, levels.shape[1] if levels.ndim == 2 else 0))
             if levels.size > MOST_LEVELS:
                 raise RequantizeError(f"thresholds: {levels.size} levels are too many, up to {MOST_LEVELS} are allowed")
             if (levels[:, 1:] < levels[:, :-1]).any():
@@ -90,7 +90,7 @@ class Thresholds(Rule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        reached: int = own("base") + own("step") * sum(x >= level for level in own("levels"))
+        reached: int = own("base") + own("step") * bisect.bisect_right(own("levels"), x)
         return reached
 
 

@@ -4,8 +4,10 @@ Cases travel to the workers as JSON, so they are plain values; data are made whe
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -114,7 +116,30 @@ class NetworkCase(Case):
         return range(0, self.images, self.batch)
 
 
-KINDS: Mapping[str, type[Case]] = MappingProxyType({kind.kind: kind for kind in (Case, ConvCase, NetworkCase)})
+@dataclass(frozen=True)
+class ModelCase(Case):
+    """An int8 model of others, `file` of ../shared/vectors (or $BITTRUE_VECTORS), on so many `images` one after another."""
+
+    kind: ClassVar[str] = "model"
+    images: int = 1
+    file: str = ""
+
+    def path(self) -> Path:
+        """Where it is.  Raises FileNotFoundError that says where it was looked for."""
+        root = Path(__file__).resolve().parent.parent
+        places = [Path(os.environ[name]) for name in ("BITTRUE_VECTORS",) if name in os.environ]
+        places += [folder / "shared" / "vectors" for folder in (root.parent, root.parent.parent)]
+        for place in places:
+            if (place / self.file).exists():
+                return place / self.file
+        raise FileNotFoundError(f"{self.file} is neither in $BITTRUE_VECTORS nor in ../shared/vectors")
+
+    def codes(self, shape: tuple[int, ...]) -> np.ndarray:
+        """int8 codes [images, *shape without its batch]."""
+        return np.random.default_rng(2).integers(-128, 128, (self.images, *shape[1:])).astype(np.int8)
+
+
+KINDS: Mapping[str, type[Case]] = MappingProxyType({kind.kind: kind for kind in (Case, ConvCase, NetworkCase, ModelCase)})
 
 
 def case_from_json(values: Mapping[str, Any]) -> Case:
@@ -203,6 +228,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
     "accumulator": Measure("GMAC/s", _per_second, "bittrue W3A3, unlimited"),
     "network": Measure("images/s", _per_second, TORCH),
     "imagenet": Measure("images/s", _per_second, TORCH),
+    "tflite": Measure("images/s", _per_second, "LiteRT XNNPACK"),
     "train_step": Measure("images/s", _per_second, "bittrue float32"),
     "startup": Measure("s", _seconds),
     "memory": Measure("MiB", _result),
@@ -253,6 +279,11 @@ CASES: Mapping[str, tuple[Case, ...]] = MappingProxyType({
                     impls=("bittrue W8A8", TORCH, "onnxruntime int8"))
         for name, model in (("MobileNetV2", "mobilenetv2"), ("EfficientNet-B0", "efficientnet_b0"),
                             ("ResNet-18", "resnet18"))),
+    "tflite": (
+        ModelCase("MLPerf Tiny ResNet-8 int8, 128 images", quick=True, images=128, file="tflite/mlperf_resnet8_int8.tflite"),
+        ModelCase("MLPerf Tiny ResNet-8 int8, 1 image", images=1, file="tflite/mlperf_resnet8_int8.tflite"),
+        ModelCase("MobileNetV2 int8, 8 images", images=8, file="tflite/mobilenet_v2_int8.tflite"),
+        ModelCase("MobileNetV2 int8, 1 image", images=1, file="tflite/mobilenet_v2_int8.tflite")),
     "train_step": (NetworkCase("ResNet-20, batch of 128 of 32x32x3", quick=True),),
     "startup": (Case("second start", quick=True, rounds=5),),
     "memory": (NetworkCase("sim.eval on 1,000 images of 32x32x3", rounds=3, images=1_000, batch=100),

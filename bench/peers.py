@@ -32,7 +32,7 @@ from training.tables import performance_files, write_performance
 ROUNDS, QUICK_ROUNDS = 9, 2
 PAUSE = 0.02
 """Seconds between turns, in which threads that still spin for work of the turn before go to sleep."""
-PACKAGES = ("brevitas", "onnx", "onnxruntime", "qonnx")
+PACKAGES = ("ai-edge-litert", "brevitas", "onnx", "onnxruntime", "qonnx")
 
 app = new_app()
 

@@ -115,6 +115,8 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
     (f"{_IMAGENET}, against onnxruntime int8 of the same network", "at least 1.0 x",
      _against("imagenet", OURS, "onnxruntime int8")),
     ("the same against torch float32 channels-last eval", "at least 3 x", _against("imagenet", OURS, TORCH)),
+    ("MLPerf Tiny ResNet-8 and MobileNetV2 int8 under litert_xnnpack, whole machine, geometric mean, against LiteRT XNNPACK",
+     "at least 1.0 x", _against("tflite", "bittrue litert_xnnpack", "LiteRT XNNPACK")),
     ("wrap accumulator of 12 bits, where hardly a sum overflows, against unlimited", "at least 0.9 x",
      _within("accumulator", "bittrue W3A3, wrap 12", _UNLIMITED)),
     ("wrap accumulator of 8 bits, where many do, against unlimited", "at least 0.9 x",

@@ -231,5 +231,5 @@ def _short(number: int) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError, DataError, LowerError, RegistryError,
-            AccumulatorOverflowError)
+    run_app(app, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError, DataError, LowerError,
+            RegistryError, AccumulatorOverflowError)

@@ -48,7 +48,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     summed before they reach it, `tile` (a number or "end"; default 1).  `requant`: default "fp32", which equals the torch
     model.  `quantizer`: where the checkpoint's is, if it is code of your own, "file.py:NAME".  `limit`: the first so many
     images only.  `hardware`: a profile of sim.profiles, by name, or the path of a file of yours: registers and requantizers
-    of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a model of another's.  `batch`: images run at a time.
+    of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a model of another's.
+    `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
     set are wanted.  `json`: a file for the record, which training.tables reads.
 

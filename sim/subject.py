@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Subject:
     """A program ready to run; `spec` at the widths of the program, `checkpoint` and `hardware` unless it came as it is.
 
-    `path` and `digest` ("sha256:...") are those of the file, None and "" if there was none.  `notes` are for the user.  `foreign` is what
-    is known of a model of another's.
+    `path` and `digest` ("sha256:...") are those of the file, None and "" if there was none.  `notes` are for the user.
+    `foreign` is what is known of a model of another's.
     """
 
     program: Program

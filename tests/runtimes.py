@@ -25,8 +25,11 @@ class LiteRt:
             warnings.simplefilter("ignore")
             try:
                 self.runtime = interpreter.Interpreter(
-                    model_content=content, num_threads=THREADS.get(profile, 2), experimental_preserve_all_tensors=True,
-                    experimental_op_resolver_type=getattr(interpreter.OpResolverType, LITERT[profile]))
+                    model_content=content,
+                    num_threads=THREADS.get(profile, 2),
+                    experimental_preserve_all_tensors=True,
+                    experimental_op_resolver_type=getattr(interpreter.OpResolverType, LITERT[profile]),
+                )
                 self.runtime.allocate_tensors()
             except (ValueError, RuntimeError) as error:
                 pytest.skip(f"LiteRT refuses this model: {str(error).splitlines()[0]}")
@@ -47,7 +50,8 @@ class TfliteMicro:
         runtime = pytest.importorskip("tflite_micro", reason="tflite-micro is not installed").runtime
         try:
             self.runtime = runtime.Interpreter.from_bytes(
-                content, arena_size=ARENA, intrepreter_config=runtime.InterpreterConfig.kPreserveAllTensors)
+                content, arena_size=ARENA, intrepreter_config=runtime.InterpreterConfig.kPreserveAllTensors
+            )
         except RuntimeError as error:
             pytest.skip(f"tflite-micro refuses this model: {error}")
 
@@ -70,7 +74,7 @@ def written_tensors(model: Model) -> list[int]:
 
 
 def inputs_of(path: Path, count: int, seed: int = 0) -> Iterator[list[np.ndarray]]:
-    """Random and extreme codes for every input of a model: least, largest, alternating, the zero point, small and wide noise."""
+    """Random and extreme codes for every input: least, largest, alternating, the zero point, small and wide noise."""
     model, rng = read_file(path), np.random.default_rng(seed)
     for index in range(count):
         yield [_codes(model.tensors[number], index, rng) for number in model.inputs]
@@ -80,8 +84,16 @@ def _codes(tensor, index: int, rng: np.random.Generator) -> np.ndarray:
     info = np.iinfo(tensor.type.lower())
     zero, shape = int(tensor.zeros[0]), tensor.shape
     wide = rng.integers(info.min, info.max, shape, endpoint=True)
-    kinds = [wide, np.full(shape, info.min), np.full(shape, info.max), np.full(shape, zero),
-             np.where(np.indices(shape).sum(0) % 2, info.min, info.max), wide // 8 + zero, wide // 40 + zero,
-             np.where(rng.random(shape) < 0.01, info.max, zero), np.where(rng.random(shape) < 0.5, info.min, info.max),
-             np.clip(np.cumsum(wide // 40, axis=-2) + zero, info.min, info.max)]
+    kinds = [
+        wide,
+        np.full(shape, info.min),
+        np.full(shape, info.max),
+        np.full(shape, zero),
+        np.where(np.indices(shape).sum(0) % 2, info.min, info.max),
+        wide // 8 + zero,
+        wide // 40 + zero,
+        np.where(rng.random(shape) < 0.01, info.max, zero),
+        np.where(rng.random(shape) < 0.5, info.min, info.max),
+        np.clip(np.cumsum(wide // 40, axis=-2) + zero, info.min, info.max),
+    ]
     return kinds[index % len(kinds)].clip(info.min, info.max).astype(info.dtype)

@@ -16,11 +16,25 @@ from tests.runtimes import LITERT, TFLM, inputs_of, runtime_of, written_tensors
 
 pytest.importorskip("tflite", reason="the package tflite is not installed (extra `import`)")
 
-TRACES = [("mlperf_resnet8_int8", "resnet8_ref_trace", "litert_reference"), ("mlperf_kws_int8", "kws_ref_trace", "litert_reference"),
-          ("mlperf_vww_int8", "vww_ref_trace", "litert_reference"), ("micro_speech_int8", "micro_speech_ref_trace", "litert_reference"),
-          ("mlperf_resnet8_int8", "tflm_resnet8", TFLM), ("mlperf_kws_int8", "tflm_kws", TFLM), ("mlperf_vww_int8", "tflm_vww", TFLM),
-          ("micro_speech_int8", "tflm_micro_speech", TFLM), ("person_detect", "tflm_person_detect", TFLM)]
-MODELS = ("mlperf_resnet8_int8", "mlperf_kws_int8", "mlperf_vww_int8", "micro_speech_int8", "person_detect", "mobilenet_v2_int8")
+TRACES = [
+    ("mlperf_resnet8_int8", "resnet8_ref_trace", "litert_reference"),
+    ("mlperf_kws_int8", "kws_ref_trace", "litert_reference"),
+    ("mlperf_vww_int8", "vww_ref_trace", "litert_reference"),
+    ("micro_speech_int8", "micro_speech_ref_trace", "litert_reference"),
+    ("mlperf_resnet8_int8", "tflm_resnet8", TFLM),
+    ("mlperf_kws_int8", "tflm_kws", TFLM),
+    ("mlperf_vww_int8", "tflm_vww", TFLM),
+    ("micro_speech_int8", "tflm_micro_speech", TFLM),
+    ("person_detect", "tflm_person_detect", TFLM),
+]
+MODELS = (
+    "mlperf_resnet8_int8",
+    "mlperf_kws_int8",
+    "mlperf_vww_int8",
+    "micro_speech_int8",
+    "person_detect",
+    "mobilenet_v2_int8",
+)
 LIVE = [(model, name) for model in MODELS for name in (*LITERT, TFLM)]
 INPUTS = 100
 WIDE = IntFormat(16, signed=True)
@@ -58,7 +72,8 @@ def test_every_tensor_equals_the_saved_trace(model, trace, name):
     expected = codes_of(given)
     assert expected.keys() <= imported.tensors.keys()
     wrong = {key: differing(found[imported.tensors[key]], codes) for key, codes in expected.items()}
-    print(f"{model} {name}: {len(expected)} tensors, {sum(c.size for c in expected.values()):,} codes, {sum(wrong.values())} differ")
+    codes = sum(each.size for each in expected.values())
+    print(f"{model} {name}: {len(expected)} tensors, {codes:,} codes, {sum(wrong.values())} differ")
     assert not any(wrong.values()), {key: count for key, count in wrong.items() if count}
 
 
@@ -98,8 +113,14 @@ def test_the_old_rule_is_nobody_s_convolution(name):
         for op in imported.program.ops:
             if isinstance(op, ConvOp):
                 rule = constants[op.name]
-                old = TfliteSingle(np.zeros_like(rule.bias), rule.bias, rule.multiplier, 31 - rule.exponent, np.zeros(1, np.int64),
-                                   np.ones(1, np.int64))
+                old = TfliteSingle(
+                    np.zeros_like(rule.bias),
+                    rule.bias,
+                    rule.multiplier,
+                    31 - rule.exponent,
+                    np.zeros(1, np.int64),
+                    np.ones(1, np.int64),
+                )
                 sums = machine.sums(op, found[op.source]) - op.correction
                 wrong += differing(_clamped(op, old.codes(sums, None, WIDE)), found[op.name])
     print(f"tflite_single beside {name}: {wrong:,} codes differ")

@@ -35,15 +35,17 @@ def mutated(content, rng, other):
         elif kind == "bytes":
             data[at] = rng.randrange(256)
         elif kind == "extreme":
-            data[at // 4 * 4:at // 4 * 4 + 4] = rng.choice((b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0", b"\1\0\0\0"))
+            data[at // 4 * 4 : at // 4 * 4 + 4] = rng.choice(
+                (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0", b"\1\0\0\0")
+            )
         elif kind == "twist":
             size, start = rng.randint(1, 64), rng.choice(structure)
-            data[at:at + size] = data[start:start + size]
+            data[at : at + size] = data[start : start + size]
     if kind == "cut":
-        data = data[:rng.randrange(len(data))]
+        data = data[: rng.randrange(len(data))]
     elif kind == "splice":
         place = rng.randrange(len(data))
-        data = data[:place] + other[rng.randrange(len(other)):]
+        data = data[:place] + other[rng.randrange(len(other)) :]
     return bytes(data)
 
 
@@ -86,18 +88,21 @@ def refused(content, tmp_path):
     return line.removeprefix(f"{path}: ")
 
 
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"shape": (1, 1 << 30)}, "tensor 0 (tensor0): its shape [1, 1073741824] is not supported"),
-    ({"shape": (1, -4)}, "tensor 0 (tensor0): its shape [1, -4] is not supported"),
-    ({"shape": (1,) * 9}, "up to 8 known sides"),
-    ({"scale": 0.0}, "tensor 0 (tensor0): its scales must be positive and finite"),
-    ({"scale": float("nan")}, "tensor 0 (tensor0): its scales must be positive and finite"),
-    ({"scale": [0.5, 0.5]}, "tensor 0 (tensor0) has 2 scales, activations have one"),
-    ({"scale": None}, "tensor 0 (tensor0) is INT8 without a scale, supported are quantized INT8 and INT16"),
-    ({"zero": 128}, "tensor 0 (tensor0) has the zero points [128], an activation has one that is a code"),
-    ({"type": "uint8"}, "tensor 0 (tensor0) is UINT8, supported are quantized INT8 and INT16"),
-    ({"data": np.zeros(3, np.int8)}, "tensor 0 (tensor0): 3 bytes of data, its type and shape [1, 4] ask for 4"),
-])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"shape": (1, 1 << 30)}, "tensor 0 (tensor0): its shape [1, 1073741824] is not supported"),
+        ({"shape": (1, -4)}, "tensor 0 (tensor0): its shape [1, -4] is not supported"),
+        ({"shape": (1,) * 9}, "up to 8 known sides"),
+        ({"scale": 0.0}, "tensor 0 (tensor0): its scales must be positive and finite"),
+        ({"scale": float("nan")}, "tensor 0 (tensor0): its scales must be positive and finite"),
+        ({"scale": [0.5, 0.5]}, "tensor 0 (tensor0) has 2 scales, activations have one"),
+        ({"scale": None}, "tensor 0 (tensor0) is INT8 without a scale, supported are quantized INT8 and INT16"),
+        ({"zero": 128}, "tensor 0 (tensor0) has the zero points [128], an activation has one that is a code"),
+        ({"type": "uint8"}, "tensor 0 (tensor0) is UINT8, supported are quantized INT8 and INT16"),
+        ({"data": np.zeros(3, np.int8)}, "tensor 0 (tensor0): 3 bytes of data, its type and shape [1, 4] ask for 4"),
+    ],
+)
 def test_an_impossible_tensor_is_named(changes, told, tmp_path):
     assert told in refused(model(*relu(**changes)), tmp_path)
 
@@ -111,16 +116,23 @@ def test_an_unknown_operator_is_named_with_what_is_supported(tmp_path):
 def test_an_operator_reads_what_was_written_before(tmp_path):
     tensors, nodes, _, outputs = relu()
     tensors.append(Value((1, 4), "int8", 0.5, 3))
-    assert refused(model(tensors, nodes, [2], outputs), tmp_path) == \
-        "node 0 (RELU): reads tensor 0 (tensor0), which nothing writes before it"
+    assert (
+        refused(model(tensors, nodes, [2], outputs), tmp_path)
+        == "node 0 (RELU): reads tensor 0 (tensor0), which nothing writes before it"
+    )
 
 
 def test_constants_that_share_a_buffer_take_no_more_memory_than_allowed(tmp_path, monkeypatch):
     monkeypatch.setattr(tflite_file, "SHARED", 0)
     size = 2 << 20
-    tensors = [Value((1, 4), "int8", 0.5, 3), Value((1, 4), "int8", 0.5, 3), Value((size,), "int8", data=np.zeros(size, np.int8))]
+    tensors = [
+        Value((1, 4), "int8", 0.5, 3),
+        Value((1, 4), "int8", 0.5, 3),
+        Value((size,), "int8", data=np.zeros(size, np.int8)),
+    ]
     assert "constants of more than 0 times the file's size share its buffers" in refused(
-        model(tensors, [Node("RELU", [0], [1])], [0], [1]), tmp_path)
+        model(tensors, [Node("RELU", [0], [1])], [0], [1]), tmp_path
+    )
 
 
 def test_what_is_read_runs(tmp_path):

@@ -27,7 +27,11 @@ def zero(rng, kind="int8"):
 
 
 def activation(rng, shape, kind="int8", **fixed):
-    given = {"scale": scale(rng), "zero": zero(rng, kind)} if kind == "int8" else {"scale": np.float32(rng.uniform(1e-4, 1e-3)), "zero": 0}
+    given = (
+        {"scale": scale(rng), "zero": zero(rng, kind)}
+        if kind == "int8"
+        else {"scale": np.float32(rng.uniform(1e-4, 1e-3)), "zero": 0}
+    )
     return Value(shape, kind, **given | fixed)
 
 
@@ -38,7 +42,9 @@ def like(value, shape, **fixed):
 def one(code, tensors, options="", fields=None, version=2, inputs=(0,), reads=None):
     """A model of one operator, which reads all tensors but the last and writes that."""
     last = len(tensors) - 1
-    return model(tensors, [Node(code, list(reads or range(last)), [last], options, fields or {}, version)], list(inputs), [last])
+    return model(
+        tensors, [Node(code, list(reads or range(last)), [last], options, fields or {}, version)], list(inputs), [last]
+    )
 
 
 def weights(rng, shape, channels, kind="int8", axis=0, per_channel=True):
@@ -54,8 +60,12 @@ def bias(rng, x, w, channels):
 
 def geometry(rng, with_dilation=True):
     down, across = rng.integers(1, 3, 2)
-    fields = {"Padding": int(rng.integers(0, 2)), "StrideH": int(down), "StrideW": int(across),
-              "FusedActivationFunction": int(rng.choice((0, 1, 2, 3)))}
+    fields = {
+        "Padding": int(rng.integers(0, 2)),
+        "StrideH": int(down),
+        "StrideW": int(across),
+        "FusedActivationFunction": int(rng.choice((0, 1, 2, 3))),
+    }
     if with_dilation and down == across == 1 and rng.random() < 0.3:
         fields |= {"DilationHFactor": 2, "DilationWFactor": 2}
     return fields
@@ -65,12 +75,19 @@ def sides(fields, height, width, rows, columns):
     dilation = fields.get("DilationHFactor", 1)
     taps = (rows - 1) * dilation + 1, (columns - 1) * dilation + 1
     strides = fields["StrideH"], fields["StrideW"]
-    return tuple(-(-side // step) if fields["Padding"] == 0 else (side - tap) // step + 1
-                 for side, tap, step in zip((height, width), taps, strides, strict=True))
+    return tuple(
+        -(-side // step) if fields["Padding"] == 0 else (side - tap) // step + 1
+        for side, tap, step in zip((height, width), taps, strides, strict=True)
+    )
 
 
 def conv(rng, kind="int8", weight="int8"):
-    rows, columns, channels, out = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(1, 9)), int(rng.integers(1, 12))
+    rows, columns, channels, out = (
+        int(rng.integers(1, 4)),
+        int(rng.integers(1, 4)),
+        int(rng.integers(1, 9)),
+        int(rng.integers(1, 12)),
+    )
     fields = geometry(rng)
     x = activation(rng, (1, 9, 8, channels), kind)
     w = weights(rng, (out, rows, columns, channels), out, weight)
@@ -80,15 +97,25 @@ def conv(rng, kind="int8", weight="int8"):
 
 
 def depthwise(rng, kind="int8", weight="int8"):
-    rows, columns, channels, times = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(1, 9)), int(rng.integers(1, 3))
+    rows, columns, channels, times = (
+        int(rng.integers(1, 4)),
+        int(rng.integers(1, 4)),
+        int(rng.integers(1, 9)),
+        int(rng.integers(1, 3)),
+    )
     fields = geometry(rng)
     fields["StrideW"] = fields["StrideH"]  # LiteRT's kernels want that
     x, out = activation(rng, (1, 9, 8, channels), kind), channels * times
     w = weights(rng, (1, rows, columns, out), out, weight, axis=3)
     y = activation(rng, (1, *sides(fields, 9, 8, rows, columns), out), kind)
     y.scale = np.float32(rng.uniform(0.1, 1) * x.scale)
-    return one("DEPTHWISE_CONV_2D", [x, w, bias(rng, x, w, out), y], "DepthwiseConv2DOptions", {**fields, "DepthMultiplier": times},
-               7 if weight == "int4" else 5)
+    return one(
+        "DEPTHWISE_CONV_2D",
+        [x, w, bias(rng, x, w, out), y],
+        "DepthwiseConv2DOptions",
+        {**fields, "DepthMultiplier": times},
+        7 if weight == "int4" else 5,
+    )
 
 
 def fully_connected(rng, kind="int8", weight="int8"):
@@ -98,20 +125,37 @@ def fully_connected(rng, kind="int8", weight="int8"):
     y = activation(rng, (rows, out), kind)
     y.scale = np.float32(rng.uniform(0.3, 3) * x.scale * (1 if kind == "int8" else 8))
     fields = {"FusedActivationFunction": int(rng.choice((0, 1, 3)))}
-    return one("FULLY_CONNECTED", [x, w, bias(rng, x, w, out), y], "FullyConnectedOptions", fields, 7 if kind == "int16" else 4)
+    return one(
+        "FULLY_CONNECTED", [x, w, bias(rng, x, w, out), y], "FullyConnectedOptions", fields, 7 if kind == "int16" else 4
+    )
 
 
 def batch_matmul(rng, kind="int8"):
     heads, rows, depth, columns = (int(n) for n in rng.integers(1, 12, 4))
     flips = bool(rng.integers(2)), bool(rng.integers(2))
-    a, b = (heads, depth, rows) if flips[0] else (heads, rows, depth), (heads, columns, depth) if flips[1] else (heads, depth, columns)
-    x, w, y = activation(rng, (1, *a), kind), activation(rng, (1, *b), kind), activation(rng, (1, heads, rows, columns), kind)
+    a, b = (
+        (heads, depth, rows) if flips[0] else (heads, rows, depth),
+        (heads, columns, depth) if flips[1] else (heads, depth, columns),
+    )
+    x, w, y = (
+        activation(rng, (1, *a), kind),
+        activation(rng, (1, *b), kind),
+        activation(rng, (1, heads, rows, columns), kind),
+    )
     y.scale = np.float32(x.scale * w.scale * INFO[kind][1] * np.sqrt(depth) * rng.uniform(0.3, 1))
     return one("BATCH_MATMUL", [x, w, y], "BatchMatMulOptions", {"AdjX": flips[0], "AdjY": flips[1]}, 4, (0, 1))
 
 
-SPREADS = [((1, 5, 4, 3), (1, 5, 4, 3)), ((1, 5, 4, 3), (1, 1, 1, 3)), ((1, 5, 4, 3), (3,)), ((1, 5, 4, 3), (1, 5, 4, 1)),
-           ((1, 1, 1, 3), (1, 5, 4, 3)), ((1, 7, 6), (1, 1, 6)), ((1, 6), (1, 6)), ((1, 5, 4, 3), ())]
+SPREADS = [
+    ((1, 5, 4, 3), (1, 5, 4, 3)),
+    ((1, 5, 4, 3), (1, 1, 1, 3)),
+    ((1, 5, 4, 3), (3,)),
+    ((1, 5, 4, 3), (1, 5, 4, 1)),
+    ((1, 1, 1, 3), (1, 5, 4, 3)),
+    ((1, 7, 6), (1, 1, 6)),
+    ((1, 6), (1, 6)),
+    ((1, 5, 4, 3), ()),
+]
 
 
 def binary(code, options, version=2):
@@ -124,8 +168,15 @@ def binary(code, options, version=2):
         fields = {"FusedActivationFunction": int(rng.choice((0, 1, 3)))}
         if kind == "int16" and code != "MUL":
             fields["PotScaleInt16"] = False
-        return one(code, [x, w, y], options, fields, 5 if kind == "int16" and code == "SUB" else 4 if kind == "int16" and code == "MUL"
-                   else version, (0, 1))
+        return one(
+            code,
+            [x, w, y],
+            options,
+            fields,
+            5 if kind == "int16" and code == "SUB" else 4 if kind == "int16" and code == "MUL" else version,
+            (0, 1),
+        )
+
     return make
 
 
@@ -134,6 +185,7 @@ def compare(code):
         a, b = SPREADS[rng.integers(len(SPREADS))]
         x = activation(rng, a)
         return one(code, [x, like(x, b), like(x, np.broadcast_shapes(a, b))], "MaximumMinimumOptions", {}, 2, (0, 1))
+
     return make
 
 
@@ -144,6 +196,7 @@ def pool(code, version=2):
         x = activation(rng, (1, 9, 8, int(rng.integers(1, 9))), kind)
         y = like(x, (1, *sides(fields, 9, 8, rows, columns), x.shape[3]))
         return one(code, [x, y], "Pool2DOptions", fields, 3 if kind == "int16" else version)
+
     return make
 
 
@@ -160,8 +213,13 @@ def softmax(rng, kind="int8"):
     shape = (int(rng.integers(1, 5)), int(rng.integers(1, 60)))
     x = activation(rng, shape, kind)
     target = (1 / 256, -128) if kind == "int8" else (1 / 32768, 0)
-    return one("SOFTMAX", [x, Value(shape, kind, *target)], "SoftmaxOptions", {"Beta": float(rng.choice((1.0, 0.5, 2.0)))},
-               2 if kind == "int8" else 3)
+    return one(
+        "SOFTMAX",
+        [x, Value(shape, kind, *target)],
+        "SoftmaxOptions",
+        {"Beta": float(rng.choice((1.0, 0.5, 2.0)))},
+        2 if kind == "int8" else 3,
+    )
 
 
 def unary(code, options="", version=2, fields=None, target=None, source=None):
@@ -174,6 +232,7 @@ def unary(code, options="", version=2, fields=None, target=None, source=None):
         else:
             y = activation(rng, x.shape, scale=np.float32(x.scale * rng.uniform(0.6, 1.3)))
         return one(code, [x, y], options, fields(rng) if fields else {}, version)
+
     return make
 
 
@@ -185,9 +244,12 @@ def same(rng):
 def quantize(source, target):
     def make(rng):
         x, y = activation(rng, (1, 16, 16, 1), source), activation(rng, (1, 16, 16, 1), target)
-        ratio = {("int8", "int8"): 1.0, ("int16", "int8"): 256.0, ("int16", "int16"): 1.0, ("int8", "int16"): 1 / 256}[source, target]
+        ratio = {("int8", "int8"): 1.0, ("int16", "int8"): 256.0, ("int16", "int16"): 1.0, ("int8", "int16"): 1 / 256}[
+            source, target
+        ]
         y.scale = np.float32(x.scale * ratio * rng.uniform(0.6, 1.4))
         return one("QUANTIZE", [x, y], "", {}, 2)
+
     return make
 
 
@@ -207,16 +269,30 @@ def pad(rng):
 def concatenation(rng):
     axis, parts = int(rng.integers(1, 4)), int(rng.integers(2, 4))
     x = activation(rng, (1, 4, 5, 6))
-    shapes = [tuple(int(rng.integers(1, 4)) if at == axis else side for at, side in enumerate(x.shape)) for _ in range(parts)]
+    shapes = [
+        tuple(int(rng.integers(1, 4)) if at == axis else side for at, side in enumerate(x.shape)) for _ in range(parts)
+    ]
     y = like(x, tuple(sum(shape[axis] for shape in shapes) if at == axis else side for at, side in enumerate(x.shape)))
-    return one("CONCATENATION", [*(like(x, shape) for shape in shapes), y], "ConcatenationOptions",
-               {"Axis": axis - 4 * int(rng.integers(2))}, 2, range(parts))
+    return one(
+        "CONCATENATION",
+        [*(like(x, shape) for shape in shapes), y],
+        "ConcatenationOptions",
+        {"Axis": axis - 4 * int(rng.integers(2))},
+        2,
+        range(parts),
+    )
 
 
 def pack(rng):
     axis, x = int(rng.integers(1, 4)), activation(rng, (1, 4, 5))
-    return one("PACK", [x, like(x, x.shape), like(x, (*x.shape[:axis], 2, *x.shape[axis:]))], "PackOptions",
-               {"ValuesCount": 2, "Axis": axis}, 2, (0, 1))
+    return one(
+        "PACK",
+        [x, like(x, x.shape), like(x, (*x.shape[:axis], 2, *x.shape[axis:]))],
+        "PackOptions",
+        {"ValuesCount": 2, "Axis": axis},
+        2,
+        (0, 1),
+    )
 
 
 def strided_slice(rng):
@@ -232,7 +308,11 @@ def slice_(rng):
     x = activation(rng, (1, 7, 6, 5))
     begins = [0, *rng.integers(0, 3, 3).tolist()]
     lengths = [1, *(int(rng.integers(1, side - begin + 1)) for begin, side in zip(begins[1:], x.shape[1:], strict=True))]
-    return one("SLICE", [x, Value((4,), "int32", data=begins), Value((4,), "int32", data=lengths), like(x, tuple(lengths))], "SliceOptions")
+    return one(
+        "SLICE",
+        [x, Value((4,), "int32", data=begins), Value((4,), "int32", data=lengths), like(x, tuple(lengths))],
+        "SliceOptions",
+    )
 
 
 def split(rng):
@@ -253,12 +333,19 @@ def blocks(code, options):
         x = activation(rng, (1, 4, 6, 8))
         shape = (1, 8, 12, 2) if code == "DEPTH_TO_SPACE" else (1, 2, 3, 32)
         return one(code, [x, like(x, shape)], options, {"BlockSize": 2}, 1 if code == "DEPTH_TO_SPACE" else 2)
+
     return make
 
 
 def reshape(rng):
     x = activation(rng, (1, 4, 6, 8))
-    return one("RESHAPE", [x, Value((3,), "int32", data=[1, 24, 8]), like(x, (1, 24, 8))], "ReshapeOptions", {"NewShape": [1, 24, 8]}, 1)
+    return one(
+        "RESHAPE",
+        [x, Value((3,), "int32", data=[1, 24, 8]), like(x, (1, 24, 8))],
+        "ReshapeOptions",
+        {"NewShape": [1, 24, 8]},
+        1,
+    )
 
 
 def reduce_max(rng):
@@ -275,25 +362,61 @@ def alpha(rng):
 
 
 CASES = {
-    "conv": conv, "conv_int16": wide(conv), "conv_int4": lambda rng: conv(rng, "int8", "int4"), "depthwise": depthwise,
+    "conv": conv,
+    "conv_int16": wide(conv),
+    "conv_int4": lambda rng: conv(rng, "int8", "int4"),
+    "depthwise": depthwise,
     "depthwise_int4": lambda rng: depthwise(rng, "int8", "int4"),
-    "depthwise_int16": wide(depthwise), "fully_connected": fully_connected, "fully_connected_int16": wide(fully_connected),
-    "fully_connected_int4": lambda rng: fully_connected(rng, "int8", "int4"), "batch_matmul": batch_matmul,
-    "batch_matmul_int16": wide(batch_matmul), "add": binary("ADD", "AddOptions"), "add_int16": wide(binary("ADD", "AddOptions")),
-    "sub": binary("SUB", "SubOptions"), "sub_int16": wide(binary("SUB", "SubOptions")), "mul": binary("MUL", "MulOptions"),
-    "mul_int16": wide(binary("MUL", "MulOptions")), "maximum": compare("MAXIMUM"), "minimum": compare("MINIMUM"),
-    "average_pool": pool("AVERAGE_POOL_2D"), "average_pool_int16": wide(pool("AVERAGE_POOL_2D")), "max_pool": pool("MAX_POOL_2D"),
-    "max_pool_int16": wide(pool("MAX_POOL_2D")), "mean": mean, "softmax": softmax, "softmax_int16": wide(softmax),
-    "logistic": unary("LOGISTIC", target=(1 / 256, -128)), "tanh": unary("TANH", target=(1 / 128, 0)),
-    "exp": unary("EXP", "ExpOptions", 1), "gelu": unary("GELU", "GeluOptions", 2),
-    "gelu_tanh": unary("GELU", "GeluOptions", 2, lambda rng: {"Approximate": True}), "elu": unary("ELU", "", 1),
-    "hard_swish": unary("HARD_SWISH", "HardSwishOptions", 1), "relu": unary("RELU"), "relu6": unary("RELU6"), "relu6_same": same,
-    "leaky_relu": unary("LEAKY_RELU", "LeakyReluOptions", 2, alpha), "abs": unary("ABS", "AbsOptions", 2),
-    "quantize": quantize("int8", "int8"), "quantize_narrower": quantize("int16", "int8"), "quantize_int16": quantize("int16", "int16"),
-    "quantize_wider": quantize("int8", "int16"), "reshape": reshape, "transpose": transpose, "pad": pad,
-    "concatenation": concatenation, "pack": pack, "unpack": unpack, "strided_slice": strided_slice, "slice": slice_, "split": split,
+    "depthwise_int16": wide(depthwise),
+    "fully_connected": fully_connected,
+    "fully_connected_int16": wide(fully_connected),
+    "fully_connected_int4": lambda rng: fully_connected(rng, "int8", "int4"),
+    "batch_matmul": batch_matmul,
+    "batch_matmul_int16": wide(batch_matmul),
+    "add": binary("ADD", "AddOptions"),
+    "add_int16": wide(binary("ADD", "AddOptions")),
+    "sub": binary("SUB", "SubOptions"),
+    "sub_int16": wide(binary("SUB", "SubOptions")),
+    "mul": binary("MUL", "MulOptions"),
+    "mul_int16": wide(binary("MUL", "MulOptions")),
+    "maximum": compare("MAXIMUM"),
+    "minimum": compare("MINIMUM"),
+    "average_pool": pool("AVERAGE_POOL_2D"),
+    "average_pool_int16": wide(pool("AVERAGE_POOL_2D")),
+    "max_pool": pool("MAX_POOL_2D"),
+    "max_pool_int16": wide(pool("MAX_POOL_2D")),
+    "mean": mean,
+    "softmax": softmax,
+    "softmax_int16": wide(softmax),
+    "logistic": unary("LOGISTIC", target=(1 / 256, -128)),
+    "tanh": unary("TANH", target=(1 / 128, 0)),
+    "exp": unary("EXP", "ExpOptions", 1),
+    "gelu": unary("GELU", "GeluOptions", 2),
+    "gelu_tanh": unary("GELU", "GeluOptions", 2, lambda rng: {"Approximate": True}),
+    "elu": unary("ELU", "", 1),
+    "hard_swish": unary("HARD_SWISH", "HardSwishOptions", 1),
+    "relu": unary("RELU"),
+    "relu6": unary("RELU6"),
+    "relu6_same": same,
+    "leaky_relu": unary("LEAKY_RELU", "LeakyReluOptions", 2, alpha),
+    "abs": unary("ABS", "AbsOptions", 2),
+    "quantize": quantize("int8", "int8"),
+    "quantize_narrower": quantize("int16", "int8"),
+    "quantize_int16": quantize("int16", "int16"),
+    "quantize_wider": quantize("int8", "int16"),
+    "reshape": reshape,
+    "transpose": transpose,
+    "pad": pad,
+    "concatenation": concatenation,
+    "pack": pack,
+    "unpack": unpack,
+    "strided_slice": strided_slice,
+    "slice": slice_,
+    "split": split,
     "depth_to_space": blocks("DEPTH_TO_SPACE", "DepthToSpaceOptions"),
-    "space_to_depth": blocks("SPACE_TO_DEPTH", "SpaceToDepthOptions"), "reduce_max": reduce_max}
+    "space_to_depth": blocks("SPACE_TO_DEPTH", "SpaceToDepthOptions"),
+    "reduce_max": reduce_max,
+}
 REFUSED_BY = {"relu6": TFLM}
 """Operators that a profile refuses, as it says: what tflite-micro does there is not what the file asks for."""
 
@@ -330,11 +453,16 @@ def test_an_operator_equals_the_live_runtime(case, name, tmp_path_factory, seed)
     found, given = inputs_for(content, rng, path)
     imported = load_model(path, profile(name))
     names = [op.name for op in imported.program.ops if op.is_input]
-    shaped = {key: codes.reshape(1, *imported.program.ops[index].shape) for index, (key, codes) in enumerate(zip(names, given, strict=True))}
+    shaped = {
+        key: codes.reshape(1, *imported.program.ops[index].shape)
+        for index, (key, codes) in enumerate(zip(names, given, strict=True))
+    }
     results = Machine(imported.program).results(shaped if len(shaped) > 1 else next(iter(shaped.values())))
     runtime.run(*given)
     for number in found.outputs:
         expected = runtime.tensor(number)
         codes = results[imported.tensors[f"t{number}"]].reshape(expected.shape)
         wrong = np.argwhere(codes != expected)
-        assert not len(wrong), f"{len(wrong)} of {expected.size}: {codes[tuple(wrong[0])]}, expected {expected[tuple(wrong[0])]}"
+        assert not len(wrong), (
+            f"{len(wrong)} of {expected.size}: {codes[tuple(wrong[0])]}, expected {expected[tuple(wrong[0])]}"
+        )

@@ -111,7 +111,8 @@ def test_name__that_is_none_lists_those_that_are():
 
 def test_hardware__takes_what_the_profile_says_unless_an_option_does():
     spec = hardware_of(Arithmetic(hardware="litert_xnnpack"))
-    assert spec == HardwareSpec(Accumulator(32), Accumulator(32), "xnnpack", {"add": "xnnpack_add", "concat": "double"})
+    others = {"add": "xnnpack_add", "matmul": "double", "concat": "double"}
+    assert spec == HardwareSpec(Accumulator(32), Accumulator(32), "xnnpack", others)
     assert (spec.requant_of("add"), spec.requant_of("conv")) == ("xnnpack_add", "xnnpack")
     narrow = hardware_of(Arithmetic(hardware="litert_xnnpack", accumulator=16, overflow="saturate", tile="end"))
     assert narrow.accumulator == Accumulator(16, "saturate", 0)

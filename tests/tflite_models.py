@@ -35,7 +35,7 @@ class Node:
     version: int = 2
 
 
-def model(tensors: list[Value], operators: list[Node], inputs: list[int], outputs: list[int]) -> bytes:
+def model(tensors: list[Value], operators: list[Node], inputs: list[int], outputs: list[int]) -> bytes:  # noqa: PLR0915 - as long as the schema
     import flatbuffers
     import tflite
 
@@ -91,8 +91,10 @@ def model(tensors: list[Value], operators: list[Node], inputs: list[int], output
         codes.append(tflite.OperatorCodeEnd(b))
         options = None
         if o.options:
-            values = {key: ints(value, getattr(tflite, f"{o.options}Start{key}Vector")) if isinstance(value, list) else value
-                      for key, value in o.fields.items()}
+            values = {
+                key: ints(value, getattr(tflite, f"{o.options}Start{key}Vector")) if isinstance(value, list) else value
+                for key, value in o.fields.items()
+            }
             getattr(tflite, f"{o.options}Start")(b)
             for key, value in values.items():
                 getattr(tflite, f"{o.options}Add{key}")(b, value)
@@ -106,11 +108,18 @@ def model(tensors: list[Value], operators: list[Node], inputs: list[int], output
             tflite.OperatorAddBuiltinOptionsType(b, getattr(tflite.BuiltinOptions, o.options))
             tflite.OperatorAddBuiltinOptions(b, options)
         written.append(tflite.OperatorEnd(b))
-    parts = (offsets(made, tflite.SubGraphStartTensorsVector), ints(inputs, tflite.SubGraphStartInputsVector),
-             ints(outputs, tflite.SubGraphStartOutputsVector), offsets(written, tflite.SubGraphStartOperatorsVector))
+    parts = (
+        offsets(made, tflite.SubGraphStartTensorsVector),
+        ints(inputs, tflite.SubGraphStartInputsVector),
+        ints(outputs, tflite.SubGraphStartOutputsVector),
+        offsets(written, tflite.SubGraphStartOperatorsVector),
+    )
     tflite.SubGraphStart(b)
-    for add, part in zip((tflite.SubGraphAddTensors, tflite.SubGraphAddInputs, tflite.SubGraphAddOutputs,
-                          tflite.SubGraphAddOperators), parts, strict=True):
+    for add, part in zip(
+        (tflite.SubGraphAddTensors, tflite.SubGraphAddInputs, tflite.SubGraphAddOutputs, tflite.SubGraphAddOperators),
+        parts,
+        strict=True,
+    ):
         add(b, part)
     graph = tflite.SubGraphEnd(b)
     graphs = offsets([graph], tflite.ModelStartSubgraphsVector)

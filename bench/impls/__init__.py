@@ -60,6 +60,8 @@ OURS = (
     ("bittrue W3A3, saturate, under 1 % overflow", ("accumulator",), always),
     ("bittrue W3A3, saturate, all flagged", ("accumulator",), always),
     ("bittrue W3A3, fp32", ("network",), always),
+    *((f"bittrue {profile}", ("tflite",), when) for profile, when in (
+        ("litert_xnnpack", always), ("litert_ruy", long_run), ("litert_reference", long_run))),
     ("bittrue W3A3, tflite_single", ("network",), long_run),
     ("bittrue W3A3, fp32, wrap 10", ("network",), always),
     ("bittrue W3A3, fp32, saturate 10", ("network",), long_run),
@@ -82,6 +84,7 @@ OTHERS = (
     Peer("Brevitas W2A2, bfloat16 autocast", "brevitas_qat", ("train_step",)),
     Peer("Brevitas W2A2, first 300 steps", "brevitas_qat", ("train_step",), when=long_run),
     Peer("QONNX W3A3", "qonnx_executor", ("network",)),
+    Peer("LiteRT XNNPACK", "litert", ("tflite",)),
     Peer("import torch", "fresh_process", ("startup",)),
     Peer("bittrue sim.eval on digits", "fresh_process", ("startup",)),
     Peer("bittrue sim.eval", "fresh_process", ("memory",)),

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.cases import ConvCase, NetworkCase, Work
+from bench.cases import ConvCase, ModelCase, NetworkCase, Work
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
 from sim.formats import IntFormat
@@ -127,6 +127,17 @@ def network(case: NetworkCase, hardware: HardwareSpec, bits: int = 3) -> Work:
     return Work(run, case.images, extra={"logits": logits[:16]})
 
 
+def foreign(case: ModelCase, hardware: str) -> Work:
+    """A model of others, all its images in one call; says the digest of what comes out."""
+    from sim.importers import load_model
+    from sim.profiles import profile
+
+    machine = Machine(load_model(case.path(), profile(hardware)).program)
+    codes = case.codes((1, *machine.program.ops[0].shape))
+    digest = hashlib.sha256(machine.run(codes).tobytes()).hexdigest()
+    return Work(lambda: machine.run(codes), case.images, extra={"logits": digest[:16]})
+
+
 def _convolutions(bits: int) -> dict[str, Callable[[ConvCase], Work]]:
     return dict.fromkeys(("conv", "depthwise"), partial(convolution, bits=bits))
 
@@ -144,6 +155,8 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3, saturate, under 1 % flagged": _limited(partial(narrowest, share=flagged_share)),
     "bittrue W3A3, saturate, under 1 % overflow": _limited(partial(narrowest, share=_clipped_share)),
     "bittrue W3A3, saturate, all flagged": _limited(partial(_fixed, width=6)),
+    **{f"bittrue {name}": {"tflite": partial(foreign, hardware=name)}
+       for name in ("litert_xnnpack", "litert_ruy", "litert_reference")},
     "bittrue W3A3, fp32": {"network": partial(network, hardware=HardwareSpec())},
     "bittrue W3A3, tflite_single": {"network": partial(network, hardware=HardwareSpec(requant="tflite_single"))},
     "bittrue W3A3, fp32, wrap 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "wrap")))},

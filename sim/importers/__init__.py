@@ -22,7 +22,7 @@ __all__ = ["READERS", "Imported", "ImporterError", "Reader", "default_profile", 
 
 @dataclass(frozen=True)
 class Reader:
-    """A kind of file, the module that reads it, and the profiles that only this one reads (of which the first is the default)."""
+    """A kind of file, the module that reads it, and the profiles that are its own, the default first."""
 
     kind: Kind
     module: str

@@ -35,7 +35,9 @@ class Pixels:
 
     def table(self, form: IntFormat, scale: float, zero: int, channels: int) -> np.ndarray:
         """Codes [channels, 256] of the 256 pixels: real / scale rounded half up, plus the zero point, clamped."""
-        gain, offset = (np.broadcast_to(np.array(part, np.float64)[:, None], (channels, 1)) for part in (self.gain, self.offset))
+        gain, offset = (
+            np.broadcast_to(np.array(part, np.float64)[:, None], (channels, 1)) for part in (self.gain, self.offset)
+        )
         steps = np.rint((np.arange(256) * gain + offset) / scale * FINE)
         codes = np.clip(np.floor((steps + FINE // 2) / FINE) + zero, form.min, form.max)
         return np.ascontiguousarray(codes.astype(form.dtype))
@@ -81,12 +83,17 @@ def asked_for(text: str) -> Pixels:
         if len({len(mean), len(std), 1}) > 2 or not np.isfinite([*mean, *std]).all() or min(std) <= 0.0:
             raise ValueError
     except ValueError:
-        raise ImporterError(f"pixels-as: {text!r} is not allowed, choose {', '.join(HABITS)}, codes, or MEAN/STD of p / 255 such as "
-                            "0.485,0.456,0.406/0.229,0.224,0.225") from None
+        raise ImporterError(
+            f"pixels-as: {text!r} is not allowed, choose {', '.join(HABITS)}, codes, or MEAN/STD of p / 255 such as "
+            "0.485,0.456,0.406/0.229,0.224,0.225"
+        ) from None
     size = max(len(mean), len(std))
     means, stds = mean * (size // len(mean)), std * (size // len(std))
-    return Pixels(tuple(1 / (255 * s) for s in stds), tuple(-m / s for m, s in zip(means, stds, strict=True)),
-                  f"a pixel p stands for (p / 255 - {','.join(map(str, mean))}) / {','.join(map(str, std))}")
+    return Pixels(
+        tuple(1 / (255 * s) for s in stds),
+        tuple(-m / s for m, s in zip(means, stds, strict=True)),
+        f"a pixel p stands for (p / 255 - {','.join(map(str, mean))}) / {','.join(map(str, std))}",
+    )
 
 
 def is_of_codes(program: Program) -> bool:
@@ -102,18 +109,23 @@ def image_program(program: Program, option: str | None) -> tuple[Program, Pixels
     """
     inputs = [op for op in program.ops if op.is_input]
     if len(inputs) != 1 or inputs[0].kind != "codes":
-        raise ImporterError(f"this model reads {', '.join(op.name for op in inputs)}, images are read by models of one input")
+        raise ImporterError(
+            f"this model reads {', '.join(op.name for op in inputs)}, images are read by models of one input"
+        )
     source = inputs[0]
     shape, is_first = _image_shape(source.shape)
     scale = program.scales.get(source.name, 1.0)
     pixels = asked_for(option) if option is not None else inferred(scale)
     if pixels is None:
         raise ImporterError(
-            f"pixels-as: a step of the input stands for {scale:g}, which does not tell what a pixel stands for; say so with --pixels-as "
-            f"{', '.join(HABITS)}, codes, or MEAN/STD of p / 255 such as 0.485,0.456,0.406/0.229,0.224,0.225")
+            f"pixels-as: a step of the input stands for {scale:g}, which does not tell what a pixel stands for; say so with "
+            f"--pixels-as {', '.join(HABITS)}, codes, or MEAN/STD of p / 255 such as 0.485,0.456,0.406/0.229,0.224,0.225"
+        )
     if len(pixels.gain) not in (0, 1, shape[2]):
         raise ImporterError(f"pixels-as: {len(pixels.gain)} numbers for images of {shape[2]} channels")
-    return _with_pixels(program, source, shape, is_first, pixels.table(format_of(source), scale, source.zero_point, shape[2])), pixels
+    return _with_pixels(
+        program, source, shape, is_first, pixels.table(format_of(source), scale, source.zero_point, shape[2])
+    ), pixels
 
 
 def _image_shape(shape: Shape) -> tuple[Shape, bool]:

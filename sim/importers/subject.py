@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from sim.accumulator import MAX_BITS, Accumulator
 from sim.arithmetic import Arithmetic, hardware_of, profile_of
 from sim.importers import default_profile, load_model
 from sim.importers.pixels import Pixels, image_program
@@ -24,8 +25,10 @@ class Foreign:
 
     def to_json(self) -> dict[str, Any]:
         """What a record holds of it."""
-        return {"profile": {"name": self.profile.name, "source": self.profile.source, "version": self.profile.version},
-                "pixels": self.pixels.told}
+        return {
+            "profile": {"name": self.profile.name, "source": self.profile.source, "version": self.profile.version},
+            "pixels": self.pixels.told,
+        }
 
 
 def foreign_program(path: Path, wanted: Arithmetic) -> tuple[Program, Foreign, tuple[str, ...]]:
@@ -42,15 +45,30 @@ def foreign_program(path: Path, wanted: Arithmetic) -> tuple[Program, Foreign, t
     profile = profile_of(wanted)
     assert profile is not None
     imported = load_model(path, profile)
-    program, pixels = image_program(imported.program, wanted.pixels_as)
-    notes = (f"hardware {profile.name}{'' if is_told else ', the default of this kind of model: choose with --hardware'}", pixels.told,
-             *imported.notes)
-    return _with_ends(program, wanted), Foreign(profile, pixels), notes
+    program, pixels = image_program(_with_ends(path, profile, imported.program, wanted), wanted.pixels_as)
+    notes = (
+        f"hardware {profile.name}{'' if is_told else ', the default of this kind of model: choose with --hardware'}",
+        pixels.told,
+        *imported.notes,
+    )
+    return program, Foreign(profile, pixels), notes
 
 
-def _with_ends(program: Program, wanted: Arithmetic) -> Program:
-    """The first and last operation with products have a register of their own."""
-    register = hardware_of(wanted).boundary_accumulator
-    ends = {program.accumulating[0].name, program.accumulating[-1].name} if program.accumulating else set()
-    return dataclasses.replace(program, ops=tuple(
-        dataclasses.replace(op, accumulator=register) if op.name in ends else op for op in program.ops))
+def _with_ends(path: Path, profile: Profile, program: Program, wanted: Arithmetic) -> Program:
+    """The first and last operation with products have a register of their own.
+
+    A register that may overflow sees bias and zero points as the profile says, others need not: the program is made for
+    the narrower of both.
+    """
+    own: dict[str, Accumulator] = {op.name: op.accumulator for op in program.accumulating}
+    names, register = [op.name for op in program.accumulating], hardware_of(wanted).boundary_accumulator
+    if not names or own[names[0]] == own[names[-1]] == register:
+        return program
+    narrowest = min((register, *own.values()), key=lambda each: each.bits or MAX_BITS + 1)
+    program = load_model(path, profile.with_(narrowest)).program
+    own |= {names[0]: register, names[-1]: register}
+    return dataclasses.replace(program, ops=tuple(_on(op, own[op.name]) if op.name in own else op for op in program.ops))
+
+
+def _on(op: Any, register: Accumulator) -> Any:
+    return dataclasses.replace(op, accumulator=register)

@@ -48,12 +48,13 @@ class ProfileError(ValueError):
 class Rule:
     """How one kind of operation is computed; what a kind does not have keeps its default.
 
-    `requant`: a requantizer's name, `requant_4` the one of weights of 4 bits, `requant_64` the one behind sums with a bias of 64 bits ("": the same),
-    `accumulator_64` the register of those.  `bias` "first"
-    is in the register before the products, "last" joins behind them.  `zero_point` "products": products are of codes less
+    `requant`: a requantizer's name, `requant_4` the one of weights of 4 bits, `requant_64` the one behind sums with a bias
+    of 64 bits ("": the same), `accumulator_64` the register of those.  `bias` "first" is in the register before the
+    products, "last" joins behind them.  `zero_point` "products": products are of codes less
     their zero points, "behind": of codes as they are, what zero points are worth is added behind them.  `divisor`: averages
     are over the "valid" positions, or the whole "window", `rounding` how, where no requantizer does it.  `softmax`: a name
-    of sim.definitions.  `product`: where the scales of two factors are multiplied, before the rule takes their product.
+    of sim.definitions.  `product`: where the scales of two factors are multiplied, before the rule takes
+    their product.
     """
 
     requant: str = ""

@@ -1,9 +1,9 @@
 """`ruy_blocks`: `ruy` where LiteRT's vector loops run, `double` in the channels that are left over.
 
-    R = `ruy` for channels below C // B B, `double` for the rest; B = 8 in depthwise convolutions, 16 in means         ARITHMETIC.md, R3
+    R = `ruy` for channels below C // B B, `double` for the rest; B = 8 in depthwise convolutions, 16 in means
 
-Of LiteRT without default delegates on x86 with one thread: those loops take whole blocks of channels and shift half up, the loop
-for the rest shifts half away from 0.
+Of LiteRT without default delegates on x86 with one thread: those loops take whole blocks of channels and shift half up, the
+loop for the rest shifts half away from 0.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A .tflite file as plain values.  It is not believed: every size is compared with the file before anything is made of it."""
+"""A .tflite file as plain values.  It is not believed: sizes are compared with the file before anything is made of them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -21,8 +21,15 @@ SHARED = 16
 """Constants may be read so many times the file's size in all: tensors may share a buffer."""
 SCHEMA = 3
 TYPES: Mapping[str, tuple[str, int]] = {
-    "FLOAT32": ("float32", 32), "INT32": ("int32", 32), "UINT8": ("uint8", 8), "INT64": ("int64", 64), "BOOL": ("bool", 8),
-    "INT16": ("int16", 16), "INT8": ("int8", 8), "INT4": ("int4", 4)}
+    "FLOAT32": ("float32", 32),
+    "INT32": ("int32", 32),
+    "UINT8": ("uint8", 8),
+    "INT64": ("int64", 64),
+    "BOOL": ("bool", 8),
+    "INT16": ("int16", 16),
+    "INT8": ("int8", 8),
+    "INT4": ("int4", 4),
+}
 """Types of tensors that are read: the numpy type, or int4, and bits of an element."""
 
 
@@ -108,12 +115,18 @@ class _Reader:
         codes = [self._code(code) for code in self._parts("operator codes", root.OperatorCodesLength, root.OperatorCodes)]
         buffers = self._parts("buffers", root.BuffersLength, root.Buffers)
         graph = root.Subgraphs(0)
-        tensors = tuple(self._tensor(number, tensor, buffers) for number, tensor in
-                        enumerate(self._parts("tensors", graph.TensorsLength, graph.Tensors)))
-        operators = tuple(self._operator(number, operator, codes, len(tensors)) for number, operator in
-                          enumerate(self._parts("operators", graph.OperatorsLength, graph.Operators)))
-        inputs, outputs = (self._numbers("a list of the graph's tensors", part, len(tensors), 0)
-                           for part in (graph.InputsAsNumpy(), graph.OutputsAsNumpy()))
+        tensors = tuple(
+            self._tensor(number, tensor, buffers)
+            for number, tensor in enumerate(self._parts("tensors", graph.TensorsLength, graph.Tensors))
+        )
+        operators = tuple(
+            self._operator(number, operator, codes, len(tensors))
+            for number, operator in enumerate(self._parts("operators", graph.OperatorsLength, graph.Operators))
+        )
+        inputs, outputs = (
+            self._numbers("a list of the graph's tensors", part, len(tensors), 0)
+            for part in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())
+        )
         if not inputs or not outputs or not operators:
             raise ImporterError("a model has inputs, outputs and operators")
         return Model(tensors, operators, inputs, outputs)
@@ -145,8 +158,10 @@ class _Reader:
         shape = tuple(int(side) for side in _array(tensor.ShapeAsNumpy(), where)[: MOST_AXES + 1])
         kind = self.types.get(tensor.Type(), str(tensor.Type()))
         if len(shape) > MOST_AXES or min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
-            raise ImporterError(f"{where}: its shape {list(shape)} is not supported: up to {MOST_AXES} known sides of 1 or more, "
-                                f"{MOST_NUMBERS:,} numbers")
+            raise ImporterError(
+                f"{where}: its shape {list(shape)} is not supported: up to {MOST_AXES} known sides of 1 or more, "
+                f"{MOST_NUMBERS:,} numbers"
+            )
         if tensor.Sparsity() is not None:
             raise ImporterError(f"{where}: sparse tensors are not supported")
         scales, zeros, axis = self._quantization(where, tensor.Quantization())
@@ -188,7 +203,9 @@ class _Reader:
         self.spent += wanted
         if self.spent > SHARED * len(self.content) + (1 << 20):
             raise ImporterError(f"{where}: constants of more than {SHARED} times the file's size share its buffers")
-        return (_nibbles(data, math.prod(shape)) if dtype == "int4" else data.view(np.dtype(dtype).newbyteorder("<"))).reshape(shape)
+        return (
+            _nibbles(data, math.prod(shape)) if dtype == "int4" else data.view(np.dtype(dtype).newbyteorder("<"))
+        ).reshape(shape)
 
     def _operator(self, number: int, operator: Any, codes: list[str], tensors: int) -> Operator:
         index = operator.OpcodeIndex()
@@ -209,7 +226,11 @@ class _Reader:
         options.Init(table.Bytes, table.Pos)
         found = {}
         for key, getter in vars(kind).items():
-            if key[0].isupper() and not key.startswith(("Init", "GetRootAs")) and not key.endswith(("HasIdentifier", "Length", "IsNone")):
+            if (
+                key[0].isupper()
+                and not key.startswith(("Init", "GetRootAs"))
+                and not key.endswith(("HasIdentifier", "Length", "IsNone"))
+            ):
                 if f"{key}AsNumpy" in vars(kind):
                     values = getattr(options, f"{key}AsNumpy")()
                     found[key] = tuple(_array(values, name)[:MOST_AXES].tolist())

@@ -62,16 +62,19 @@ class Graph:
                 raise ImporterError(f"{node}: reads {tensor}, which nothing writes before it")
             codes = np.asarray(tensor.data, self.form(tensor).dtype).reshape(self.image(tensor))
             self.names[tensor.number] = self.build.constant(
-                f"t{tensor.number}_constant", codes, self.form(tensor), float(self.scale(tensor)), self.zero(tensor))
+                f"t{tensor.number}_constant", codes, self.form(tensor), float(self.scale(tensor)), self.zero(tensor)
+            )
         return self.names[tensor.number]
 
     def constant(self, node: Operator, index: int, types: Sequence[str] = ("INT32", "INT64")) -> np.ndarray:
         """An input that is a constant of one of some types."""
         tensor = self.tensor(node, index)
         if tensor.data is None or tensor.type not in types:
-            raise ImporterError(f"{node}: its input {index} is {tensor.type} "
-                                f"{'of another operator' if tensor.data is None else 'constant'}, supported is a constant of "
-                                f"{' or '.join(types)}")
+            raise ImporterError(
+                f"{node}: its input {index} is {tensor.type} "
+                f"{'of another operator' if tensor.data is None else 'constant'}, supported is a constant of "
+                f"{' or '.join(types)}"
+            )
         return tensor.data
 
     def option(self, node: Operator, name: str, default: int = 0) -> int:
@@ -81,8 +84,10 @@ class Graph:
     def form(self, tensor: Tensor) -> IntFormat:
         """The format of an activation's codes."""
         if tensor.type not in FORMATS or not tensor.scales.size:
-            raise ImporterError(f"{tensor} is {tensor.type}{'' if tensor.scales.size else ' without a scale'}, supported are "
-                                f"quantized {' and '.join(FORMATS)}")
+            raise ImporterError(
+                f"{tensor} is {tensor.type}{'' if tensor.scales.size else ' without a scale'}, supported are "
+                f"quantized {' and '.join(FORMATS)}"
+            )
         return FORMATS[tensor.type]
 
     def scale(self, tensor: Tensor) -> np.float32:
@@ -95,7 +100,9 @@ class Graph:
         """The code that stands for 0."""
         zero = int(tensor.zeros[0]) if tensor.zeros.size == 1 else None
         if zero is None or not self.form(tensor).min <= zero <= self.form(tensor).max:
-            raise ImporterError(f"{tensor} has the zero points {tensor.zeros[:4].tolist()}, an activation has one that is a code")
+            raise ImporterError(
+                f"{tensor} has the zero points {tensor.zeros[:4].tolist()}, an activation has one that is a code"
+            )
         return zero
 
     def image(self, tensor: Tensor) -> Shape:
@@ -107,18 +114,27 @@ class Graph:
         first = tensors[0]
         for tensor in tensors[1:]:
             if (tensor.type, self.scale(tensor), self.zero(tensor)) != (first.type, self.scale(first), self.zero(first)):
-                raise ImporterError(f"{node}: {first} and {tensor} differ in type, scale or zero point, which it only copies")
+                raise ImporterError(
+                    f"{node}: {first} and {tensor} differ in type, scale or zero point, which it only copies"
+                )
 
     def limits(self, node: Operator, tensor: Tensor, activation: int) -> tuple[int, ...]:
         """Least and largest code of a fused activation; empty where those of the format are."""
         form, scale, zero = self.form(tensor), self.scale(tensor), self.zero(tensor)
         bounds = {0: (None, None), RELU: (0.0, None), RELU_N1_TO_1: (-1.0, 1.0), RELU6: (0.0, 6.0)}.get(activation)
         if bounds is None:
-            raise ImporterError(f"{node}: its fused activation {activation} is not supported: none, RELU, RELU_N1_TO_1 and RELU6 are")
+            raise ImporterError(
+                f"{node}: its fused activation {activation} is not supported: none, RELU, RELU_N1_TO_1 and RELU6 are"
+            )
         low, high = (None if bound is None else zero + half_away(float(np.float32(bound) / scale)) for bound in bounds)
         low = form.min if low is None else min(max(form.min, low), form.max)
         high = form.max if high is None else max(min(form.max, high), low)
         return () if (low, high) == (form.min, form.max) else (low, high)
+
+    def is_last(self, tensor: Tensor) -> bool:
+        """Whether a tensor is an output that no operator reads."""
+        is_read = any(tensor.number in node.inputs for node in self.model.operators)
+        return tensor.number in self.model.outputs and not is_read
 
     def put(self, node: Operator, name: str, index: int = 0) -> None:
         """Note which operation gives an output, and compare its shape with the file's."""
@@ -133,8 +149,18 @@ class Graph:
 
     def table(self, name: str, source: str, codes: np.ndarray, form: IntFormat, scale: float, zero: int) -> str:
         """Codes looked up, an entry for each code of `source`."""
-        return self.build.add(TableOp(name, source, self.build.shape(source), form, np.asarray(codes).astype(form.dtype),
-                                      self.build.format(source).min, zero_point=zero), scale)
+        return self.build.add(
+            TableOp(
+                name,
+                source,
+                self.build.shape(source),
+                form,
+                np.asarray(codes).astype(form.dtype),
+                self.build.format(source).min,
+                zero_point=zero,
+            ),
+            scale,
+        )
 
     def relabeled(self, name: str, source: str, zero: int) -> str:
         """The same codes with another one standing for 0; `source` itself where that is so already."""
@@ -148,8 +174,14 @@ class Graph:
         if not limits:
             return source
         form = self.build.format(source)
-        return self.table(name, source, np.arange(form.min, form.max + 1).clip(*limits), form, self.build.scale(source),
-                          self.build.zero(source))
+        return self.table(
+            name,
+            source,
+            np.arange(form.min, form.max + 1).clip(limits[0], limits[1]),
+            form,
+            self.build.scale(source),
+            self.build.zero(source),
+        )
 
 
 def sides_of(tensor: Tensor) -> tuple[int, ...]:

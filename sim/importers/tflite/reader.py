@@ -35,8 +35,13 @@ def read(path: Path, profile: "Profile") -> Imported:
         raise ImporterError(f"{path}: {error}") from None
     pixels = [inferred(program.scales.get(op.name, 1.0)) for op in program.ops if op.is_input]
     kept = {op.name for op in program.ops}
-    return Imported(program, profile, pixels[0] if len(pixels) == 1 else None, tuple(graph.notes),
-                    {f"t{number}": name for number, name in graph.names.items() if name in kept})
+    return Imported(
+        program,
+        profile,
+        pixels[0] if len(pixels) == 1 else None,
+        tuple(graph.notes),
+        {f"t{number}": name for number, name in graph.names.items() if name in kept},
+    )
 
 
 def _input(graph: Graph, number: int) -> None:
@@ -45,7 +50,8 @@ def _input(graph: Graph, number: int) -> None:
     if tensor.type == "FLOAT32":
         return
     graph.names[number] = graph.build.codes_input(
-        tensor.name or f"t{number}", graph.image(tensor), graph.form(tensor), float(graph.scale(tensor)), graph.zero(tensor))
+        tensor.name or f"t{number}", graph.image(tensor), graph.form(tensor), float(graph.scale(tensor)), graph.zero(tensor)
+    )
 
 
 def _convert(graph: Graph, node: Operator) -> None:

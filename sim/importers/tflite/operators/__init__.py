@@ -4,10 +4,18 @@ from collections.abc import Callable, Mapping
 
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators import arithmetic, edges, products, reductions, shapes, tables, windows
+from sim.importers.tflite.operators import arithmetic, edges, matmul, parts, products, reductions, shapes, tables, windows
 
 Convert = Callable[[Graph, Operator], None]
 
 OPERATORS: Mapping[str, Convert] = {
-    **products.OPERATORS, **arithmetic.OPERATORS, **windows.OPERATORS, **reductions.OPERATORS, **shapes.OPERATORS,
-    **tables.OPERATORS, **edges.OPERATORS}
+    **products.OPERATORS,
+    **matmul.OPERATORS,
+    **arithmetic.OPERATORS,
+    **windows.OPERATORS,
+    **reductions.OPERATORS,
+    **shapes.OPERATORS,
+    **parts.OPERATORS,
+    **tables.OPERATORS,
+    **edges.OPERATORS,
+}

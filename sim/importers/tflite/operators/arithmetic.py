@@ -1,20 +1,27 @@
 """Operators of two activations, element by element; either may be of one row, column or channel for all of the other's."""
 
+from typing import Any
+
 import numpy as np
 
-from sim.formats import Shape
+from sim.formats import IntFormat, Shape
 from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator, Tensor
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators.products import _reshaped
+from sim.importers.tflite.operators.products import reshaped
 from sim.ops.add import AddOp
 from sim.ops.compare import MinMaxOp
 from sim.ops.multiply import MultiplyOp
+from sim.ops.rescale import RescaleOp
 from sim.requantizers import requantizer_named
-from sim.requantizers.tflite_add import WORDS, TfliteAdd
+from sim.requantizers.exact_add import ExactAdd
+from sim.requantizers.tflite_add import BYTES, WORDS, TfliteAdd
+from sim.requantizers.tosa import TosaDouble, TosaSingle
 
 FUSED = "FusedActivationFunction"
+SUM = IntFormat(31, signed=True)
+"""Of the sums of TOSA: no operand gets beyond half of 31 bits, and a residual may not have 32."""
 
 
 def add(graph: Graph, node: Operator) -> None:
@@ -30,14 +37,77 @@ def sub(graph: Graph, node: Operator) -> None:
 def _sum(graph: Graph, node: Operator, sign: int) -> None:
     left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
     a, b = _operands(graph, node)
+    if graph.rule("add").requant == "exact_add":
+        graph.put(node, _rescaled_sum(graph, node, a, b, sign))
+        return
     form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
-    kind = requantizer_named("tflite_add" if form.bits > 8 else graph.rule("add").requant)
+    kind: Any = requantizer_named("tflite_add" if form.bits > 8 else graph.rule("add").requant)
     scales = graph.scale(left), graph.scale(right), scale, channels, sign
-    requant = (kind.from_scales(*scales, left=WORDS) if form.bits > 8 and issubclass(kind, TfliteAdd)
-               else kind.from_scales(*scales))  # type: ignore[attr-defined]
-    graph.put(node, graph.build.add(AddOp(
-        graph.build.name(graph.name(node)), a, graph.image(result), form, b, requant, graph.zero(left), graph.zero(right),
-        zero_point=graph.zero(result), limits=graph.limits(node, result, graph.option(node, FUSED))), float(scale)))
+    requant = (
+        kind.from_scales(*scales, left=WORDS) if form.bits > 8 and issubclass(kind, TfliteAdd) else kind.from_scales(*scales)
+    )
+    graph.put(
+        node,
+        graph.build.add(
+            AddOp(
+                graph.build.name(graph.name(node)),
+                a,
+                graph.image(result),
+                form,
+                b,
+                requant,
+                graph.zero(left),
+                graph.zero(right),
+                zero_point=graph.zero(result),
+                limits=graph.limits(node, result, graph.option(node, FUSED)),
+            ),
+            float(scale),
+        ),
+    )
+
+
+def _rescaled_sum(graph: Graph, node: Operator, a: str, b: str, sign: int) -> str:
+    """TOSA has no addition of scaled codes: both operands go to 32 bits, the exact sum comes back.
+
+    With the scales that TensorFlow's conversion to TOSA takes, those of `tflite_add`; not held against anybody's data here.
+    """
+    left, right, result = (
+        float(graph.scale(tensor)) for tensor in (graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node))
+    )
+    form, shape, name = graph.form(graph.result(node)), graph.image(graph.result(node)), graph.name(node)
+    twice, fine = 2.0 * max(left, right), 2.0 ** (WORDS if form.bits > 8 else BYTES)
+    wide = []
+    for side, source, scale in (("a", a, left), ("b", b, right)):
+        requant = TosaSingle.from_real(np.array([scale * fine / twice]), np.zeros(1, np.int64))
+        wide.append(
+            graph.build.add(
+                RescaleOp(
+                    graph.build.name(f"{name}_{side}32"),
+                    source,
+                    graph.build.shape(source),
+                    SUM,
+                    requant,
+                    source_zero=graph.build.zero(source),
+                ),
+                twice / fine,
+            )
+        )
+    total = graph.build.add(
+        AddOp(graph.build.name(f"{name}_sum"), wide[0], shape, SUM, wide[1], ExactAdd.of(shape[2], sign)), twice / fine
+    )
+    requant = TosaDouble.from_real(np.array([twice / (fine * result)]), np.zeros(1, np.int64))
+    return graph.build.add(
+        RescaleOp(
+            graph.build.name(name),
+            total,
+            shape,
+            form,
+            requant,
+            zero_point=graph.zero(graph.result(node)),
+            limits=graph.limits(node, graph.result(node), graph.option(node, FUSED)),
+        ),
+        result,
+    )
 
 
 def mul(graph: Graph, node: Operator) -> None:
@@ -52,9 +122,24 @@ def mul(graph: Graph, node: Operator) -> None:
         requant = kind.from_real(graph.scale(left) * factors / scale, bias)  # type: ignore[attr-defined]
     else:
         requant = kind.from_scales(graph.scale(left), factors, scale, bias)  # type: ignore[attr-defined]
-    graph.put(node, graph.build.add(MultiplyOp(
-        graph.build.name(graph.name(node)), a, graph.image(result), form, b, requant, graph.zero(left), graph.zero(right),
-        zero_point=graph.zero(result), limits=graph.limits(node, result, graph.option(node, FUSED))), float(scale)))
+    graph.put(
+        node,
+        graph.build.add(
+            MultiplyOp(
+                graph.build.name(graph.name(node)),
+                a,
+                graph.image(result),
+                form,
+                b,
+                requant,
+                graph.zero(left),
+                graph.zero(right),
+                zero_point=graph.zero(result),
+                limits=graph.limits(node, result, graph.option(node, FUSED)),
+            ),
+            float(scale),
+        ),
+    )
 
 
 def maximum(graph: Graph, node: Operator) -> None:
@@ -71,9 +156,21 @@ def _compared(graph: Graph, node: Operator, rule: str) -> None:
     left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
     graph.same(node, left, right, result)
     a, b = _operands(graph, node)
-    graph.put(node, graph.build.add(MinMaxOp(
-        graph.build.name(graph.name(node)), a, graph.image(result), graph.form(result), b, rule,
-        zero_point=graph.zero(result)), float(graph.scale(result))))
+    graph.put(
+        node,
+        graph.build.add(
+            MinMaxOp(
+                graph.build.name(graph.name(node)),
+                a,
+                graph.image(result),
+                graph.form(result),
+                b,
+                rule,
+                zero_point=graph.zero(result),
+            ),
+            float(graph.scale(result)),
+        ),
+    )
 
 
 def _operands(graph: Graph, node: Operator) -> tuple[str, str]:
@@ -81,8 +178,12 @@ def _operands(graph: Graph, node: Operator) -> tuple[str, str]:
     left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
     if not left.type == right.type == result.type:
         raise ImporterError(f"{node}: reads {left.type} and {right.type} and gives {result.type}, they must be of one type")
-    a, b = (_reshaped(graph, f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result))
-            for index, side in enumerate(("a", "b")))
+    a, b = (
+        reshaped(
+            graph, f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result)
+        )
+        for index, side in enumerate(("a", "b"))
+    )
     return a, b
 
 
@@ -95,8 +196,10 @@ def _aligned(node: Operator, tensor: Tensor, result: Tensor) -> Shape:
         raise ImporterError(f"{node}: {list(tensor.shape)} does not spread over {list(result.shape)}")
     sides, whole = (sides[1:], result.shape[1:]) if is_batch else (sides, result.shape)
     if len(sides) > 3 and sides[:-2] != whole[:-2] and set(sides[:-2]) != {1}:
-        raise ImporterError(f"{node}: {list(tensor.shape)} spreads over some of the first axes of {list(result.shape)} alone, which is "
-                            "not supported")
+        raise ImporterError(
+            f"{node}: {list(tensor.shape)} spreads over some of the first axes of {list(result.shape)} alone, which is "
+            "not supported"
+        )
     return image_of(sides)
 
 

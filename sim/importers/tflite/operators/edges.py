@@ -15,14 +15,19 @@ def quantize(graph: Graph, node: Operator) -> None:
     if given.number not in graph.model.inputs:
         raise ImporterError(f"{node}: quantizes floats in the middle of the model, supported is an input")
     graph.names[result.number] = graph.build.codes_input(
-        given.name or f"t{given.number}", graph.image(result), graph.form(result), float(graph.scale(result)), graph.zero(result))
+        given.name or f"t{given.number}",
+        graph.image(result),
+        graph.form(result),
+        float(graph.scale(result)),
+        graph.zero(result),
+    )
     graph.notes.append(f"input {given.name} is float in the file, here it is the codes that {node} makes of it")
 
 
 def dequantize(graph: Graph, node: Operator) -> None:
     """DEQUANTIZE at the end: the codes themselves, whose order is that of the real numbers."""
     result = graph.result(node)
-    if result.number not in graph.model.outputs or any(result.number in other.inputs for other in graph.model.operators):
+    if not graph.is_last(result):
         raise ImporterError(f"{node}: gives floats in the middle of the model, supported is an output")
     graph.names[result.number] = graph.codes(node, 0)
     graph.notes.append(f"output {result.name} is float in the file, here it is the codes that {node} reads")

@@ -13,8 +13,8 @@ def hard_swish_code(code: int, scale: np.float32, zero: int, target: np.float32,
     """The output code, before it is clamped to its format.  Raises ValueError where the output's scale is too fine.
 
     With x = 128 (q - z):  u = high(x, m_out), the value in units of the output but for its exponent;
-    w = (clamp(x 2^e m_3, 16 bits) + 2^15) >> 1, (x + 3) / 6 with 15 fractional bits;  u w 2^-15 toward 0, then shifted by the
-    exponent, half away from 0.
+    w = (clamp(x 2^e m_3, 16 bits) + 2^15) >> 1, (x + 3) / 6 with 15 fractional bits;  u w 2^-15 toward 0, then shifted
+    by the exponent, half away from 0.
     """
     fine = np.float32(1.0 / (1 << HIRES_BITS)) * np.float32(scale)
     out_multiplier, out_exponent = _sixteen(float(fine / np.float32(target)))

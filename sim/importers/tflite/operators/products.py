@@ -11,8 +11,7 @@ from sim.formats import IntFormat
 from sim.importers.builder import same_paddings
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator, Tensor
-from sim.importers.tflite.graph import WEIGHTS, Graph, sides_of
-from sim.ops.matmul import MatMulOp
+from sim.importers.tflite.graph import WEIGHTS, Graph
 from sim.ops.op import Window
 from sim.requantizers import requantizer_named
 
@@ -25,24 +24,38 @@ SAME, VALID = 0, 1
 
 def conv_2d(graph: Graph, node: Operator) -> None:
     """CONV_2D: weights [channels, rows, columns, in channels / groups]."""
-    _axes(node, graph.tensor(node, 0), 4)
+    check_axes(node, graph.tensor(node, 0), 4)
     weights = _weights(graph, node, 4, 0).transpose(1, 2, 3, 0)
     channels = graph.image(graph.tensor(node, 0))[2]
     if channels % weights.shape[2]:
         raise ImporterError(f"{node}: {channels} channels are no groups of {weights.shape[2]}")
-    _convolved(graph, node, "conv", graph.codes(node, 0), weights, channels // weights.shape[2],
-               window_of(graph, node, weights.shape[:2]))
+    _convolved(
+        graph,
+        node,
+        "conv",
+        graph.codes(node, 0),
+        weights,
+        channels // weights.shape[2],
+        window_of(graph, node, weights.shape[:2]),
+    )
 
 
 def depthwise_conv_2d(graph: Graph, node: Operator) -> None:
     """DEPTHWISE_CONV_2D: weights [1, rows, columns, channels], of which every input channel has so many in a row."""
-    _axes(node, graph.tensor(node, 0), 4)
+    check_axes(node, graph.tensor(node, 0), 4)
     weights = _weights(graph, node, 4, 3)
     channels = graph.image(graph.tensor(node, 0))[2]
     if weights.shape[0] != 1 or weights.shape[3] % channels:
         raise ImporterError(f"{node}: weights {list(weights.shape)} for {channels} channels")
-    _convolved(graph, node, "depthwise", graph.codes(node, 0), weights.transpose(1, 2, 0, 3), channels,
-               window_of(graph, node, weights.shape[1:3]))
+    _convolved(
+        graph,
+        node,
+        "depthwise",
+        graph.codes(node, 0),
+        weights.transpose(1, 2, 0, 3),
+        channels,
+        window_of(graph, node, weights.shape[1:3]),
+    )
 
 
 def fully_connected(graph: Graph, node: Operator) -> None:
@@ -57,57 +70,54 @@ def fully_connected(graph: Graph, node: Operator) -> None:
     flat = (rows, 1, weights.shape[1])
     wanted = graph.image(graph.result(node))
     if math.prod(wanted) != rows * weights.shape[0]:
-        raise ImporterError(f"{node}: {rows} rows of {weights.shape[0]} channels do not fill {list(graph.result(node).shape)}")
+        raise ImporterError(
+            f"{node}: {rows} rows of {weights.shape[0]} channels do not fill {list(graph.result(node).shape)}"
+        )
     if graph.build.shape(source) != flat:
-        source = _reshaped(graph, f"{graph.name(node)}_rows", source, flat)
+        source = reshaped(graph, f"{graph.name(node)}_rows", source, flat)
     made = _convolved(graph, node, "fully_connected", source, weights.T[None, None], 1, None)
     if graph.build.shape(made) != wanted:
-        made = _reshaped(graph, f"{made}_shape", made, wanted)
+        made = reshaped(graph, f"{made}_shape", made, wanted)
     graph.put(node, made)
 
 
-def batch_matmul(graph: Graph, node: Operator) -> None:
-    """BATCH_MATMUL of two activations, each of them transposed or not."""
-    left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
-    sides = [_heads(node, tensor) for tensor in (left, right)]
-    a, b = (_reshaped(graph, f"{graph.name(node)}_{side}", graph.codes(node, index), sides[index])
-            for index, side in enumerate(("a", "b")))
-    if graph.option(node, "AdjX"):
-        a = graph.build.move(f"{graph.name(node)}_at", a, sides[0], (0, 2, 1), (sides[0][0], sides[0][2], sides[0][1]))
-    is_transposed = bool(graph.option(node, "AdjY"))
-    depth = graph.build.shape(a)[2]
-    columns = graph.build.shape(b)[1 if is_transposed else 2]
-    form, scale = graph.form(result), graph.scale(result)
-    rule = graph.rule("matmul")
-    name = rule.requant_64 or rule.requant if form.bits > 8 else rule.requant
-    requant = requantizer_named(name).from_scales(  # type: ignore[attr-defined]
-        graph.scale(left), np.full(columns, graph.scale(right), np.float32), scale, np.zeros(columns, np.int64))
-    shape = (*graph.build.shape(a)[:2], columns)
-    made = graph.build.add(MatMulOp(
-        graph.build.name(graph.name(node)), a, shape, form, b, graph.form(left), graph.form(right), depth, is_transposed,
-        _register(graph, node, "matmul"), requant, graph.zero(left), graph.zero(right), zero_point=graph.zero(result)),
-        float(scale))
-    graph.put(node, _reshaped(graph, f"{made}_shape", made, graph.image(result)))
-
-
-def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np.ndarray, groups: int,  # noqa: PLR0913
-               window: Window | None) -> str:
+def _convolved(
+    graph: Graph,
+    node: Operator,
+    kind: str,
+    source: str,
+    weights: np.ndarray,
+    groups: int,
+    window: Window | None,
+) -> str:
     """One convolution with the rule of its kind; it gives the node's output where the shape is that."""
     given, result = graph.tensor(node, 0), graph.result(node)
     form, rule, channels = graph.form(result), graph.rule(kind), weights.shape[3]
     bias = _bias(graph, node, channels)
     scales = np.broadcast_to(graph.tensor(node, 1).scales, (channels,)).astype(np.float32)
-    register = _register(graph, node, kind)
+    register = register_of(graph, node, kind)
     may_overflow = _may_overflow(register, graph.build.format(source), weights, bias)
     is_first = rule.bias == "first" and may_overflow
     requant = requantizer_named(_requant(graph, node, rule)).from_scales(  # type: ignore[attr-defined]
-        graph.scale(given), scales, graph.scale(result), np.zeros_like(bias) if is_first else bias)
+        graph.scale(given), scales, graph.scale(result), np.zeros_like(bias) if is_first else bias
+    )
     if rule.zero_point == "products" and may_overflow and graph.build.zero(source):
         source = _centered(graph, f"{graph.name(node)}_less_zero", source)
     name = graph.build.conv(
-        graph.name(node), source, weights, requant, form, window=window, groups=groups, start=bias if is_first else None,
-        zero=graph.zero(result), limits=graph.limits(node, result, graph.option(node, "FusedActivationFunction")), kind=kind,
-        scale=float(graph.scale(result)), weight_bits=4 if graph.tensor(node, 1).type == "INT4" else 8)
+        graph.name(node),
+        source,
+        weights,
+        requant,
+        form,
+        window=window,
+        groups=groups,
+        start=bias if is_first else None,
+        zero=graph.zero(result),
+        limits=graph.limits(node, result, graph.option(node, "FusedActivationFunction")),
+        kind=kind,
+        scale=float(graph.scale(result)),
+        weight_bits=4 if graph.tensor(node, 1).type == "INT4" else 8,
+    )
     graph.build.ops[name] = dataclasses.replace(graph.build.ops[name], accumulator=register)  # type: ignore[call-arg]
     if graph.build.shape(name) == graph.image(result):
         graph.put(node, name)
@@ -116,7 +126,7 @@ def _convolved(graph: Graph, node: Operator, kind: str, source: str, weights: np
     return name
 
 
-def _register(graph: Graph, node: Operator, kind: str) -> Accumulator:
+def register_of(graph: Graph, node: Operator, kind: str) -> Accumulator:
     """That of a kind of operation; sums of 16-bit activations have another."""
     rule = graph.rule(kind)
     return rule.accumulator_64 if graph.form(graph.tensor(node, 0)).bits > 8 else rule.accumulator
@@ -133,8 +143,10 @@ def _requant(graph: Graph, node: Operator, rule: "Rule") -> str:
     is_wide = graph.form(graph.tensor(node, 0)).bits > 8
     bias = graph.tensor(node, 2).type if graph.has(node, 2) else "none"
     if is_wide != (bias == "INT64") and (is_wide or bias != "none"):
-        raise ImporterError(f"{node}: reads {graph.tensor(node, 0).type} with a bias {bias}, supported are INT8 with INT32 or none and "
-                            "INT16 with INT64")
+        raise ImporterError(
+            f"{node}: reads {graph.tensor(node, 0).type} with a bias {bias}, supported are INT8 with INT32 or none and "
+            "INT16 with INT64"
+        )
     special = rule.requant_64 if is_wide else rule.requant_4 if graph.tensor(node, 1).type == "INT4" else ""
     return special or rule.requant
 
@@ -147,8 +159,10 @@ def _weights(graph: Graph, node: Operator, axes: int, sliced: int) -> np.ndarray
         raise ImporterError(f"{node}: weights of {weights.ndim} axes, {axes} are wanted")
     channels = weights.shape[sliced]
     if tensor.scales.size not in (1, channels) or (tensor.scales.size > 1 and tensor.axis != sliced):
-        raise ImporterError(f"{node}: {tensor.scales.size} scales along axis {tensor.axis} of weights {list(weights.shape)}, one for "
-                            f"all or one for each slice of axis {sliced} is wanted")
+        raise ImporterError(
+            f"{node}: {tensor.scales.size} scales along axis {tensor.axis} of weights {list(weights.shape)}, one for "
+            f"all or one for each slice of axis {sliced} is wanted"
+        )
     zeros = tensor.zeros.reshape([-1 if axis == sliced and tensor.zeros.size > 1 else 1 for axis in range(axes)])
     if abs(zeros).max(initial=0) > 1 << 8:
         raise ImporterError(f"{node}: a zero point of {abs(zeros).max()} is no code of its weights")
@@ -183,20 +197,14 @@ def window_of(graph: Graph, node: Operator, taps: tuple[int, ...], sides: tuple[
     return Window((rows, columns), strides, dilation, around)
 
 
-def _axes(node: Operator, tensor: Tensor, axes: int) -> None:
+def check_axes(node: Operator, tensor: Tensor, axes: int) -> None:
+    """Raise ImporterError unless a tensor has so many axes, the first a batch of 1."""
     if len(tensor.shape) != axes or tensor.shape[0] != 1:
         raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are {axes} axes with a batch of 1")
 
 
-def _heads(node: Operator, tensor: Tensor) -> tuple[int, int, int]:
-    """[..., rows, columns] as (all others, rows, columns)."""
-    sides = sides_of(tensor)
-    if len(sides) < 2:
-        raise ImporterError(f"{node}: {list(tensor.shape)} is no matrix")
-    return math.prod(sides[:-2]), sides[-2], sides[-1]
-
-
-def _reshaped(graph: Graph, name: str, source: str, shape: tuple[int, int, int]) -> str:
+def reshaped(graph: Graph, name: str, source: str, shape: tuple[int, int, int]) -> str:
+    """Numbers in their order, as another image; `source` itself where it is that."""
     flat = math.prod(shape)
     return source if graph.build.shape(source) == shape else graph.build.move(name, source, (flat,), (0,), shape)
 
@@ -208,5 +216,8 @@ def _centered(graph: Graph, name: str, source: str) -> str:
     return graph.table(name, source, np.arange(form.min, form.max + 1) - zero, wide, graph.build.scale(source), 0)
 
 
-OPERATORS = {"CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "FULLY_CONNECTED": fully_connected,
-             "BATCH_MATMUL": batch_matmul}
+OPERATORS = {
+    "CONV_2D": conv_2d,
+    "DEPTHWISE_CONV_2D": depthwise_conv_2d,
+    "FULLY_CONNECTED": fully_connected,
+}

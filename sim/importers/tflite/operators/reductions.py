@@ -4,8 +4,8 @@ MEAN is another arithmetic in each runtime; what is here was measured, and equal
 
     double     R((sum of x - z), M', s'), M' = (M 2^h) // n and s' = s - h with real = s_x / s_y and h = min(bits of n - 1,
                32, 31 + s): the reference kernel and tflite-micro
-    ruy_blocks R(sum of x, s_x / (n s_y)) + z_y - half away(z s_x / s_y), blocks of 16 channels: the optimized kernel, for images
-               over both sides that keep their axes, with one thread (of several each has blocks and a rest)
+    ruy_blocks R(sum of x, s_x / (n s_y)) + z_y - half away(z s_x / s_y), blocks of 16 channels: the optimized kernel, over
+               both sides of images that keep their axes, with one thread (of several each has blocks and a rest)
     xnnpack    rint(f32(f32(sum of x) k) + (z_y - f32(z n) k)), k = f32(f32(s_x / s_y) / n), the zero point inside
 """
 
@@ -19,7 +19,7 @@ from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph, half_away
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.reduce import ReduceOp
-from sim.requantizers import requantizer_named
+from sim.requantizers import Requantizer, requantizer_named
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.multiplier import multiplier_of
 from sim.requantizers.ruy_blocks import MEAN, RuyBlocks
@@ -34,7 +34,7 @@ def mean(graph: Graph, node: Operator) -> None:
     name = graph.rule("mean").requant
     if name not in MEANS:
         raise ImporterError(f"{node}: a profile whose means are {name!r} is not supported, choose of {', '.join(MEANS)}")
-    source, result = graph.codes(node, 0), graph.result(node)
+    source = graph.codes(node, 0)
     shape = graph.build.shape(source)
     count = int(np.prod([shape[axis] for axis in axes]))
     made = MEANS[name](graph, node, source, axes, count)
@@ -45,8 +45,9 @@ def _reference(graph: Graph, node: Operator, source: str, axes: tuple[int, ...],
     real = float(graph.scale(graph.tensor(node, 0))) / float(graph.scale(graph.result(node)))
     multiplier, exponent = multiplier_of(real, "mean")
     shift = min(count.bit_length() - 1, 32, 31 + exponent)
-    requant = requantizer_named("double")(*(np.array([number], np.int64) for number in (
-        0, (multiplier << shift) // count, exponent - shift)))
+    requant = requantizer_named("double")(
+        *(np.array([number], np.int64) for number in (0, (multiplier << shift) // count, exponent - shift))
+    )
     return _reduced(graph, node, source, axes, requant, graph.zero(graph.result(node)))
 
 
@@ -57,7 +58,9 @@ def _optimized(graph: Graph, node: Operator, source: str, axes: tuple[int, ...],
     scale, target, zero = graph.scale(given), graph.scale(result), graph.zero(result)
     offset = zero - half_away(float(np.float32(np.float32(graph.zero(given)) * scale / target)))
     channels = graph.build.shape(source)[2]
-    requant = RuyBlocks.from_real(np.full(channels, float(scale / (np.float32(count) * target))), np.zeros(channels, np.int64), MEAN)
+    requant = RuyBlocks.from_real(
+        np.full(channels, float(scale / (np.float32(count) * target))), np.zeros(channels, np.int64), MEAN
+    )
     raw, form = graph.relabeled(f"{graph.name(node)}_codes", source, 0), graph.form(result)
     if form.min <= offset <= form.max:
         return graph.relabeled(f"{graph.name(node)}_zero", _reduced(graph, node, raw, axes, requant, offset), zero)
@@ -77,16 +80,37 @@ def _xnnpack(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], c
 
 
 MEANS: Mapping[str, Callable[[Graph, Operator, str, tuple[int, ...], int], str]] = {
-    "double": _reference, "ruy_blocks": _optimized, "xnnpack": _xnnpack}
+    "double": _reference,
+    "ruy_blocks": _optimized,
+    "xnnpack": _xnnpack,
+}
 
 
-def _reduced(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], requant: object, zero: int,  # noqa: PLR0913
-             form: IntFormat | None = None) -> str:
+def _reduced(
+    graph: Graph,
+    node: Operator,
+    source: str,
+    axes: tuple[int, ...],
+    requant: Requantizer,
+    zero: int,
+    form: IntFormat | None = None,
+) -> str:
     result = graph.result(node)
-    shape = tuple(1 if axis in axes else side for axis, side in enumerate(graph.build.shape(source)))
-    return graph.build.add(ReduceOp(
-        graph.build.name(graph.name(node)), source, shape, form or graph.form(result), axes, "sum",  # type: ignore[arg-type]
-        requant=requant, source_zero=graph.build.zero(source), zero_point=zero), float(graph.scale(result)))  # type: ignore[arg-type]
+    height, width, channels = (1 if axis in axes else side for axis, side in enumerate(graph.build.shape(source)))
+    return graph.build.add(
+        ReduceOp(
+            graph.build.name(graph.name(node)),
+            source,
+            (height, width, channels),
+            form or graph.form(result),
+            axes,
+            "sum",
+            requant=requant,
+            source_zero=graph.build.zero(source),
+            zero_point=zero,
+        ),
+        float(graph.scale(result)),
+    )
 
 
 def reduce_max(graph: Graph, node: Operator) -> None:
@@ -94,10 +118,24 @@ def reduce_max(graph: Graph, node: Operator) -> None:
     axes, source, result = _axes(graph, node), graph.codes(node, 0), graph.result(node)
     graph.same(node, graph.tensor(node, 0), result)
     if axes != SPATIAL:
-        raise ImporterError(f"{node}: supported are maxima over rows and columns, not over the axes {axes} of (row, column, channel)")
+        raise ImporterError(
+            f"{node}: supported are maxima over rows and columns, not over the axes {axes} of (row, column, channel)"
+        )
     height, width, channels = graph.build.shape(source)
-    made = graph.build.add(MaxPoolOp(graph.build.name(graph.name(node)), source, (1, 1, channels), graph.form(result), height, 1, 0,
-                                     width, zero_point=graph.zero(result)), float(graph.scale(result)))
+    made = graph.build.add(
+        MaxPoolOp(
+            graph.build.name(graph.name(node)),
+            source,
+            (1, 1, channels),
+            graph.form(result),
+            height,
+            1,
+            0,
+            width,
+            zero_point=graph.zero(result),
+        ),
+        float(graph.scale(result)),
+    )
     graph.put(node, _squeezed(graph, node, made))
 
 
@@ -110,8 +148,10 @@ def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
         raise ImporterError(f"{node}: the axes {sorted(given)} are none of {list(tensor.shape)}")
     places = {4: {1: 0, 2: 1, 3: 2}, 3: {1: 0, 2: 2}, 2: {1: 2}}.get(count, {})
     if tensor.shape[0] != 1 or not given <= places.keys():
-        raise ImporterError(f"{node}: the axes {sorted(given)} of {list(tensor.shape)} are not supported, a batch of 1 and axes behind "
-                            "it of at most 4 are")
+        raise ImporterError(
+            f"{node}: the axes {sorted(given)} of {list(tensor.shape)} are not supported, a batch of 1 and axes behind "
+            "it of at most 4 are"
+        )
     return tuple(sorted(places[axis] for axis in given))
 
 

@@ -6,6 +6,7 @@ own fixed point (`SCALED`), as has HARD_SWISH (hard_swish.py).
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from sim.importers.tflite.graph import Graph, half_away
 from sim.importers.tflite.operators.hard_swish import hard_swish_code
 from sim.ops.defined import DefinedOp
 from sim.requantizers import requantizer_named
-from sim.requantizers.multiplier import multiplier_of
 
 SOFTMAX_SCALES = {8: (1 / 256, -128), 16: (1 / 32768, 0)}
 """What a step of softmax stands for and the code of 0, by bits: the schema fixes both."""
@@ -29,20 +29,32 @@ def softmax(graph: Graph, node: Operator) -> None:
     given, result = graph.tensor(node, 0), graph.result(node)
     source, form = graph.form(given), graph.form(result)
     scale, zero = SOFTMAX_SCALES[form.bits]
+    if "softmax" not in dict(graph.profile.rules) and graph.is_last(result):
+        graph.names[result.number] = graph.codes(node, 0)
+        graph.notes.append(
+            f"{node} is left out: {graph.profile.name} says nothing of softmax; what it reads has the same order"
+        )
+        return
     if (float(graph.scale(result)), graph.zero(result)) != (scale, zero):
-        raise ImporterError(f"{node}: codes stand for {float(graph.scale(result)):g} and {graph.zero(result)} for 0, those of softmax "
-                            f"for {scale:g} and {zero}")
+        raise ImporterError(
+            f"{node}: codes stand for {float(graph.scale(result)):g} and {graph.zero(result)} for 0, those of softmax "
+            f"for {scale:g} and {zero}"
+        )
     kind = SOFTMAXES["tflite_int16" if source.bits == 16 else graph.rule("softmax").softmax]
     definition = kind.build(float(np.float32(node.options.get("Beta", 1.0))) * float(graph.scale(given)), source, form)
     name = graph.build.name(graph.name(node))
-    graph.put(node, graph.build.add(DefinedOp(name, graph.codes(node, 0), graph.image(given), form, definition, zero_point=zero),
-                                    scale))
+    graph.put(
+        node,
+        graph.build.add(DefinedOp(name, graph.codes(node, 0), graph.image(given), form, definition, zero_point=zero), scale),
+    )
 
 
 def function_of(name: str) -> Callable[[Graph, Operator], None]:
     """An operator that is one of sim/functions.py."""
+
     def convert(graph: Graph, node: Operator) -> None:
         _looked_up(graph, node, FUNCTIONS[name])
+
     convert.__doc__ = f"{name} of the real number."
     return convert
 
@@ -60,26 +72,38 @@ def elu(graph: Graph, node: Operator) -> None:
 def hard_swish(graph: Graph, node: Operator) -> None:
     """HARD_SWISH in fixed point."""
     given, result = graph.tensor(node, 0), graph.result(node)
-    _tabulate(graph, node, lambda code: hard_swish_code(
-        code, graph.scale(given), graph.zero(given), graph.scale(result), graph.zero(result)))
+    _tabulate(
+        graph,
+        node,
+        lambda code: hard_swish_code(code, graph.scale(given), graph.zero(given), graph.scale(result), graph.zero(result)),
+    )
 
 
 def relu(low: float | None, high: float | None) -> Callable[[Graph, Operator], None]:
     """An operator that rescales codes and clamps the real number; `double` in every runtime."""
+
     def convert(graph: Graph, node: Operator) -> None:
         given, result = graph.tensor(node, 0), graph.result(node)
-        is_same = (given.type, graph.scale(given), graph.zero(given)) == (result.type, graph.scale(result), graph.zero(result))
+        is_same = (given.type, graph.scale(given), graph.zero(given)) == (
+            result.type,
+            graph.scale(result),
+            graph.zero(result),
+        )
         if node.code == "RELU6" and graph.profile.name.startswith("tflite_micro") and not is_same:
             raise ImporterError(f"{node}: rescales, which tflite-micro does not do in RELU6")
-        bounds = [None if bound is None else graph.zero(result) + half_away(float(np.float32(bound) / graph.scale(result)))
-                  for bound in (low, high)]
+        bounds = [
+            None if bound is None else graph.zero(result) + half_away(float(np.float32(bound) / graph.scale(result)))
+            for bound in (low, high)
+        ]
         scaled = _multiplied("double", _real(graph, node))
 
         def code(value: int) -> int:
             found = scaled(value - graph.zero(given)) + graph.zero(result)
             found = found if bounds[0] is None else max(found, bounds[0])
             return found if bounds[1] is None else min(found, bounds[1])
+
         _tabulate(graph, node, code)
+
     return convert
 
 
@@ -93,7 +117,11 @@ def leaky_relu(graph: Graph, node: Operator) -> None:
     else:
         above = _multiplied(name, _real(graph, node))
         below = _multiplied(name, float(graph.scale(given)) * float(alpha) / float(graph.scale(result)))
-    _tabulate(graph, node, lambda code: graph.zero(result) + (above if code >= graph.zero(given) else below)(code - graph.zero(given)))
+    _tabulate(
+        graph,
+        node,
+        lambda code: graph.zero(result) + (above if code >= graph.zero(given) else below)(code - graph.zero(given)),
+    )
 
 
 def absolute(graph: Graph, node: Operator) -> None:
@@ -118,7 +146,7 @@ def _scaling(graph: Graph, node: Operator) -> str:
     """The profile's rule for codes that are only scaled; of 16-bit codes that of the reference kernels."""
     name = graph.rule("requantize").requant
     is_narrow = all(graph.form(tensor).bits == 8 for tensor in (graph.tensor(node, 0), graph.result(node)))
-    return name if name == "xnnpack" and is_narrow else "double"
+    return name if name.startswith("tosa") or (name == "xnnpack" and is_narrow) else "double"
 
 
 def _multiplied(name: str, real: float) -> Callable[[int], int]:
@@ -129,9 +157,8 @@ def _multiplied(name: str, real: float) -> Callable[[int], int]:
     if name == "xnnpack":
         multiplier = round(Fraction(real) * 256)
         return lambda x: (x * multiplier + 128) >> 8
-    constants: dict[str, int] = dict(zip(("multiplier", "exponent"), multiplier_of(real, name), strict=True))
-    kind = requantizer_named(name)
-    return lambda x: kind.scaled(x, lambda key: constants.get(key, 0))  # type: ignore[attr-defined, no-any-return]
+    rule: Any = requantizer_named(name).from_real(np.array([real]), np.zeros(1, np.int64))  # type: ignore[attr-defined]
+    return lambda x: int(rule.scaled(x, lambda key: int(getattr(rule, key)[0])))
 
 
 def _looked_up(graph: Graph, node: Operator, function: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -141,8 +168,17 @@ def _looked_up(graph: Graph, node: Operator, function: Callable[[np.ndarray], np
     reals = (np.arange(source.min, source.max + 1, dtype=np.float64) - graph.zero(given)) * float(graph.scale(given))
     steps = function(reals) / float(graph.scale(result))
     codes = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + graph.zero(result)
-    graph.put(node, graph.table(graph.name(node), graph.codes(node, 0), codes.clip(form.min, form.max), form,
-                                float(graph.scale(result)), graph.zero(result)))
+    graph.put(
+        node,
+        graph.table(
+            graph.name(node),
+            graph.codes(node, 0),
+            codes.clip(form.min, form.max),
+            form,
+            float(graph.scale(result)),
+            graph.zero(result),
+        ),
+    )
 
 
 def _tabulate(graph: Graph, node: Operator, code_of: Callable[[int], int], is_wide: bool = False) -> None:
@@ -151,8 +187,10 @@ def _tabulate(graph: Graph, node: Operator, code_of: Callable[[int], int], is_wi
     if not is_wide:
         _require_bytes(node, source)
     codes = np.array([min(max(code_of(code), form.min), form.max) for code in range(source.min, source.max + 1)])
-    graph.put(node, graph.table(graph.name(node), graph.codes(node, 0), codes, form, float(graph.scale(result)),
-                                graph.zero(result)))
+    graph.put(
+        node,
+        graph.table(graph.name(node), graph.codes(node, 0), codes, form, float(graph.scale(result)), graph.zero(result)),
+    )
 
 
 def _require_bytes(node: Operator, source: IntFormat) -> None:
@@ -161,6 +199,16 @@ def _require_bytes(node: Operator, source: IntFormat) -> None:
 
 
 OPERATORS: Mapping[str, Callable[[Graph, Operator], None]] = {
-    "SOFTMAX": softmax, "LOGISTIC": function_of("sigmoid"), "TANH": function_of("tanh"), "EXP": function_of("exp"), "GELU": gelu,
-    "ELU": elu, "HARD_SWISH": hard_swish, "RELU": relu(0.0, None), "RELU6": relu(0.0, 6.0), "RELU_N1_TO_1": relu(-1.0, 1.0),
-    "LEAKY_RELU": leaky_relu, "ABS": absolute}
+    "SOFTMAX": softmax,
+    "LOGISTIC": function_of("sigmoid"),
+    "TANH": function_of("tanh"),
+    "EXP": function_of("exp"),
+    "GELU": gelu,
+    "ELU": elu,
+    "HARD_SWISH": hard_swish,
+    "RELU": relu(0.0, None),
+    "RELU6": relu(0.0, 6.0),
+    "RELU_N1_TO_1": relu(-1.0, 1.0),
+    "LEAKY_RELU": leaky_relu,
+    "ABS": absolute,
+}

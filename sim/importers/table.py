@@ -1,0 +1,128 @@
+"""python -m sim.importers.table: one model of another's under every profile and on narrower and narrower registers.
+
+With a data set (.npz of x_test, y_test) the table holds accuracies; without one, how many of random inputs get the answer
+that they get on the profile's own registers.  All layers have the register, the first and last, too.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from sim.accumulator import Accumulator
+from sim.command import new_app, output_file, run_app
+from sim.files import write_text_atomically
+from sim.importers import ImporterError, load_model
+from sim.importers.pixels import image_program
+from sim.machine import Machine
+from sim.outputs import EvalError
+from sim.profiles import Profile, ProfileError, profile
+from sim.program import Program, ProgramError
+from sim.records import write_record
+
+PROFILES = "litert_reference,litert_ruy,litert_xnnpack,tflite_micro_cmsis_nn,tosa_1_0"
+WIDTHS = "32,24,20,18,16,14"
+BATCH = 500
+
+app = new_app()
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What the model reads: pixels with labels, or None of both and so many random codes."""
+
+    label: str
+    pixels: np.ndarray | None
+    labels: np.ndarray | None
+    count: int
+
+    def of(self, program: Program) -> np.ndarray:
+        """For a program."""
+        if self.pixels is not None:
+            return self.pixels
+        (source,) = (op for op in program.ops if op.is_input)
+        assert source.format is not None
+        codes = np.random.default_rng(0).integers(source.format.min, source.format.max + 1, (self.count, *source.shape))
+        return codes.astype(source.format.dtype)
+
+
+@app.command()
+def main(
+    model: Annotated[Path, typer.Option(help="a model of another's (.tflite, .onnx)")],
+    out: Annotated[Path, typer.Option(help="the table (.md); a record is written beside it (.json)", parser=output_file,
+                                      metavar="FILE")],
+    data: Annotated[Path | None, typer.Option(help="an .npz of x_test and y_test  [default: random codes]")] = None,
+    hardware: Annotated[str, typer.Option(help="profiles, with commas")] = PROFILES,
+    accumulator: Annotated[str, typer.Option(help="bits of the register of all layers, with commas")] = WIDTHS,
+    pixels_as: Annotated[str | None, typer.Option(help="as that of sim.eval")] = None,
+    limit: Annotated[int, typer.Option(help="so many images, or random inputs")] = 10_000,
+) -> None:
+    """A row for each profile and way to overflow, a column for each width."""
+    from training.record import command_line, provenance  # noqa: TID251 - which program ran, and how to run it again
+
+    options = {"model": model, "out": out, "data": data, "hardware": hardware, "accumulator": accumulator,
+               "pixels-as": pixels_as, "limit": limit}
+    inputs, widths, rows = _inputs(data, limit), [int(bits) for bits in accumulator.split(",")], []
+    for name in hardware.split(","):
+        rows += rows_of(model, profile(name), inputs, widths, pixels_as)
+        print(*_lines(rows[-2:], widths)[2:], sep="\n", flush=True)
+    what = "accuracy in percent" if inputs.labels is not None else "inputs with the answer of the profile's own registers"
+    told = f"{what}, {inputs.label}; in brackets the share of outputs that overflowed."
+    write_text_atomically(out, "\n".join([f"# {model.stem}", "", told, "", *_lines(rows, widths), ""]))
+    write_record(out.with_suffix(".json"), {"kind": "foreign", "model": model.name, "inputs": inputs.label, "rows": rows,
+                                            **provenance(command_line("sim.importers.table", options))})
+
+
+def rows_of(model: Path, hardware: Profile, inputs: Inputs, widths: list[int], pixels_as: str | None = None
+            ) -> list[dict[str, Any]]:
+    """Both rows of a profile: wrapped and saturated."""
+    whole = _answers(model, hardware, None, inputs, pixels_as)[0]
+    wanted = whole if inputs.labels is None else inputs.labels
+    rows = []
+    for overflow in ("wrap", "saturate"):
+        cells = {}
+        for bits in widths:
+            answers, share = _answers(model, hardware, Accumulator(bits, overflow), inputs, pixels_as)  # type: ignore[arg-type]
+            cells[str(bits)] = {"right": int((answers == wanted).sum()), "of": len(wanted), "overflowed": share}
+        rows.append({"profile": hardware.name, "overflow": overflow, "widths": cells})
+    return rows
+
+
+def _answers(model: Path, hardware: Profile, register: Accumulator | None, inputs: Inputs,
+             pixels_as: str | None) -> tuple[np.ndarray, float]:
+    """The largest output of each input, and the share of outputs of layers with products that overflowed."""
+    program = load_model(model, hardware if register is None else hardware.with_(register)).program
+    program = program if inputs.pixels is None else image_program(program, pixels_as)[0]
+    machine, given, found = Machine(program), inputs.of(program), []
+    for start in range(0, len(given), BATCH):
+        found.append(machine.run(given[start : start + BATCH]).reshape(len(given[start : start + BATCH]), -1).argmax(1))
+    outputs = sum(int(np.prod(op.shape)) for op in program.accumulating) * len(given)
+    return np.concatenate(found), sum(int(counts.sum()) for counts in machine.overflows.values()) / max(outputs, 1)
+
+
+def _inputs(data: Path | None, limit: int) -> Inputs:
+    if data is None:
+        return Inputs(f"{limit:,} random inputs", None, None, limit)
+    with np.load(data, allow_pickle=False) as file:
+        pixels, labels = file["x_test"][:limit], file["y_test"][:limit]
+    return Inputs(f"{len(labels):,} test images of {data.stem}", np.ascontiguousarray(pixels), labels, len(labels))
+
+
+def _lines(rows: list[dict[str, Any]], widths: list[int]) -> list[str]:
+    head = ["profile", "overflow", *(f"{bits} bits" for bits in widths)]
+    lines = [head, ["---", "---", *["---:"] * len(widths)]]
+    for row in rows:
+        cells = [row["widths"][str(bits)] for bits in widths]
+        lines.append([row["profile"], row["overflow"], *(_cell(cell) for cell in cells)])
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    overflowed = f" ({100.0 * cell['overflowed']:.2g} %)" if cell["overflowed"] else ""
+    return f"{100.0 * cell['right'] / cell['of']:.2f}{overflowed}"
+
+
+if __name__ == "__main__":
+    run_app(app, EvalError, ImporterError, ProfileError, ProgramError)

@@ -22,17 +22,20 @@ REQUANTS = {"qoperator": "ort"}
 
 
 @app.command()
-def main(  # noqa: PLR0913 - one parameter per option
+def main(
     model: Annotated[Path, typer.Option(help="checkpoint of training.run, or a program that --save-program wrote")],
-    form: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMS)}: QLinear operators of ONNX Runtime, ConvInteger and "
+    form: Annotated[str, typer.Option("--format",
+                                      help=f"{', '.join(FORMS)}: QLinear operators of ONNX Runtime, ConvInteger and "
                                                        "exact operators behind it, or QONNX")],
     out: Annotated[Path, typer.Option(help="the file to write (.onnx)", parser=output_file, metavar="FILE")],
     bits: Annotated[int | None, typer.Option(help="bits of weights and activations  [default: as trained]")] = None,
-    boundary_bits: Annotated[int | None, typer.Option(help="bits of the first and last layer  [default: as trained]")] = None,
+    boundary_bits: Annotated[int | None,
+                             typer.Option(help="bits of the first and last layer  [default: as trained]")] = None,
     activation_bits: Annotated[int | None, typer.Option(help="bits of the inner activations alone")] = None,
     requant: Annotated[str | None, typer.Option(
         help=f"{', '.join(REQUANTIZERS)}  [default: fp32, for qoperator ort]")] = None,
-    quantizer: Annotated[str | None, typer.Option(help="where the checkpoint's quantizer is, if it is one of your own")] = None,
+    quantizer: Annotated[str | None,
+                         typer.Option(help="where the checkpoint's quantizer is, if it is one of your own")] = None,
 ) -> None:
     """Write a network as ONNX.  Exit status: 0; 2 if refused."""
     check_outputs({"out": out}, {"model": model, "requant": code_file(requant), "quantizer": code_file(quantizer)})
@@ -43,7 +46,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     subject = subject_of(model, wanted)
     if requant is None and form in REQUANTS and subject.checkpoint is not None:
         subject = subject_of(subject.checkpoint, Arithmetic(
-            bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer, requant=REQUANTS[form]))
+            bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer,
+            requant=REQUANTS[form]))
     made = export(subject.program, form)
     content = made.SerializeToString()
     write_atomically(out, lambda file: file.write(content))

@@ -1,4 +1,4 @@
-"""Random quantized ONNX networks for tests, in QDQ and QOperator form: small graphs of every operator that ORT has in integers."""
+"""Random quantized ONNX networks, in QDQ and QOperator form: small graphs of every operator that ORT has in integers."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,7 +120,8 @@ def _zero(net: Network) -> int:
 
 
 def _out(net: Network, dims: tuple[int, ...], scale: Any = None, zero: int | None = None) -> Tensor:
-    return Tensor(net.fresh("t"), dims, np.float32(_scale(net) if scale is None else scale), _zero(net) if zero is None else zero)
+    return Tensor(net.fresh("t"), dims, np.float32(_scale(net) if scale is None else scale),
+                  _zero(net) if zero is None else zero)
 
 
 def _weights(draw: Any, net: Network, shape: tuple[int, ...], channels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -153,7 +154,8 @@ def _conv(draw: Any, net: Network, x: Tensor) -> None:
     codes, scales, zeros = _weights(draw, net, (outputs, channels // groups, *taps), outputs)
     bias = net.rng.integers(-5000, 5001, outputs).astype(np.int32) if draw(st.booleans()) else None
     depth = float(np.sqrt(channels // groups * taps[0] * taps[1]))
-    tensor = _out(net, (outputs, *sides), float(x.scale) * float(scales.mean()) * 60 * depth * 10.0 ** net.rng.uniform(-0.7, 0.7))
+    tensor = _out(net, (outputs, *sides), float(x.scale) * float(scales.mean()) * 60 * depth * 10.0 ** net.rng.uniform(-0.7,
+                                                                                                                       0.7))
     attributes = {"pads": pads, "strides": strides, "dilations": [dilation] * 2, "group": groups, "kernel_shape": list(taps)}
     more = [] if bias is None else [bias]
     if net.form == "qoperator":
@@ -161,10 +163,12 @@ def _conv(draw: Any, net: Network, x: Tensor) -> None:
                                      net.constant("z", zeros), *net.pair(tensor), *(net.constant("b", b) for b in more)],
                      tensor, "", **attributes)
         return
-    inputs = [net.real(x), net.weights(codes, scales if scales.size > 1 else scales[0], zeros if scales.size > 1 else zeros[0])]
+    inputs = [net.real(x), net.weights(codes, scales if scales.size > 1 else scales[0],
+                                       zeros if scales.size > 1 else zeros[0])]
     for b in more:
         own = (x.scale * scales).astype(np.float32)
-        inputs.append(net.weights(b, own if own.size > 1 else own[0], np.zeros(own.size, np.int32)[0 if own.size == 1 else ...]))
+        inputs.append(net.weights(b, own if own.size > 1 else own[0], np.zeros(own.size,
+                                                                               np.int32)[0 if own.size == 1 else ...]))
     _float(draw, net, "Conv", inputs, tensor, **attributes)
 
 
@@ -180,7 +184,8 @@ def _float(draw: Any, net: Network, kind: str, inputs: list[str], tensor: Tensor
 
 def _two(kind: str) -> Any:
     def build(draw: Any, net: Network, x: Tensor) -> None:
-        others = [t for t in net.tensors if t.dims == x.dims or (len(t.dims) == 3 and len(x.dims) == 3 and t.dims[0] == x.dims[0]
+        others = [t for t in net.tensors
+                  if t.dims == x.dims or (len(t.dims) == 3 and len(x.dims) == 3 and t.dims[0] == x.dims[0]
                                                                  and t.dims[1:] == (1, 1))]
         y = draw(st.sampled_from(others))
         a, b = (x, y) if draw(st.booleans()) else (y, x)

@@ -1,7 +1,7 @@
 """ONNX Runtime's QLinearSoftmax: a table of float32 exponentials, their float32 sum in order, one division, half to even.
 
-E[d] = float32(exp((d - 255 + shift) s_x)), d = q + 255 - max q - least code, shift = max(0, ln(M / C) - 5) / s_x, M the largest
-float32; S = E[d_0] + E[d_1] + ... in float32; code = min(rint(f32(f32(E[d_i] L) / S)) + z, largest), L = floor(f32(1 / s_y)).
+E[d] = float32(exp((d - 255 + shift) s_x)), d = q + 255 - max q, shift = max(0, ln(M / C) - 5) / s_x, M the largest float32;
+S = E[d_0] + E[d_1] + ... in float32; code = min(rint(f32(f32(E[d_i] L) / S)) + z, largest), L = floor(f32(1 / s_y)).
 """
 
 import math

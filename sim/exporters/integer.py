@@ -62,7 +62,7 @@ def bytes_of(write: Writer, op: Op, name: str) -> tuple[str, str, int]:
 
 def parts_of(weights: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """int8 arrays and their factors: one where all fit, else the high and the low 7 bits."""
-    if -128 <= weights.min(initial=0) and weights.max(initial=0) <= 127:
+    if weights.min(initial=0) >= -128 and weights.max(initial=0) <= 127:
         return [(weights, 1)]
     return [(weights >> 7, 128), (weights & 127, 1)]
 
@@ -120,7 +120,8 @@ def add(write: Writer, op: Any) -> None:
 
 def multiply(write: Writer, op: Any) -> None:
     """Products of two tensors."""
-    factors = [_less(write, op.source, op.source_zero, f"{op.name}/a"), _less(write, op.other, op.other_zero, f"{op.name}/b")]
+    factors = [_less(write, op.source, op.source_zero, f"{op.name}/a"), _less(write, op.other, op.other_zero,
+                                                                              f"{op.name}/b")]
     requantized(write, op, write.node("Mul", factors, f"{op.name}/sums"))
 
 
@@ -192,7 +193,8 @@ def move(write: Writer, op: Any) -> None:
 Write = Callable[[Writer, Any], None]
 OPERATIONS: Mapping[str, Write] = {
     "input": entrance, "codes": codes_entrance, "conv": conv, "table": table, "pool": pool, "add": add, "multiply": multiply,
-    "rescale": rescale, "matmul": matmul, "shortcut": shortcut, "pad": pad, "maxpool": max_pool, "concat": concat, "move": move}
+    "rescale": rescale, "matmul": matmul, "shortcut": shortcut, "pad": pad, "maxpool": max_pool, "concat": concat,
+    "move": move}
 DOMAINS: Mapping[str, int] = {}
 
 

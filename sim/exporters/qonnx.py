@@ -101,7 +101,8 @@ def _finished(write: Writer, op: Any, sums: str, residual: str, ends: tuple[int,
     """Behind exact sums."""
     requant = op.requant
     if requant.name == "fp32":
-        steps = write.node("Mul", [sums, write.per_channel(requant.gain, np.float32, f"{op.name}/gain")], f"{op.name}/scaled")
+        steps = write.node("Mul", [sums, write.per_channel(requant.gain, np.float32, f"{op.name}/gain")],
+                           f"{op.name}/scaled")
         steps = write.node("Add", [steps, write.per_channel(requant.offset, np.float32, f"{op.name}/offset")],
                            f"{op.name}/steps" if op.format is not None or residual else op.name)
         if residual:
@@ -111,15 +112,21 @@ def _finished(write: Writer, op: Any, sums: str, residual: str, ends: tuple[int,
             _quantized(write, op, steps)
         return
     if op.format is None or residual:
-        raise ExportError(f"{op.name}: requantizer {requant.name} {'of logits' if op.format is None else 'with a residual'} is no "
-                          "threshold of a sum: give --requant fp32, or --format integer")
+        what = "of logits" if op.format is None else "with a residual"
+        raise ExportError(f"{op.name}: requantizer {requant.name} {what} is no threshold of a sum: give --requant fp32, or "
+                          "--format integer")
     channels, form = op.shape[2], format_of(op)
 
     def function(x: np.ndarray) -> np.ndarray:
         codes = requant.codes(np.ascontiguousarray(x.T[None, None]), None, form)
         return codes[0, 0].T.astype(np.int64)
 
-    _counted(write, op, sums, function, channels, ends)
+    reach = max(map(abs, ends))
+    found = function(np.broadcast_to(np.array([-reach, reach], np.int64), (channels, 2)))
+    sign = np.where(found[:, 1] < found[:, 0], -1, 1)
+    if (sign < 0).any():  # channels whose codes fall: of the sum with the other sign they rise
+        sums = write.node("Mul", [sums, write.per_channel(sign, np.float32, f"{op.name}/sign")], f"{op.name}/signed")
+    _counted(write, op, sums, lambda x: function(x * sign[:, None]), channels, (-reach, reach))
 
 
 def _quantized(write: Writer, op: Any, steps: str) -> None:
@@ -144,10 +151,11 @@ def conv(write: Writer, op: Any) -> None:
     _plain(write, op, op.source)
     low, high = op.bounds
     if max(-low, high) >= EXACT:
-        raise ExportError(f"{op.name}: its sums can reach {max(-low, high)}, float32 is exact below {EXACT}: choose fewer bits, or "
-                          "--format integer")
+        raise ExportError(f"{op.name}: its sums can reach {max(-low, high)}, float32 is exact below {EXACT}: choose fewer "
+                          "bits, or --format integer")
     weights = _weights(write, op, op.weights.transpose(3, 2, 0, 1), op.weight_format.bits)
-    sums = write.node("Conv", [op.source, weights], f"{op.name}/sums", pads=pads_of(op.window), strides=list(op.window.strides),
+    sums = write.node("Conv", [op.source, weights], f"{op.name}/sums", pads=pads_of(op.window),
+                      strides=list(op.window.strides),
                       dilations=[op.window.dilation] * 2, group=op.groups, kernel_shape=list(op.window.taps))
     if getattr(op, "start", None) is not None:
         sums = write.node("Add", [sums, write.per_channel(op.start, np.float32, f"{op.name}/start")], f"{op.name}/started")
@@ -191,7 +199,8 @@ def shortcut(write: Writer, op: Any) -> None:
         source = write.node("Slice", [source, *(write.constant(part, np.int64) for part in (
             [0, 0], list(write.ops[op.source].shape[:2]), [2, 3], [op.stride] * 2))], f"{op.name}/pixels")
     added = op.shape[2] - write.ops[op.source].shape[2]
-    write.node("Pad", [source, write.constant([0, added // 2, 0, 0, 0, added - added // 2, 0, 0], np.int64), _real(write, 0.0)],
+    write.node("Pad", [source, write.constant([0, added // 2, 0, 0, 0, added - added // 2, 0, 0], np.int64), _real(write,
+                                                                                                                   0.0)],
                op.name)
 
 
@@ -199,7 +208,8 @@ def pad(write: Writer, op: Any) -> None:
     """Rows and columns of 0."""
     _plain(write, op, op.source)
     top, bottom, left, right = op.paddings
-    write.node("Pad", [op.source, write.constant([0, 0, top, left, 0, 0, bottom, right], np.int64), _real(write, 0.0)], op.name)
+    write.node("Pad", [op.source, write.constant([0, 0, top, left, 0, 0, bottom, right], np.int64), _real(write, 0.0)],
+               op.name)
 
 
 def max_pool(write: Writer, op: Any) -> None:
@@ -222,7 +232,8 @@ def concat(write: Writer, op: Any) -> None:
 
         levels, base = levels_of(function, 1, source.min, source.max, op.name)
         levels = levels if levels.shape[1] else np.full((1, 1), np.inf, np.float32)
-        parts.append(write.node("MultiThreshold", [name, _real(write, levels, f"{op.name}/levels")], f"{op.name}/{index}", QONNX,
+        parts.append(write.node("MultiThreshold", [name, _real(write, levels, f"{op.name}/levels")], f"{op.name}/{index}",
+                                QONNX,
                                 out_dtype=_type(op), out_scale=1.0, out_bias=float(base)))
     write.node("Concat", parts, op.name, axis=1)
 

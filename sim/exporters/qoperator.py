@@ -29,8 +29,8 @@ def _one(write: Writer) -> str:
 def _ort(op: Any) -> Any:
     """The requantizer, if it is ONNX Runtime's.  Raises ExportError."""
     if op.requant.name != "ort":
-        raise ExportError(f"{op.name}: QLinear operators round as requantizer ort, not {op.requant.name}: give --requant ort, or "
-                          "--format integer")
+        raise ExportError(f"{op.name}: QLinear operators round as requantizer ort, not {op.requant.name}: give --requant "
+                          "ort, or --format integer")
     return op.requant
 
 
@@ -54,18 +54,24 @@ def _filtered(write: Writer, op: Any, weights: np.ndarray, **attributes: Any) ->
     """QLinearConv of int8 weights [channels, in channels / groups, rows, columns], one scale for each channel."""
     requant, source = _ort(op), write.ops[op.source]
     _byte(op, source)
-    form = format_of(op)
-    if format_of(source).signed != form.signed and stored_dtype(format_of(source)) != stored_dtype(form):
-        raise ExportError(f"{op.name}: reads codes of {source.format} and gives {form}: QLinearConv has both signed or both not")
     bias = requant.bias.astype(np.int64) + (0 if getattr(op, "start", None) is None else op.start)
     if np.abs(bias).max(initial=0) >= 2**31:
         raise ExportError(f"{op.name}: a bias beyond 32 bits")
-    dtype = stored_dtype(form)
-    inputs = [source.name, _one(write), write.constant(source.zero_point, dtype),
-              write.constant(weights, np.int8, f"{op.name}/weights"), write.constant(requant.scale, np.float32, f"{op.name}/scale"),
-              write.constant(np.zeros(len(weights)), np.int8, "zeros"), _one(write), write.constant(op.zero_point, dtype),
-              write.constant(bias, np.int32, f"{op.name}/bias")]
-    _narrowed(write, op, write.node("QLinearConv", inputs, f"{op.name}/byte", **attributes))
+    dtype, own = stored_dtype(format_of(op)), stored_dtype(format_of(source))
+    x, zero, shift = source.name, write.constant(source.zero_point, own), 0
+    if dtype != own:  # QLinearConv has both signed or both not: signed ones are shifted by 128
+        x, zero, _ = integer.bytes_of(write, source, op.name)
+        shift, dtype = (128, np.dtype(np.uint8)) if dtype == np.int8 else (0, dtype)
+    inputs = [x, _one(write), zero, write.constant(weights, np.int8, f"{op.name}/weights"),
+              write.constant(requant.scale, np.float32, f"{op.name}/scale"),
+              write.constant(np.zeros(len(weights)), np.int8, "zeros"), _one(write),
+              write.constant(op.zero_point + shift, dtype), write.constant(bias, np.int32, f"{op.name}/bias")]
+    byte = write.node("QLinearConv", inputs, f"{op.name}/byte", **attributes)
+    if shift:
+        wide = write.node("Sub", [write.cast(byte, np.int32, f"{op.name}/int"), write.constant(shift, np.int32)],
+                          f"{op.name}/less")
+        byte = write.cast(wide, np.int8, f"{op.name}/signed")
+    _narrowed(write, op, byte)
 
 
 def conv(write: Writer, op: Any) -> None:
@@ -75,11 +81,11 @@ def conv(write: Writer, op: Any) -> None:
         return
     check_register(op)
     if op.skip:
-        raise ExportError(f"{op.name}: adds the residual {op.skip} before it rounds, which no QLinear operator does: export it with "
-                          "--format integer")
+        raise ExportError(f"{op.name}: adds the residual {op.skip} before it rounds, which no QLinear operator does: export "
+                          "it with --format integer")
     if op.weights.min(initial=0) < -128 or op.weights.max(initial=0) > 127:
-        raise ExportError(f"{op.name}: weights of {op.weight_format} do not fit 8 bits: choose fewer --bits or --boundary-bits (7 of "
-                          "dorefa's), or --format integer")
+        raise ExportError(f"{op.name}: weights of {op.weight_format} do not fit 8 bits: choose fewer --bits or --boundary-"
+                          "bits (7 of dorefa's), or --format integer")
     _filtered(write, op, op.weights.transpose(3, 2, 0, 1), pads=pads_of(op.window), strides=list(op.window.strides),
               dilations=[op.window.dilation] * 2, group=op.groups, kernel_shape=list(op.window.taps))
 
@@ -110,12 +116,14 @@ def add(write: Writer, op: Any) -> None:
         raise ExportError(f"{op.name}: QLinearAdd rounds as requantizer mlas_add, not {op.requant.name}: lower it with "
                           "--hardware onnxruntime, or --format integer")
     requant = op.requant
-    _pair(write, op, "QLinearAdd", (write.constant(requant.scale_a[0], np.float32), write.constant(requant.scale_b[0], np.float32)))
+    _pair(write, op, "QLinearAdd", (write.constant(requant.scale_a[0], np.float32), write.constant(requant.scale_b[0],
+                                                                                                   np.float32)))
 
 
 def multiply(write: Writer, op: Any) -> None:
     """QLinearMul."""
-    if op.requant.name not in ("ort", "mlas_multiply") or (op.requant.name == "ort" and (op.zero_point or op.requant.bias.any())):
+    if op.requant.name not in ("ort",
+                               "mlas_multiply") or (op.requant.name == "ort" and (op.zero_point or op.requant.bias.any())):
         raise ExportError(f"{op.name}: QLinearMul rounds as requantizer mlas_multiply, not {op.requant.name}")
     _pair(write, op, "QLinearMul", (write.constant(op.requant.scale[0], np.float32), _one(write)))
 

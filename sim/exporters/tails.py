@@ -1,6 +1,6 @@
 """What comes behind sums, in operators of ONNX that are exact: a requantizer each, integers where it is one of integers.
 
-tail(writer, op, sums int32, residual's codes or "", format or None) -> name of codes (int64 or float32, unclamped) or logits.
+tail(writer, op, sums int32, residual's codes or "") -> (name of codes, not clamped, or of logits; whether they are float32)
 """
 
 from collections.abc import Callable, Mapping
@@ -10,8 +10,6 @@ import numpy as np
 
 from sim.exporters.writer import ExportError, Writer, limits_of, stored_dtype
 from sim.requantizers.rule import LOGIT_FORMAT
-
-Tail = Callable[[Writer, Any, str, str], str]
 
 
 def requantized(write: Writer, op: Any, sums: str, residual: str = "") -> str:
@@ -25,7 +23,8 @@ def requantized(write: Writer, op: Any, sums: str, residual: str = "") -> str:
         return write.node("Identity", [steps], op.name)
     low, high = limits_of(op) if op.format is not None else (LOGIT_FORMAT.min, LOGIT_FORMAT.max)
     dtype: Any = np.float32 if is_float else np.int64
-    clipped = write.node("Clip", [steps, write.constant(low - op.zero_point, dtype), write.constant(high - op.zero_point, dtype)],
+    clipped = write.node("Clip", [steps, write.constant(low - op.zero_point, dtype), write.constant(high - op.zero_point,
+                                                                                                    dtype)],
                          f"{op.name}/clipped")
     if op.zero_point:
         clipped = write.node("Add", [clipped, write.constant(op.zero_point, dtype)], f"{op.name}/shifted")
@@ -37,7 +36,8 @@ def _fp32(write: Writer, op: Any, sums: str, residual: str) -> tuple[str, bool]:
     requant = op.requant
     real = write.cast(sums, np.float32, f"{op.name}/float")
     steps = write.node("Mul", [real, write.per_channel(requant.gain, np.float32, f"{op.name}/gain")], f"{op.name}/scaled")
-    steps = write.node("Add", [steps, write.per_channel(requant.offset, np.float32, f"{op.name}/offset")], f"{op.name}/steps")
+    steps = write.node("Add", [steps, write.per_channel(requant.offset, np.float32, f"{op.name}/offset")],
+                       f"{op.name}/steps")
     if residual:
         more = write.cast(residual, np.float32, f"{op.name}/residual")
         more = write.node("Mul", [more, write.constant(requant.skip_gain[0], np.float32)], f"{op.name}/more")
@@ -54,7 +54,8 @@ def _shifted(write: Writer, op: Any, name: str, shift: np.ndarray) -> str:
 
 def _times(write: Writer, op: Any, name: str, multiplier: np.ndarray, shift: np.ndarray) -> str:
     """(x multiplier + 2^(shift - 1)) >> shift, int64."""
-    product = write.node("Mul", [name, write.per_channel(multiplier, np.int64, f"{op.name}/multiplier")], f"{op.name}/product")
+    product = write.node("Mul", [name, write.per_channel(multiplier, np.int64, f"{op.name}/multiplier")],
+                         f"{op.name}/product")
     half = write.per_channel(np.where(shift > 0, 1 << np.maximum(shift - 1, 0), 0), np.int64, f"{op.name}/half")
     return _shifted(write, op, write.node("Add", [product, half], f"{op.name}/halfway"), shift)
 
@@ -69,7 +70,8 @@ def _tflite_single(write: Writer, op: Any, sums: str, residual: str) -> tuple[st
     if right.any():
         x = _times(write, op, x, np.ones_like(right), right)
     x = write.node("Add", [x, write.per_channel(requant.bias, np.int64, f"{op.name}/bias")], f"{op.name}/biased")
-    x = write.node("Clip", [x, write.constant(-(2**31), np.int64), write.constant(2**31 - 1, np.int64)], f"{op.name}/register")
+    x = write.node("Clip", [x, write.constant(-(2**31), np.int64), write.constant(2**31 - 1, np.int64)],
+                   f"{op.name}/register")
     code = _times(write, op, x, requant.multiplier, requant.shift)
     if residual:
         more = write.cast(residual, np.int64, f"{op.name}/residual")
@@ -94,7 +96,8 @@ def _nearest(write: Writer, op: Any, sums: str, residual: str) -> tuple[str, boo
 
     code = rounded(x, write.per_channel(requant.scale, np.float32, f"{op.name}/scale"))
     if residual:
-        code = write.node("Add", [code, rounded(residual, write.constant(requant.skip_scale[0], np.float32))], f"{op.name}/sum")
+        code = write.node("Add", [code, rounded(residual, write.constant(requant.skip_scale[0], np.float32))],
+                          f"{op.name}/sum")
     return code, False
 
 
@@ -115,7 +118,8 @@ def _counted(write: Writer, op: Any, name: str, levels: np.ndarray, base: np.nda
     if not levels.shape[1]:  # a constant: compared with what nothing reaches
         never, whole = np.ones((len(levels), 1, 1, 1), bool), np.zeros((len(levels), 1, 1, 1), np.int64)
     deep = write.node("Unsqueeze", [name, write.constant([4], np.int64)], f"{op.name}/deep")
-    reached = write.node("GreaterOrEqual", [deep, write.constant(whole, np.int32, f"{op.name}/levels")], f"{op.name}/reached")
+    reached = write.node("GreaterOrEqual", [deep, write.constant(whole, np.int32, f"{op.name}/levels")],
+                         f"{op.name}/reached")
     if never.any():
         reached = write.node("And", [reached, write.constant(~never, bool, f"{op.name}/reachable")], f"{op.name}/possible")
     count = write.node("ReduceSum", [write.cast(reached, np.int64, f"{op.name}/ones"), write.constant([4], np.int64)],

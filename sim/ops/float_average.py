@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sim.ops.average import DIVISORS
-from sim.ops.op import Op, ProgramError, Window, check_pairs, check_paddings, check_shape, check_sizes, check_zeros, read
+from sim.ops.op import Op, ProgramError, Window, check_paddings, check_pairs, check_shape, check_sizes, check_zeros, read
 from sim.values import LATER, sizes
 
 

@@ -1,5 +1,6 @@
 """Float operators that wait for what closes them, casts, and functions of one code that ONNX Runtime has as tables."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from sim.importers.onnx.values import PLAIN, Codes, Computed, Outside, Real, Sum
 from sim.ops.defined import DefinedOp
 from sim.ops.rescale import RescaleOp
 from sim.requantizers.exact_add import ExactAdd
+
+MOST_FOLDED = 1 << 26
+"""Numbers that operators of constants may give."""
 
 
 def wait(graph: Graph, node: Node) -> None:
@@ -45,7 +49,7 @@ def wait(graph: Graph, node: Node) -> None:
 
 
 def settled(graph: Graph, value: Any) -> Any:
-    """What waits, with products of dequantized codes that are not quantized again as float32 of sums (MatMulIntegerToFloat)."""
+    """What waits, with products of dequantized codes that are not quantized again as float32 of sums."""
     done: dict[int, Any] = {}
 
     def settle(each: Any) -> Any:
@@ -67,6 +71,8 @@ def settled(graph: Graph, value: Any) -> Any:
 def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
     if node.kind not in FLOATS:
         raise node.fail("all of its inputs are constant, and it is none that is folded")
+    if math.prod(np.broadcast_shapes(*(each.shape for each in inputs if each is not None))) > MOST_FOLDED:
+        raise node.fail(f"constants of more than {MOST_FOLDED} numbers are not folded")
     try:
         with np.errstate(all="ignore"):
             result = np.asarray(FLOATS[node.kind](node, *inputs))
@@ -80,8 +86,8 @@ def _integers(graph: Graph, node: Node, inputs: list[Any]) -> None:
     """Sums in 32 bits plus a constant, such as a bias; anything else of integers is not supported."""
     others = [each for each in inputs if isinstance(each, np.ndarray)]
     if node.kind != "Add" or len(inputs) != 2 or len(others) != 1 or others[0].dtype != np.int32:
-        raise node.fail("integers are added to int32 constants, cast to float32, dequantized; other operators of integers are "
-                        "not supported")
+        raise node.fail("integers are added to int32 constants, cast to float32, dequantized; other operators of integers "
+                        "are not supported")
     slot = 0 if isinstance(inputs[0], Codes | Sums) else 1
     codes = graph.codes(node, slot)
     if codes.form.bits != 32:
@@ -102,7 +108,8 @@ def cast(graph: Graph, node: Node) -> None:
     """Integers to float32; of constants to any type."""
     value, kind = graph.value(node, 0), TYPES.get(int(node.attributes.get("to", 1)), "another type")
     if isinstance(value, np.ndarray):
-        dtypes = {"float": "float32", "int32": "int32", "int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16"}
+        dtypes = {"float": "float32", "int32": "int32", "int8": "int8", "uint8": "uint8", "int16": "int16",
+                  "uint16": "uint16"}
         dtype = {7: "int64", 11: "float64"}.get(int(node.attributes.get("to", 1)), dtypes.get(kind, ""))
         if not dtype:
             raise node.fail(f"casts to {kind} are not supported")
@@ -114,9 +121,7 @@ def cast(graph: Graph, node: Node) -> None:
     if isinstance(value, Codes | Sums) and kind == "float":
         codes = value
         graph.give(node, Real(codes, np.ones(1, np.float32), 0))
-    elif isinstance(value, Codes) and graph.types.get(node.inputs[0]) == kind:
-        graph.give(node, value)
-    elif not isinstance(value, Codes | Sums) and kind == "float":
+    elif graph.types.get(node.inputs[0]) == kind if isinstance(value, Codes | Sums) else kind == "float":
         graph.give(node, value)
     else:
         raise node.fail(f"casts of what is computed are supported to float32, not to {kind}")

@@ -28,7 +28,7 @@ class Inlet:
 
 @dataclass(frozen=True, eq=False)
 class Outlet:
-    """An output of the ONNX graph; `restore` makes its float32 numbers of integers [N, H, W, C], None where it is integers."""
+    """An output of the ONNX graph; `restore` makes float32 of its integers [N, H, W, C], None where it is integers."""
 
     name: str
     op: str

@@ -17,9 +17,12 @@ from sim.importers.onnx.model import Node
 from sim.importers.onnx.values import IMAGE, Codes, Computed, Dims, Outside, Real, Sums, stored_shape
 from sim.ops.requantize import TableOp
 from sim.ops.rescale import RescaleOp
-from sim.requantizers.thresholds import MOST_LEVELS, NEVER, Thresholds
+from sim.requantizers.thresholds import NEVER, Thresholds
 
 MOST_TABLE_BITS = 16
+MOST_NUMBERS = 1 << 24
+"""Evaluated at once."""
+MOST_LEVELS = 1 << 22
 Function = Callable[[np.ndarray], np.ndarray]
 """Integers [channels or 1, ...] -> int64 codes [channels, ...]: channels come first, so that constants stand still."""
 
@@ -75,7 +78,13 @@ def evaluate(value: Any, start: np.ndarray, adapt: Callable[[Computed, int, np.n
     return result
 
 
-def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Callable[[Computed, int, np.ndarray], np.ndarray]:
+def as_they_are(operator: Computed, slot: int, constant: np.ndarray) -> np.ndarray:
+    """Constants of operators on whole ONNX tensors broadcast already."""
+    return constant
+
+
+def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Callable[[Computed, int, np.ndarray],
+                                                                                     np.ndarray]:
     """Constants as vectors along the channels of an operation: one number for all, or [channels] and `ahead` axes of 1.
 
     Raises ImporterError for constants that differ inside a channel.
@@ -83,7 +92,7 @@ def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Call
     def adapt(operator: Computed, slot: int, constant: np.ndarray) -> np.ndarray:
         constant = constant.astype(np.float32) if constant.dtype.kind in "iufb" else constant
         if constant.size == 1:
-            return np.float32(constant.reshape(()))
+            return np.asarray(constant.reshape(()), np.float32)
         axis = graph.batched if layout == IMAGE else len(dims) - 1 + graph.batched
         rank = len(dims) + graph.batched
         channels = dims[0] if layout == IMAGE else dims[-1] if dims else 1
@@ -108,7 +117,8 @@ def function_of(graph: Graph, value: Any, source: Real, final: Function, ahead: 
     def function(x: np.ndarray) -> np.ndarray:
         floats = evaluate(value, scale.values(x), adapt)
         if np.isnan(floats).any():
-            raise (value.node if isinstance(value, Computed) else Node("", "", "", (), ())).fail("some codes give no number (NaN)")
+            raise (value.node if isinstance(value, Computed) else Node("", "", "", (),
+                                                                       ())).fail("some codes give no number (NaN)")
         return final(floats)
 
     return function
@@ -147,7 +157,7 @@ def close(graph: Graph, node: Node, value: Any, final: Function, form: IntFormat
     if not isinstance(source, Real):
         return None
     codes = source.codes
-    wide = isinstance(codes, Sums) or codes.form.bits > MOST_TABLE_BITS
+    wide = isinstance(codes, Sums) or codes.form.bits > MOST_TABLE_BITS or codes.channels << codes.form.bits > MOST_NUMBERS
     if not wide and isinstance(codes, Codes):
         every = np.arange(codes.form.min, codes.form.max + 1, dtype=np.int64)[None]
         table = function_of(graph, value, source, final)(every)

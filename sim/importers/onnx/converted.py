@@ -1,10 +1,12 @@
 """A graph of ONNX as a program, operator by operator, and how the program's codes are the arrays of the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
+from sim.definitions import DefinitionError
 from sim.formats import FormatError
 from sim.importers import Imported, ImporterError
 from sim.importers.builder import Builder
@@ -21,7 +23,7 @@ from sim.text import printable
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """A program; `inlets` and `outlets` between its codes and the model's arrays; `shown`: which operation is which tensor."""
+    """A program; `inlets` and `outlets` between its codes and the model's arrays; `shown`: which operation a tensor is."""
 
     program: Program
     inlets: tuple[Inlet, ...]
@@ -55,10 +57,14 @@ def _converted(model: Model, profile: Profile, dialect: Dialect, batched: bool) 
     graph = Graph(model, Builder(profile), dialect, batched)
     zeros = _zeros_of_inputs(model)
     for info in model.inputs:
-        _input(graph, info, zeros.get(info.name))
+        with _said(_surface("input", info)):
+            _input(graph, info, zeros.get(info.name))
     for node in model.nodes:
         _take(graph, dialect, node)
-    outlets = tuple(outlet(graph, info) for info in model.outputs)
+    outlets = []
+    for info in model.outputs:
+        with _said(_surface("output", info)):
+            outlets.append(outlet(graph, info))
     if not outlets:
         raise ImporterError("a graph without outputs")
     try:
@@ -66,8 +72,12 @@ def _converted(model: Model, profile: Profile, dialect: Dialect, batched: bool) 
     except ProgramError as error:
         raise ImporterError(str(error)) from None
     kept = {op.name for op in program.ops}
-    return Converted(program, tuple(inlet for name, inlet in graph.inlets.items() if name in kept), outlets,
+    return Converted(program, tuple(inlet for name, inlet in graph.inlets.items() if name in kept), tuple(outlets),
                      {name: codes for name, codes in graph.shown.items() if codes.op in kept}, batched, tuple(graph.notes))
+
+
+def _surface(what: str, info: Info) -> Callable[[str], ImporterError]:
+    return lambda message: ImporterError(f"{what} {printable(info.name)[:80]}: {message}")
 
 
 def _take(graph: Graph, dialect: Dialect, node: Node) -> None:
@@ -77,14 +87,22 @@ def _take(graph: Graph, dialect: Dialect, node: Node) -> None:
         raise node.fail(f"the operator{where} is not supported; supported are {', '.join(sorted(dialect.operators))}")
     if not node.outputs or not node.outputs[0]:
         raise node.fail("it has no output")
-    try:
+    with _said(node.fail):
         dialect.operators[node.kind](graph, node)
-    except (ProgramError, RequantizeError, FormatError, ProfileError) as error:
-        raise node.fail(str(error)) from None
-    except (ValueError, TypeError, IndexError, OverflowError, KeyError, AttributeError) as error:
-        if isinstance(error, ImporterError | BatchError) or __import__('os').environ.get('DEV'):
-            raise
-        raise node.fail(f"its attributes or inputs make no sense ({printable(str(error))[:100]})") from None
+
+
+@contextmanager
+def _said(fail: Callable[[str], ImporterError]) -> Iterator[None]:
+    """Whatever a model's numbers break becomes one line; what is not finite is refused where it is used."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (ImporterError, BatchError):
+        raise
+    except (ProgramError, RequantizeError, FormatError, ProfileError, DefinitionError) as error:
+        raise fail(printable(str(error))) from None
+    except (ValueError, TypeError, IndexError, OverflowError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise fail(f"its attributes or inputs make no sense ({printable(str(error))[:100]})") from None
 
 
 def _input(graph: Graph, info: Info, zero: int | None) -> None:
@@ -92,7 +110,8 @@ def _input(graph: Graph, info: Info, zero: int | None) -> None:
     if graph.batched and not info.dims:
         raise BatchError
     if any(side is None for side in dims):
-        raise ImporterError(f"input {printable(info.name)[:80]}: its sides {list(info.dims)} are open, only the first may be")
+        raise ImporterError(f"input {printable(info.name)[:80]}: its sides {list(info.dims)[:8]} are open, only the first "
+                            "may be")
     sides = tuple(int(side) for side in dims if side is not None)
     if graph.batched and len(info.dims) not in (1, 2, 3, 4):
         raise ImporterError(f"input {printable(info.name)[:80]}: {len(info.dims)} axes, up to 4 are supported")
@@ -113,7 +132,8 @@ def _input(graph: Graph, info: Info, zero: int | None) -> None:
 
 ZERO_SLOTS = {"QLinearConv": {0: 2}, "ConvInteger": {0: 2}, "QLinearMatMul": {0: 2, 3: 5}, "MatMulInteger": {0: 2, 1: 3},
               "DequantizeLinear": {0: 2}, "QLinearAdd": {0: 2, 3: 5}, "QLinearMul": {0: 2, 3: 5},
-              "MatMulIntegerToFloat": {0: 4, 1: 5}, "QGemm": {0: 2}, "QLinearGlobalAveragePool": {0: 2}, "QLinearAveragePool": {0: 2},
+              "MatMulIntegerToFloat": {0: 4, 1: 5}, "QGemm": {0: 2}, "QLinearGlobalAveragePool": {0: 2},
+              "QLinearAveragePool": {0: 2},
               "QLinearSigmoid": {0: 2}, "QLinearLeakyRelu": {0: 2}, "QLinearSoftmax": {0: 2}}
 
 

@@ -38,7 +38,8 @@ def constant_codes(graph: Graph, node: Node, array: np.ndarray, zero: int, rank:
         raise node.fail("a constant with a number for each image is not supported")
     dims = sides[int(graph.batched):]
     laid = np.moveaxis(array.reshape(dims), 0, -1) if layout == IMAGE else array
-    name = graph.build.constant(graph.build.name(f"{node.title}/constant"), laid.reshape(stored_shape(dims, layout)), form, 1.0,
+    name = graph.build.constant(graph.build.name(f"{node.title}/constant"), laid.reshape(stored_shape(dims, layout)), form,
+                                1.0,
                                 zero)
     return Codes(name, dims, layout, form, zero)
 
@@ -113,7 +114,7 @@ def _fused_two(build: Any) -> Any:
         if operands is None or len(operands) != 2 or len({codes.form for codes, _ in operands} | {target[2]}) > 1 \
                 or target[2].bits > 8:
             return None
-        return build(graph, operator.node, *operands, target, node.outputs[0])  # type: ignore[no-any-return]
+        return build(graph, operator.node, *operands, target, node.outputs[0])
     return fused
 
 

@@ -100,7 +100,8 @@ FLOATS: dict[str, Callable[..., Any]] = {
 }
 """Operators of one float32 array and constants, which broadcast; (node, arrays) -> array."""
 
-MONOTONE = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Neg", "Relu", "Clip", "Cast", "Identity", "Dropout", "BatchNormalization",
+MONOTONE = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Neg", "Relu", "Clip", "Cast", "Identity", "Dropout",
+            "BatchNormalization",
             "Floor", "Ceil", "Round", "HardSigmoid", "LeakyRelu"}
 """Those that never turn back in their one argument that is no constant: rising, or falling where a factor is negative.
 

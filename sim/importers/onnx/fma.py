@@ -15,7 +15,8 @@ def fma(a: Any, b: Any, c: Any) -> np.ndarray:
     2.9802322387695312e-08
     """
     product = np.asarray(a, np.float32).astype(np.float64) * np.asarray(b, np.float32).astype(np.float64)
-    addend = np.broadcast_to(np.asarray(c, np.float32).astype(np.float64), np.broadcast_shapes(np.shape(product), np.shape(c)))
+    addend = np.broadcast_to(np.asarray(c, np.float32).astype(np.float64), np.broadcast_shapes(np.shape(product),
+                                                                                               np.shape(c)))
     total = np.array(product + addend)
     back = total - product
     error = (product - (total - back)) + (addend - back)

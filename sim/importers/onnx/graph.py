@@ -164,7 +164,7 @@ class Graph:
         return Computed(node, tuple(inputs), dims, depth)
 
     def raw(self, sums: Sums, name: str) -> Codes:
-        """Sums as integers of their own, in 32 bits, by the name of the tensor that they are, or of one that they are not."""
+        """Sums as integers of their own, in 32 bits, by the name of the tensor that they are, or of none."""
         if "raw" not in sums.made:
             form = IntFormat(32, signed=True)
             op = sums.emit(name, ExactAdd.of(sums.channels), form, 0, 1.0)

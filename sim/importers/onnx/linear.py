@@ -62,7 +62,8 @@ def requantized(graph: Graph, node: Node, sums: Sums, scales: tuple[np.float32, 
     scale, zero, form = target
     if weights.size not in (1, sums.channels):
         raise node.fail(f"{weights.size} scales of weights for {sums.channels} channels")
-    more = np.zeros(sums.channels, np.int64) if bias is None else np.broadcast_to(bias.astype(np.int64).ravel(), sums.channels)
+    more = np.zeros(sums.channels, np.int64) if bias is None else np.broadcast_to(bias.astype(np.int64).ravel(),
+                                                                                  sums.channels)
     each = np.ascontiguousarray(np.broadcast_to(weights.ravel(), sums.channels))
     requant = graph.rules("conv", Ort).from_scales(source, each, scale, np.ascontiguousarray(more))
     op = sums.emit(name, requant, form, zero, float(scale))
@@ -141,41 +142,39 @@ def matmul_integer_to_float(graph: Graph, node: Node) -> None:
         Node(node.title, "Add", "", node.inputs, node.outputs), (value, graph.constant(node, 6, "bias")), sums.dims))
 
 
-def _operands(operator: Computed, *, most: int) -> tuple[Real, Any, Weights | None] | None:
-    """Dequantized inputs of a float operator; None unless all are, as far as there are any."""
+def _operands(operator: Computed, *, most: int) -> tuple[Codes, np.float32, Any, Weights | None] | None:
+    """Codes and scale of the first input of a float operator, the second, the third; None unless they are dequantized."""
     inputs = [*operator.inputs, *([None] * (most - len(operator.inputs)))]
     x, weights, bias = inputs[0], inputs[1], inputs[2] if most > 2 else None
-    fits = isinstance(x, Real) and isinstance(x.codes, Codes) and isinstance(weights, Weights | Real) and (
+    fits = isinstance(x, Real) and isinstance(x.codes, Codes) and x.codes.form.bits <= 8 and x.scale.size == 1 and (
         bias is None or (isinstance(bias, Weights) and bias.form.bits == 32))
-    return (x, weights, bias) if fits else None
+    if not fits or not isinstance(weights, Weights | Real):
+        return None
+    form = weights.form if isinstance(weights, Weights) else getattr(weights.codes, "form", None)
+    return None if form is None or form.bits > 8 else (x.codes, np.float32(x.scale[0]), weights, bias)
 
 
 def _fused_conv(graph: Graph, node: Node, operator: Computed, target: Target) -> Codes | None:
     found = _operands(operator, most=3)
-    if found is None or not isinstance(found[1], Weights) or found[1].form.bits > 8 or found[0].codes.form.bits > 8:
+    if found is None or not isinstance(found[2], Weights):
         return None
-    x, weights, bias = found
-    sums = convolution(graph, operator.node, x.codes, weights.codes, weights.zero.reshape(-1))
-    return requantized(graph, operator.node, sums, (np.float32(x.scale[0]), weights.scale.astype(np.float32)), target,
-                       node.outputs[0], None if bias is None else bias.codes)
+    x, scale, weights, bias = found
+    sums = convolution(graph, operator.node, x, weights.codes, weights.zero.reshape(-1))
+    return requantized(graph, operator.node, sums, (scale, weights.scale.astype(np.float32)), target, node.outputs[0],
+                       None if bias is None else bias.codes)
 
 
 def fused_product(graph: Graph, operator: Computed) -> tuple[Sums, np.float32, np.ndarray] | None:
     """Sums, scale of the first factor and scales of the second of a float MatMul whose inputs are dequantized bytes."""
     found = _operands(operator, most=2)
-    if found is None or found[0].codes.form.bits > 8:
+    if found is None:
         return None
-    a, b = found[0], found[1]
+    a, scale, b, _ = found
     if isinstance(b, Weights):
-        if b.form.bits > 8 or b.codes.ndim < 2:
+        if b.codes.ndim < 2 or (b.scale.size > 1 and b.scale.size != b.scale.shape[-1]):
             return None
-        along = b.scale.shape[-1:] if b.scale.size > 1 else ()
-        if b.scale.size > 1 and b.scale.size != along[0]:
-            return None
-        return by_matrix(graph, operator.node, a.codes, b.codes, b.zero), np.float32(a.scale[0]), b.scale.reshape(-1)
-    if not isinstance(b.codes, Codes) or b.codes.form.bits > 8:
-        return None
-    return by_activations(graph, operator.node, a.codes, b.codes), np.float32(a.scale[0]), b.scale.astype(np.float32)
+        return by_matrix(graph, operator.node, a, b.codes, b.zero), scale, b.scale.reshape(-1)
+    return by_activations(graph, operator.node, a, b.codes), scale, b.scale.astype(np.float32)
 
 
 def _fused_matmul(graph: Graph, node: Node, operator: Computed, target: Target) -> Codes | None:
@@ -189,15 +188,15 @@ def _fused_matmul(graph: Graph, node: Node, operator: Computed, target: Target) 
 def _gemm(graph: Graph, operator: Computed) -> tuple[Sums, np.float32, np.ndarray] | None:
     """alpha a b + c of dequantized bytes: sums that begin with c, float32(alpha s_a), scales of b."""
     found, told = _operands(operator, most=3), operator.node.attributes
-    if found is None or not isinstance(found[1], Weights) or found[1].form.bits > 8 or found[0].codes.form.bits > 8:
+    if found is None or not isinstance(found[2], Weights):
         return None
-    a, b, bias = found
+    a, scale, b, bias = found
     if told.get("transA", 0) or (bias is not None and told.get("beta", 1.0) != 1.0) or b.codes.ndim != 2:
         return None
     turn = bool(told.get("transB", 0))
     more = None if bias is None else bias.codes
-    sums = by_matrix(graph, operator.node, a.codes, b.codes.T if turn else b.codes, b.zero.T if turn else b.zero, more)
-    return sums, np.float32(told.get("alpha", 1.0)) * np.float32(a.scale[0]), b.scale.reshape(-1)
+    sums = by_matrix(graph, operator.node, a, b.codes.T if turn else b.codes, b.zero.T if turn else b.zero, more)
+    return sums, np.float32(told.get("alpha", 1.0)) * scale, b.scale.reshape(-1)
 
 
 def _fused_gemm(graph: Graph, node: Node, operator: Computed, target: Target) -> Codes | None:

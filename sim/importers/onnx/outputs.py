@@ -15,7 +15,7 @@ from sim.text import printable
 
 
 def outlet(graph: Graph, info: Info) -> Outlet:
-    """Where an output of the graph is in the program.  Raises ImporterError for what is no codes and no function of codes."""
+    """Where an output of the graph is in the program.  Raises ImporterError for what is no function of codes."""
     name = info.name
     if name not in graph.values:
         raise ImporterError(f"output {printable(name)[:80]}: no operator gives it" if name not in graph.model.constants
@@ -35,13 +35,14 @@ def outlet(graph: Graph, info: Info) -> Outlet:
         return Outlet(name, codes.op, codes.dims, codes.layout, graph.batched, _along(graph, codes, scale, zero))
     source = leaf(value)
     if not isinstance(source, Real):
-        raise ImporterError(f"output {printable(name)[:80]}: float32 that ONNX Runtime computes in float32, whose sums depend on "
-                            "their order; an output is codes, or operators of one argument on them")
+        raise ImporterError(f"output {printable(name)[:80]}: float32 that ONNX Runtime computes in float32, whose sums "
+                            "depend on their order; an output is codes, or operators of one argument on them")
     codes = _made(graph, source.codes) if isinstance(source.codes, Codes) else graph.raw(source.codes, f"{name}/sums")
     adapt = channel_constants(graph, codes.dims, codes.layout, 0)
 
     def restore(integers: np.ndarray) -> np.ndarray:
-        return np.asarray(evaluate(value, source.values(integers.astype(np.int64)), lambda operator, slot, constant: np.moveaxis(
+        return np.asarray(evaluate(value, source.values(integers.astype(np.int64)), lambda operator, slot,
+                                   constant: np.moveaxis(
             np.atleast_1d(adapt(operator, slot, constant)), 0, -1)), np.float32)
 
     restore(np.zeros((1, 1, 1, codes.channels), np.int64))  # constants that do not fit are refused now

@@ -1,5 +1,7 @@
 """Pools: the largest code, and means as ONNX Runtime has them, which are float32 sums for windows."""
 
+from typing import Any
+
 import numpy as np
 
 from sim.importers.onnx.graph import Graph
@@ -52,8 +54,10 @@ def averaged(graph: Graph, node: Node, x: Codes, scale: np.float32, target: Targ
     dims = (x.dims[0], *sides)
     divisor = "window" if node.attributes.get("count_include_pad", 0) else "valid"
     scales = np.array([scale, step], np.float32)
+    top, bottom, left, right = window.paddings
     op = graph.build.add(FloatAverageOp(
-        graph.build.name(name), x.op, stored_shape(dims, IMAGE), form, window.taps, window.strides, window.paddings, divisor,
+        graph.build.name(name), x.op, stored_shape(dims, IMAGE), form, window.taps, window.strides,
+        (top, bottom, left, right), divisor,
         scales, x.zero, zero_point=zero), float(step))
     return Codes(op, dims, IMAGE, form, zero)
 
@@ -71,26 +75,26 @@ def global_average(graph: Graph, node: Node, x: Codes, scale: np.float32, target
     return Codes(op, dims, IMAGE, form, zero)
 
 
-def _quantized(build: object) -> object:
+def _quantized(build: Any) -> Any:
     def operator(graph: Graph, node: Node) -> None:
         if node.attributes.get("channels_last", 0):
             raise node.fail("channels_last is not supported")
         x = graph.codes(node, 0, graph.zero(node, 2))
         target = target_of(graph, node, 3, 4)
-        graph.give(node, build(graph, node, x, graph.scale(node, 1), target, node.outputs[0]))  # type: ignore[operator]
+        graph.give(node, build(graph, node, x, graph.scale(node, 1), target, node.outputs[0]))
     return operator
 
 
-def _fused(build: object) -> object:
+def _fused(build: Any) -> Any:
     def fused(graph: Graph, node: Node, operator: Computed, target: Target) -> Codes | None:
         x = operator.inputs[0]
         if not isinstance(x, Real) or not isinstance(x.codes, Codes) or x.codes.form != target[2] or target[2].bits > 8:
             return None
-        return build(graph, operator.node, x.codes, np.float32(x.scale[0]), target,  # type: ignore[operator,no-any-return]
+        return build(graph, operator.node, x.codes, np.float32(x.scale[0]), target,
                      node.outputs[0])
     return fused
 
 
-FUSED |= {"AveragePool": _fused(averaged), "GlobalAveragePool": _fused(global_average)}  # type: ignore[dict-item]
+FUSED |= {"AveragePool": _fused(averaged), "GlobalAveragePool": _fused(global_average)}
 OPERATORS = {"MaxPool": max_pool, "QLinearAveragePool": _quantized(averaged),
              "QLinearGlobalAveragePool": _quantized(global_average)}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sim.importers.onnx.boundary import Inlet
-from sim.importers.onnx.chain import close, evaluate, leaf
+from sim.importers.onnx.chain import as_they_are, close, evaluate, leaf
 from sim.importers.onnx.floats import quantized
 from sim.importers.onnx.graph import BatchError, Graph
 from sim.importers.onnx.model import Node
@@ -52,7 +52,8 @@ def _inside(graph: Graph, node: Node, value: Any, target: Target) -> Codes:
         done = graph.fused[operator.node.kind](graph, node, operator, target)
         if done is not None:
             return done
-    made = close(graph, node, graph.settle(graph, value), lambda x: quantized(x, scale, zero, form.min, form.max), form, zero, float(scale),
+    made = close(graph, node, graph.settle(graph, value), lambda x: quantized(x, scale, zero, form.min, form.max), form,
+                 zero, float(scale),
                  node.outputs[0])
     if made is None:
         told = value.node if isinstance(value, Computed) else node
@@ -65,7 +66,8 @@ def _inside(graph: Graph, node: Node, value: Any, target: Target) -> Codes:
 def _without_clip(graph: Graph, value: Any, target: Target) -> Any:
     """The operator before a Relu or Clip that the clamp of the codes makes redundant."""
     scale, zero, form = target
-    if not isinstance(value, Computed) or not isinstance(value.inputs[0], Computed) or value.inputs[0].node.kind not in graph.fused:
+    if not isinstance(value, Computed) or not isinstance(value.inputs[0],
+                                                         Computed) or value.inputs[0].node.kind not in graph.fused:
         return value
     low, high = scale * np.float32(form.min - zero), scale * np.float32(form.max - zero)
     if value.node.kind == "Relu":
@@ -110,7 +112,7 @@ def _full(graph: Graph, codes: Codes) -> tuple[int, ...]:
 
 def _along(graph: Graph, node: Node, scales: np.ndarray, zeros: np.ndarray, shape: tuple[int, ...],
            rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scales and zero points that broadcast against a tensor of `shape`: one, one for each index of an axis, or of a block."""
+    """Scales and zero points that broadcast against a tensor of `shape`: one, or one for each index or block of an axis."""
     axis, block = int(node.attributes.get("axis", 1)), int(node.attributes.get("block_size", 0))
 
     def spread(array: np.ndarray) -> np.ndarray:
@@ -154,7 +156,7 @@ def _from_outside(graph: Graph, node: Node, value: Any, start: Outside, scales: 
     codes = Codes(op, value.dims, layout, form, one)
 
     def accept(array: np.ndarray) -> np.ndarray:
-        floats = evaluate(value, np.asarray(array, np.float32), lambda operator, slot, constant: constant)
+        floats = evaluate(value, np.asarray(array, np.float32), as_they_are)
         return quantized(floats, scale, zero, form.min, form.max)
 
     graph.inlets[op] = Inlet(start.name, codes, graph.batched, accept)

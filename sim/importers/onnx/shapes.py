@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.importers.onnx.graph import BatchError, Graph, is_float
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.values import IMAGE, PLAIN, Codes, Computed, Dims, Outside, Real, Sums, count, stored_shape
+from sim.importers.onnx.values import IMAGE, PLAIN, Codes, Computed, Dims, Outside, Real, Sums, Weights, count, stored_shape
 from sim.ops.op import MAX_SIZE
 from sim.ops.pad import PadOp
 from sim.ops.slice import SliceOp
@@ -18,6 +18,8 @@ def _apply(graph: Graph, node: Node, constants: Any, change: Any) -> None:
     """`change(codes, name)` on codes, or on the codes of dequantized numbers; `constants(array)` on constants."""
     value, name = graph.value(node, 0), node.outputs[0]
     graph.types[name] = graph.types.get(node.inputs[0], "uint8")
+    if isinstance(value, Weights):
+        value = value.array
     if isinstance(value, np.ndarray):
         try:
             graph.give(node, np.asarray(constants(value)))
@@ -85,7 +87,9 @@ def flatten(graph: Graph, node: Node) -> None:
     """Two axes: those before `axis`, those from it on."""
     axis = int(node.attributes.get("axis", 1))
     value = graph.value(node, 0)
-    rank = (value.ndim if isinstance(value, np.ndarray) else len(value.dims) + graph.batched)
+    if isinstance(value, Weights):
+        value = value.array
+    rank = value.ndim if isinstance(value, np.ndarray) else len(value.dims) + graph.batched
     if not -rank <= axis <= rank:
         raise node.fail(f"axis {axis} of a tensor of {rank} axes")
     axis = axis + rank if axis < 0 else axis
@@ -241,16 +245,17 @@ def cut(graph: Graph, node: Node) -> None:
         laid = [*[whole] * (3 - len(laid)), *laid] if codes.layout == IMAGE or len(laid) < 2 else laid if len(laid) == 3 \
             else [laid[0], whole, laid[1]]
         op = graph.build.add(SliceOp(graph.build.name(name), codes.op, stored_shape(dims, codes.layout), codes.form,
-                                     *(tuple(part) for part in _triples(laid)), zero_point=codes.zero),
+                                     *_triples(laid), zero_point=codes.zero),
                              graph.build.scale(codes.op))
         return Codes(op, dims, codes.layout, codes.form, codes.zero)
 
     _apply(graph, node, lambda array: array, taken)
 
 
-def _triples(ranges: Sequence[range]) -> tuple[list[int], list[int], list[int]]:
-    """Starts, ends and steps."""
-    return [r.start for r in ranges], [r[-1] + 1 for r in ranges], [r.step for r in ranges]
+def _triples(ranges: Sequence[range]) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
+    """Starts, ends and steps of three axes."""
+    a, b, c = ranges
+    return (a.start, b.start, c.start), (a[-1] + 1, b[-1] + 1, c[-1] + 1), (a.step, b.step, c.step)
 
 
 OPERATORS = {"Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Transpose": transpose,

@@ -14,7 +14,7 @@ from sim.importers.onnx.model import NARROW, Node
 Dims = tuple[int, ...]
 """Sides of a tensor as ONNX orders them, without the batch axis where there is one."""
 IMAGE, PLAIN = "image", "plain"
-"""How a tensor lies in the program: channels last, of ONNX's (channels, height, width) or (channels, length); or as it is."""
+"""How it lies in the program: channels last, of ONNX's (channels, height, width) or (channels, length), or as it is."""
 
 
 def stored_shape(dims: Dims, layout: str) -> Shape:

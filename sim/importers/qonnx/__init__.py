@@ -25,7 +25,8 @@ OPERATORS: Mapping[str, Operator] = {
     "QuantizeLinear": quantize.quantize, "DequantizeLinear": quantize.dequantize, **shapes.OPERATORS,
     **{kind: operator for kind, operator in activations.OPERATORS.items() if not kind.startswith("QLinear")},
     "MaxPool": pools.max_pool, **quantizers.OPERATORS}
-DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx.custom_op.channels_last")
+DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general",
+           "qonnx.custom_op.channels_last")
 
 
 def is_mine(path: Path) -> bool:

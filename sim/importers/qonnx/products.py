@@ -6,7 +6,7 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.importers.onnx.boundary import Inlet
-from sim.importers.onnx.chain import evaluate, leaf
+from sim.importers.onnx.chain import as_they_are, evaluate, leaf
 from sim.importers.onnx.floats import FLOATS
 from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.linear import convolution
@@ -46,27 +46,28 @@ def _factor(graph: Graph, node: Node, value: Any) -> Real | None:
     """The first factor: quantized activations, or an input as it comes."""
     found = settled(graph, value)
     if isinstance(found, Real):
-        return found if isinstance(found.codes, Codes) else Real(graph.raw(found.codes, f"{node.outputs[0]}/in"), found.scale, found.zero)
+        return found if isinstance(found.codes, Codes) else Real(graph.raw(found.codes, f"{node.outputs[0]}/in"),
+                                                                 found.scale, found.zero)
     start = leaf(found)
     return _integers_outside(graph, found, start) if isinstance(start, Outside) else None
 
 
 def _integers_outside(graph: Graph, value: Any, start: Outside) -> Real:
-    """An unquantized input: the integers of its annotation through the operators before, else fixed point, which is noted."""
+    """An unquantized input: integers of its annotation through the operators before, else fixed point, which is noted."""
     annotation = graph.model.annotations.get(start.name, "")
     ends = _ends(annotation)
-    adapt = (lambda operator, slot, constant: constant)
     if ends is not None:
-        every = np.unique([ends[0], ends[1]] if annotation == "BIPOLAR" else np.arange(ends[0], ends[1] + 1)).astype(np.float32)
+        every = np.unique([ends[0], ends[1]] if annotation == "BIPOLAR" else np.arange(ends[0],
+                                                                                       ends[1] + 1)).astype(np.float32)
         shape = (len(every), *([1] * len(value.dims))) if graph.batched else (1,) * len(value.dims)
         if graph.batched and not _reshapes(value):
-            numbers = evaluate(value, every.reshape(shape), adapt).astype(np.float64).ravel()
+            numbers = evaluate(value, every.reshape(shape), as_they_are).astype(np.float64).ravel()
             unit = float(np.abs(numbers[numbers != 0]).min(initial=np.inf))
             whole = numbers / unit if np.isfinite(unit) else numbers
             if np.isfinite(unit) and (whole == np.rint(whole)).all() and np.abs(whole).max() < 2**15:
                 return _inlet(graph, value, start, unit, int(whole.min()), int(whole.max()))
-    graph.notes.append(f"input {start.name[:80]}: no quantizer makes codes of it; it is read as fixed point of 32 bits, {FRACTION} "
-                       "behind the point, which holds magnitudes below 128")
+    graph.notes.append(f"input {start.name[:80]}: no quantizer makes codes of it; it is read as fixed point of 32 bits, "
+                       f"{FRACTION} behind the point, which holds magnitudes below 128")
     return _inlet(graph, value, start, 2.0**-FRACTION, WIDE.min, WIDE.max)
 
 
@@ -96,7 +97,7 @@ def _inlet(graph: Graph, value: Any, start: Outside, unit: float, low: int, high
     codes = Codes(op, tuple(value.dims), layout, form)
 
     def accept(array: np.ndarray) -> np.ndarray:
-        floats = evaluate(value, np.asarray(array, np.float32), lambda operator, slot, constant: constant)
+        floats = evaluate(value, np.asarray(array, np.float32), as_they_are)
         return np.clip(np.rint(floats.astype(np.float64) / unit), form.min, form.max).astype(np.int64)
 
     graph.inlets[op] = Inlet(start.name, codes, graph.batched, accept)
@@ -127,7 +128,8 @@ def _matmul(graph: Graph, operator: Computed) -> Any:
     other = settled(graph, b)
     if not isinstance(other, Real) or not isinstance(other.codes, Codes):
         return operator
-    return _scaled(a, other.scale, by_activations(graph, node, _aligned(a, node, graph), _aligned(other, node, graph))) or operator
+    return _scaled(a, other.scale, by_activations(graph, node, _aligned(a, node, graph), _aligned(other, node,
+                                                                                                  graph))) or operator
 
 
 def _gemm(graph: Graph, operator: Computed) -> Any:
@@ -183,7 +185,8 @@ def _sum(graph: Graph, operator: Computed) -> Any:
     shape = stored_shape(left.dims, left.layout)
     requant = ExactAdd.of(shape[2], 1 if operator.node.kind == "Add" else -1)
     form = IntFormat(min(32, max(left.form.bits, right.form.bits) + 3), True)
-    op = graph.build.add(AddOp(graph.build.name(operator.node.outputs[0]), left.op, shape, form, right.op, requant, left.zero,
+    op = graph.build.add(AddOp(graph.build.name(operator.node.outputs[0]), left.op, shape, form, right.op, requant,
+                               left.zero,
                                right.zero), float(a.scale[0]))
     return Real(Codes(op, left.dims, left.layout, form), a.scale, 0)
 

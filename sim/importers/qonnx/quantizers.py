@@ -1,4 +1,4 @@
-"""Quant, BipolarQuant, Trunc and MultiThreshold: each closes the chain of float operators before it, as exact levels of sums."""
+"""Quant, BipolarQuant, Trunc and MultiThreshold: each closes the float operators before it, as exact levels of sums."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.importers.onnx.boundary import Inlet
-from sim.importers.onnx.chain import close, evaluate, leaf
+from sim.importers.onnx.chain import as_they_are, close, evaluate, leaf
 from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.model import Node
 from sim.importers.onnx.values import IMAGE, PLAIN, Codes, Outside, Real, Value, Weights, stored_shape
@@ -48,7 +48,8 @@ def quant(graph: Graph, node: Node) -> None:
 
 def bipolar_quant(graph: Graph, node: Node) -> None:
     """Inputs: x, scale.  The sign, 1 for 0."""
-    _closed(graph, node, lambda x, s, z: bipolar(x), graph.scales(node, 1), np.zeros((), np.float32), IntFormat(2, True, True))
+    _closed(graph, node, lambda x, s, z: bipolar(x), graph.scales(node, 1), np.zeros((), np.float32), IntFormat(2, True,
+                                                                                                                True))
 
 
 def trunc(graph: Graph, node: Node) -> None:
@@ -149,11 +150,12 @@ def _from_outside(graph: Graph, value: Value, start: Outside, final: Callable[[n
     codes = Codes(op, dims, layout, form, _held(form, zero))
 
     def accept(array: np.ndarray) -> np.ndarray:
-        return final(evaluate(value, np.asarray(array, np.float32), lambda operator, slot, constant: constant))
+        return final(evaluate(value, np.asarray(array, np.float32), as_they_are))
 
     graph.inlets[op] = Inlet(start.name, codes, graph.batched, accept)
     return codes
 
 
-OPERATORS = {"Quant": quant, "IntQuant": quant, "BipolarQuant": bipolar_quant, "Trunc": trunc, "MultiThreshold": multi_threshold}
+OPERATORS = {"Quant": quant, "IntQuant": quant, "BipolarQuant": bipolar_quant, "Trunc": trunc,
+             "MultiThreshold": multi_threshold}
 

@@ -48,9 +48,9 @@ def formats(draw, wide: bool = False):
 
 
 @st.composite
-def clamps(draw, target: IntFormat | None, wide: bool = False):
-    """A format, unless one is given, and what an operation does at its end: zero point and limits."""
-    form = draw(formats(wide)) if target is None else target
+def clamps(draw, source: IntFormat | None = None):
+    """A format of any width, often that of the source, and what an operation does at its end: zero point and limits."""
+    form = source if source is not None and draw(st.integers(0, 2)) else draw(formats(wide=True))
     limits = ()
     if draw(st.integers(0, 3)) == 0:
         limits = tuple(sorted((draw(st.integers(form.min, form.max)), draw(st.integers(form.min, form.max)))))
@@ -107,7 +107,7 @@ def conv_ops(draw, name: str, source: Op, before: list[Op], last: bool = False):
     reach = 2 * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (source.format.max + 1)
     residuals = [op.name for op in before if op.shape == shape and not op.zero_point and reach_of(op) < 2**31]
     skip = draw(st.sampled_from(["", *residuals])) if not last else ""
-    target, end = (None, {}) if last else draw(clamps(None, wide=True))
+    target, end = (None, {}) if last else draw(clamps())
     start = None
     if draw(st.integers(0, 2)) == 0:
         start = codes(draw, (channels,), IntFormat(draw(st.sampled_from([6, 12, 20, 40])), signed=True))
@@ -143,7 +143,7 @@ def pool_ops(draw, name: str, source: Op, before: list[Op]):
     padding, stride = draw(st.integers(0, 1)), draw(st.integers(1, 3))
     rows, columns = (draw(st.integers(1, min(3, side + 2 * padding))) for side in (height, width))
     sides = output_side(height, rows, stride, padding), output_side(width, columns, stride, padding)
-    target, end = draw(clamps(None, wide=True))
+    target, end = draw(clamps())
     requant = draw(requantizers(draw(shared(channels)), rows * columns * reach_of(source), target))
     return PoolOp(name, source.name, (*sides, channels), target, rows, stride, padding, requant, columns, source.zero_point,
                   **end)
@@ -160,7 +160,7 @@ def matmul_ops(draw, name: str, source: Op, before: list[Op]):
     other, transpose = draw(st.sampled_from(fitting))
     columns = other.shape[1 if transpose else 2]
     reach = product_reach(source.format, other.format, depth, source.zero_point, other.zero_point)
-    target, end = draw(clamps(None, wide=True))
+    target, end = draw(clamps())
     return MatMulOp(name, source.name, (heads, tokens, columns), target, other.name, source.format, other.format,
                     depth, transpose, draw(accumulators()), draw(requantizers(draw(shared(columns)), reach, target)),
                     source.zero_point, other.zero_point, **end)
@@ -204,7 +204,7 @@ def add_ops(draw, name: str, source: Op, before: list[Op]):
     """Any two of one shape, or that can be spread to one."""
     others = [op for op in fitting(source, before) if reach_of(op) < 2**31]
     assume(others)
-    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(None, wide=True))
+    other, (target, end) = draw(st.sampled_from(others)), draw(clamps())
     shape = tuple(map(max, source.shape, other.shape))
     requant = draw(requantizers(draw(shared(shape[2])), reach_of(source), target))
     return AddOp(name, source.name, shape, target, other.name, requant, source.zero_point, other.zero_point, **end)
@@ -215,7 +215,7 @@ def multiply_ops(draw, name: str, source: Op, before: list[Op]):
     """Any two of one shape, or that can be spread to one."""
     others = [op for op in fitting(source, before) if reach_of(op) * reach_of(source) < 2**53]
     assume(others)
-    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(None, wide=True))
+    other, (target, end) = draw(st.sampled_from(others)), draw(clamps())
     shape = tuple(map(max, source.shape, other.shape))
     requant = draw(requantizers(draw(shared(shape[2])), reach_of(source) * reach_of(other), target))
     return MultiplyOp(name, source.name, shape, target, other.name, requant, source.zero_point, other.zero_point, **end)
@@ -224,7 +224,7 @@ def multiply_ops(draw, name: str, source: Op, before: list[Op]):
 @st.composite
 def windows(draw, source: Op):
     """Taps, strides and paddings, with a code of the image in every window."""
-    taps = tuple(draw(st.integers(1, min(3, side))) for side in source.shape[:2])
+    taps = tuple(draw(st.sampled_from([min(side, most) for most in (1, 2, 3, 3)])) for side in source.shape[:2])
     paddings = tuple(draw(st.integers(0, tap - 1)) for tap in (taps[0], taps[0], taps[1], taps[1]))
     return Window(taps, (draw(st.integers(1, 3)), draw(st.integers(1, 3))), 1, paddings)
 
@@ -240,7 +240,7 @@ def maxpool_ops(draw, name: str, source: Op, before: list[Op]):
 @st.composite
 def average_ops(draw, name: str, source: Op, before: list[Op]):
     """The same, any divisor and rounding."""
-    window, (target, end) = draw(windows(source)), draw(clamps(None, wide=True))
+    window, (target, end) = draw(windows(source)), draw(clamps(source.format))
     return AverageOp(name, source.name, (*window.sides(*source.shape[:2]), source.shape[2]), target, window.taps,
                      window.strides, window.paddings, draw(st.sampled_from(DIVISORS)), draw(st.sampled_from(ROUNDINGS)),
                      source.zero_point, **end)
@@ -260,7 +260,7 @@ def reduce_ops(draw, name: str, source: Op, before: list[Op]):
     """Any axes, with and without a requantizer."""
     axes = tuple(sorted(draw(st.sets(st.sampled_from([0, 1, 2]), min_size=1))))
     shape = tuple(1 if axis in axes else side for axis, side in enumerate(source.shape))
-    (target, end), rule = draw(clamps(None, wide=True)), draw(st.sampled_from(["sum", "mean"]))
+    (target, end), rule = draw(clamps(source.format)), draw(st.sampled_from(["sum", "mean"]))
     reach = reach_of(source) * int(np.prod(source.shape))
     requant = draw(st.one_of(st.none(), requantizers(draw(shared(shape[2])), reach, target)))
     return ReduceOp(name, source.name, shape, target, axes, rule, draw(st.sampled_from(ROUNDINGS)), requant,
@@ -270,7 +270,7 @@ def reduce_ops(draw, name: str, source: Op, before: list[Op]):
 @st.composite
 def rescale_ops(draw, name: str, source: Op, before: list[Op]):
     """From any width to any other."""
-    target, end = draw(clamps(None, wide=True))
+    target, end = draw(clamps(source.format))
     requant = draw(requantizers(draw(shared(source.shape[2])), reach_of(source), target))
     return RescaleOp(name, source.name, source.shape, target, requant, source.zero_point, **end)
 
@@ -290,7 +290,7 @@ def divide_ops(draw, name: str, source: Op, before: list[Op]):
     """Denominators that are never 0: odd, as the factor of what is read is even."""
     others = [op for op in fitting(source, before) if reach_of(op) < 2**32]
     assume(others)
-    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(None, wide=True))
+    other, (target, end) = draw(st.sampled_from(others)), draw(clamps(source.format))
     return DivideOp(name, source.name, tuple(map(max, source.shape, other.shape)), target, other.name,
                     draw(st.sampled_from(ROUNDINGS)), draw(st.sampled_from([1, -1, 0, 255, 1 << 18])),
                     draw(st.sampled_from([2, -2, 64])), draw(st.sampled_from([1, -1, 7, 1001])), source.zero_point,
@@ -344,7 +344,7 @@ def table16_ops(draw, name: str, source: Op, before: list[Op]):
     if not readable:
         requant = draw(requantizers(draw(shared(source.shape[2])), reach_of(source), form))
         return RescaleOp(name, source.name, source.shape, form, requant, source.zero_point)
-    source, (target, end) = draw(st.sampled_from(readable)), draw(clamps(None, wide=True))
+    source, (target, end) = draw(st.sampled_from(readable)), draw(clamps())
     table = codes(draw, (SAMPLES,), IntFormat(draw(st.sampled_from([8, 16, 17])), signed=True)).astype(np.int32)
     return Table16Op(name, source.name, source.shape, target, table, draw(st.sampled_from(["tflite", "tosa"])), **end)
 

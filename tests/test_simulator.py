@@ -27,7 +27,7 @@ from sim.network import Activation, Conv, Graph, Input, NetworkSpec, Precision, 
 from sim.program import ConvOp, InputOp, PoolOp, Program, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from tests.examples import instruction_sets
-from tests.strategies import accumulators, codes, conv_ops, generators, given_to, programs, requantizers
+from tests.strategies import accumulators, codes, conv_ops, generators, given_to, programs, requantizers, zero_points
 
 ISAS = instruction_sets()
 ONE = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
@@ -67,7 +67,7 @@ def test_convolution__equals_plain_integers_for_every_accumulator(isa, data):
     shape = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)), data.draw(st.integers(1, 18))
     table = np.tile(np.linspace(form.min, form.max, 256).round(), (shape[2], 1)).astype(form.dtype)
     image = InputOp("image", "", shape, form, table)
-    conv = data.draw(conv_ops("logits", image, [], last=True))
+    conv = data.draw(conv_ops("logits", image, [], last=data.draw(st.booleans())))
     program = Program((image, conv))
     assert_same(program, image_codes(program, data), isa)
 
@@ -75,7 +75,8 @@ def test_convolution__equals_plain_integers_for_every_accumulator(isa, data):
 @pytest.mark.skipif(PLAIN in ISAS, reason="interpreted there are only the plain loops")
 @given(data=st.data())
 def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data):
-    """Rows, channels and groups beyond a register tile, where the plain integers would be too slow."""
+    """Rows, channels and groups beyond a register tile, where the plain integers would be too slow; zero points, a bias that
+    comes first, windows that begin above the image or not."""
     form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
     groups = data.draw(st.sampled_from([1, 1, 2, 5, "depthwise"]))
     depth = data.draw(st.integers(1, 70))
@@ -90,24 +91,35 @@ def test_wide_convolutions__equal_the_plain_loops_on_every_instruction_set(data)
     stride, padding = data.draw(st.integers(1, 2)), data.draw(st.integers(0, 2))
     weight_format = IntFormat(data.draw(st.sampled_from([2, 3, 8, 9, 13, 15])), signed=True)
     weights = codes(data.draw, (side, side, depth // groups, channels), weight_format).astype(np.int32)
-    out = (*(output_side(length, side, stride, padding) for length in shape[:2]), channels)
+    paddings = data.draw(st.sampled_from([(), (), (0, 1, 0, 1), (1, 2, 1, 0), (1, 0, 0, 1)]))
+    above, below, before, behind = paddings or (padding,) * 4
+    out = (output_side(shape[0] + above + below, side, stride, 0), output_side(shape[1] + before + behind, side, stride, 0),
+           channels)
     middle, last = (IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.sampled_from([False, False, True])))
                     for _ in range(2))
 
+    zeros = {name: data.draw(zero_points(each)) for name, each in (("image", form), ("before", middle), ("conv", last))}
+
     def conv(name, source, skip, operand, target, weights, groups):
-        reach = int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (operand.max + 1)
+        reach = 2 * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * (operand.max + 1)
+        start = codes(data.draw, (channels,), IntFormat(10, signed=True)) if data.draw(st.integers(0, 2)) == 0 else None
+        window = {"padding": 1}
+        if source == "image":
+            window = {"padding": 0 if paddings else padding, "paddings": paddings}
         return ConvOp(name, source, out, target, skip=skip, weights=weights, stride=stride if source == "image" else 1,
-                      padding=padding if source == "image" else 1, groups=groups, operand=operand,
-                      weight_format=weight_format, weight_bits=8, accumulator=data.draw(accumulators()),
-                      requant=data.draw(requantizers(channels, reach)))
+                      groups=groups, operand=operand, weight_format=weight_format, weight_bits=8,
+                      accumulator=data.draw(accumulators()), requant=data.draw(requantizers(channels, reach + 512)),
+                      start=start, operand_zero=zeros[source], zero_point=zeros[name], **window)
 
     again = codes(data.draw, (3, 3, channels // groups, channels), weight_format).astype(np.int32)
+    skip = "" if zeros["before"] else data.draw(st.sampled_from(["", "before"]))
     program = Program((
-        InputOp("image", "", shape, form, table), conv("before", "image", "", form, middle, weights, groups),
-        conv("conv", "before", data.draw(st.sampled_from(["", "before"])), middle, last, again, groups),
+        InputOp("image", "", shape, form, table, zero_point=zeros["image"]),
+        conv("before", "image", "", form, middle, weights, groups),
+        conv("conv", "before", skip, middle, last, again, groups),
         ConvOp("logits", "conv", (1, 1, 1), None, skip="", weights=np.ones((*out[:2], channels, 1), np.int32), stride=1,
                padding=0, groups=1, operand=last, weight_format=IntFormat(2, signed=True), weight_bits=1,
-               accumulator=Accumulator(), requant=ONE)))
+               accumulator=Accumulator(), requant=ONE, operand_zero=zeros["conv"])))
     pixels = image_codes(program, data, 3)
     plain, *others = (Machine(program, isa) for isa in (PLAIN, *ISAS))
     expected: dict[str, np.ndarray] = {}

@@ -92,9 +92,12 @@ def draw_pool(draw, net, x):
 
 
 def draw_residual(draw, net, x):
+    """Of two tensors, or with constants on either side."""
     kind = draw(st.sampled_from(["Add", "Sub", "Mul"]))
     both = [draw_requant(draw, net, x) for _ in range(2)]
-    return draw_requant(draw, net, net.add(kind, *both))
+    if (place := draw(st.sampled_from([None, 0, 1]))) is not None:
+        both[place] = net.constant(draw_array(draw, draw(st.sampled_from([(), (1,), net.shapes[x]]))))
+    return draw_requant(draw, net, net.add(kind, *both, shape=net.shapes[x]))
 
 
 def draw_turned(draw, net, x):
@@ -244,16 +247,18 @@ def draw_end(draw, net, x):
     return draw_requant(draw, net, sums) if draw(st.booleans()) else sums
 
 
+STEPS = (draw_layer, draw_pool, draw_residual, draw_turned, draw_concat, draw_mean, draw_sum, draw_part, draw_squeezed,
+         draw_division, draw_activation)
+
+
 @st.composite
-def deeploys(draw):
-    """A model, the name of its output, and the format of its input."""
+def deeploys(draw, step):
+    """A model with such a step in it, the name of its output, and the format of its input."""
     sides = draw(st.lists(st.integers(2, 5), min_size=1, max_size=2))
     net = Net((1, draw(st.integers(1, 3)), *sides))
     x = draw_layer(draw, net, "x")
-    steps = [draw_layer, draw_pool, draw_residual, draw_turned, draw_concat, draw_mean, draw_sum, draw_part, draw_squeezed,
-             draw_division, draw_activation]
-    for step in draw(st.lists(st.sampled_from(steps), max_size=3)):
-        x = step(draw, net, x)
+    for each in (step, *draw(st.lists(st.sampled_from(STEPS), max_size=2))):
+        x = each(draw, net, x)
     x = draw_end(draw, net, x) if draw(st.booleans()) else x
     return net.model(x), x, draw(st.sampled_from([S8, U8]))
 
@@ -316,18 +321,20 @@ def draw_quantlab_sum(draw, net, x):
     return net.add("Add", x, net.add("Clip", x, min=0.0, max=float(draw(st.integers(1, 200)))), **about)
 
 
+NEMO_STEPS = (draw_nemo_layer, draw_pool, draw_nemo_residual, draw_nemo_mean, draw_nemo_pad, draw_quantlab_sum)
+
+
 @st.composite
-def nemos(draw):
+def nemos(draw, step):
     """The same of DORY's operators."""
     net = Net((1, draw(st.integers(1, 3)), *draw(st.lists(st.integers(2, 5), min_size=1, max_size=2))))
     x = draw_nemo_layer(draw, net, "x")
-    steps = [draw_nemo_layer, draw_pool, draw_nemo_residual, draw_nemo_mean, draw_nemo_pad, draw_quantlab_sum]
-    for step in draw(st.lists(st.sampled_from(steps), max_size=3)):
-        x = step(draw, net, x)
+    for each in (step, *draw(st.lists(st.sampled_from(NEMO_STEPS), max_size=2))):
+        x = each(draw, net, x)
     if draw(st.booleans()):
         count = int(np.prod(net.shapes[x]))
         flat = net.add("Flatten", x, shape=(1, count), axis=1)
         x = net.add("MatMul", flat, net.constant(draw_array(draw, (count, 2))), shape=(1, 2))
         if draw(st.booleans()):
             x = net.add("Unsqueeze", net.add("Sigmoid", x), shape=(1, 2, 1), axes=[2])
-    return net.model(x), x
+    return net.model(x), x, U8

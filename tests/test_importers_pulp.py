@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
@@ -18,8 +18,9 @@ from sim.machine import Machine
 from sim.profiles import profile
 from sim.program import Program, ProgramError
 from tests import integer_onnx
+from tests.examples import examples
 from tests.golden import arrays, vectors
-from tests.pulp_networks import U8, Net, deeploys, draw_samples, nemos, transformers, whole
+from tests.pulp_networks import NEMO_STEPS, STEPS, U8, Net, deeploys, draw_samples, nemos, transformers, whole
 
 onnx = pytest.importorskip("onnx", reason="Deeploy's and DORY's files need the package onnx")
 
@@ -155,8 +156,11 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("pulp") / "model.onnx"
 
 
-def check_equal(model, output, read, rules, form, samples, place):
+def check_equal(draw, networks, read, rules, place):
     """Fused or not, every tensor of every sample."""
+    model, output, form = draw(networks)
+    shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    samples = draw_samples(draw, shape, form)
     place.write_bytes(model.SerializeToString())
     expected = [integer_onnx.run(model, {"x": sample[None]}) for sample in samples]
     for fuse in (True, False):
@@ -169,28 +173,27 @@ def check_equal(model, output, read, rules, form, samples, place):
         assert not any(counts.any() for counts in machine.overflows.values())
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.data())
-def test_small_networks_of_requantshift__equal_plain_integers(place, data):
-    model, output, form = data.draw(deeploys())
-    shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
-    check_equal(model, output, read_deeploy, DEEPLOY, form, draw_samples(data.draw, shape, form), place)
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.data())
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+@examples(40, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_small_networks_of_requantshift__equal_plain_integers(place, step, data):
+    check_equal(data.draw, deeploys(step), read_deeploy, DEEPLOY, place)
+
+
+@examples(60, suppress_health_check=SLOW)
+@given(data=st.data())
 def test_small_transformers__equal_plain_integers(place, data):
-    model, output, form = data.draw(transformers())
-    shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
-    check_equal(model, output, read_deeploy, DEEPLOY, form, draw_samples(data.draw, shape, form), place)
+    check_equal(data.draw, transformers(), read_deeploy, DEEPLOY, place)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.data())
-def test_small_networks_of_nemos__equal_plain_integers(place, data):
-    model, output = data.draw(nemos())
-    shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
-    check_equal(model, output, read_dory, DORY, U8, draw_samples(data.draw, shape, U8), place)
+@pytest.mark.parametrize("step", NEMO_STEPS, ids=lambda step: step.__name__)
+@examples(40, suppress_health_check=SLOW)
+@given(data=st.data())
+def test_small_networks_of_nemos__equal_plain_integers(place, step, data):
+    check_equal(data.draw, nemos(step), read_dory, DORY, place)
 
 
 # --- what is refused

@@ -394,6 +394,10 @@ def test_check__names_the_rule_and_the_field(kind, wrong, message):
 def test_check__refuses_levels_out_of_order_and_scales_that_are_none():
     with pytest.raises(RequantizeError, match="sorted"):
         Thresholds(np.array([[2, 1]]), np.zeros(1, np.int64), np.ones(1, np.int64)).check(1, 5)
+    for shape, dtype in ((1, np.int64), ((2, 3), np.int64), ((1, 3), np.int32), ((1, 1, 1), np.int64)):
+        levels = np.zeros(shape, dtype)
+        with pytest.raises(RequantizeError, match="levels"):
+            Thresholds(levels, np.zeros(1, np.int64), np.ones(1, np.int64)).check(1, 5)
     with pytest.raises(RequantizeError, match="finite"):
         Ort(np.zeros(1, np.int64), np.array([np.nan], np.float32)).check(1, 5)
 

@@ -27,6 +27,8 @@ PACKAGES = ("ai-edge-litert", "tflite-micro", "onnx", "onnxruntime", "qonnx", "t
 """Runtimes and readers whose versions matter to some family."""
 MOST_NAMES = 3
 """Of cases that are not run, in a line on a terminal; the record names all."""
+MOST_REASON = 150
+"""Characters of a reason there; the record has the whole of it."""
 
 app = new_app()
 
@@ -49,14 +51,14 @@ def main(
     command = command_line("sim.conformance", {"family": family or None, "json": json_file}, [str(folder)])
     _check_outputs(json_file)
     cases = find(folder, _families(family))
+    record = provenance(command)
+    record["versions"] |= versions(PACKAGES)
     console = new_console()
     summary = Summary.of(run(console, cases))
     show(console, summary)
     if not summary.rows:
         raise ConformanceError(f"{folder}: none of its {len(cases)} cases can be run, the table says why")
     if json_file is not None:
-        record = provenance(command)
-        record["versions"] |= versions(PACKAGES)
         write_record(json_file, {"kind": "conformance", "folder": str(folder), **summary.to_json(), **record})
         for path in write_conformance(json_file):
             console.print(printable(path))
@@ -100,7 +102,8 @@ def show(console: Console, summary: Summary) -> None:
         show_table(console, _table(summary))
     plain = sum(row.plain for row in summary.rows)
     console.print(f"{summary.codes:,} codes of {sum(row.cases for row in summary.rows):,} cases compared, "
-                  f"{sum(row.differing for row in summary.rows):,} differ; {plain:,} of them in plain integers, too, "
+                  f"{sum(row.differing for row in summary.rows):,} differ")
+    console.print(f"in plain Python integers, too: {plain:,} codes, "
                   f"{sum(row.plain_differing for row in summary.rows):,} differ")
     for outcome in summary.differing:
         console.print(f"differs: {outcome.family} {printable(outcome.name)}: {outcome.differing:,} of {outcome.codes:,} "
@@ -108,7 +111,8 @@ def show(console: Console, summary: Summary) -> None:
     if summary.unsupported:
         console.print("not supported:")
     for (family, operation, reason), names in summary.unsupported.items():
-        console.print(f"  {family} {operation}, {len(names)} case{'s' * (len(names) > 1)}: {reason} ({_some(names)})")
+        many = "s" * (len(names) > 1)
+        console.print(f"  {family} {operation}, {len(names)} case{many}: {_short(reason)} ({_some(names)})")
 
 
 def _table(summary: Summary) -> Table:
@@ -124,6 +128,10 @@ def _table(summary: Summary) -> Table:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(map(printable, names[:MOST_NAMES])) + more
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= MOST_REASON else reason[: MOST_REASON - 3] + "..."
 
 
 def _families(option: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from sim.conformance import cmsis_nn, onnx_cases, pulp, tflite, tosa
+from sim.conformance import cmsis_nn, onnx_cases, pulp, qonnx, tflite, tosa
 from sim.conformance.case import Case
 from sim.conformance.folder import Folder
 
@@ -12,6 +12,7 @@ FAMILIES: Mapping[str, Callable[[Folder], Iterator[Case]]] = MappingProxyType({
     "tosa": tosa.find,
     "tflite": tflite.find,
     "onnx": onnx_cases.find,
+    "qonnx": qonnx.find,
     "deeploy": pulp.find_deeploy,
     "dory": pulp.find_dory,
 })

@@ -2,7 +2,7 @@
 
 Scales, zero points and weights are inputs of these graphs; a program has them as constants, so all inputs but the first
 become some here.  A graph of one quantizer alone is no program, as its codes come from or go to real numbers outside: there
-its codes are joined to themselves, which makes one of it.
+codes go to real numbers and back once more, which changes none and makes a program of it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ PROFILE = "onnxruntime"
 NARROW: Mapping[str, tuple[int, bool]] = {"INT4": (4, True), "UINT4": (4, False), "INT2": (2, True), "UINT2": (2, False)}
 """Types that archives keep as bytes without a type: bits, and whether they are signed."""
 QUANTIZE, RESTORE = "QuantizeLinear", "DequantizeLinear"
-JOINED = "joined"
+REAL, AGAIN = "real", "again"
 
 
 def find(folder: Folder) -> Iterator[Case]:
@@ -49,29 +49,34 @@ def _make(model: Path, path: Path) -> Golden:
     for value in inputs[1:]:
         graph.input.remove(value)
         graph.initializer.append(_constant(value, given[value.name]))
-    first, last = inputs[0].name, outputs[0].name
+    first = inputs[0].name
     if [node.op_type for node in graph.node] in ([QUANTIZE], [RESTORE]):
-        expected = {_join(graph): np.concatenate([expected[last]] * 2, axis=-1)}
+        _go_round(graph)
     done = convert(model_of(content, model.parent), profile(PROFILE))
     outlets = {outlet.name: outlet for outlet in done.outlets}
+    expected = {outlet: array for outlet, array in zip(outlets, expected.values(), strict=True)}
     return Golden(PROFILE, done.program, done.accept({first: given[first]}), expected,
-                  {name: outlets[name].op for name in expected}, {name: outlets[name].give for name in expected})
+                  {name: outlet.op for name, outlet in outlets.items()},
+                  {name: outlet.give for name, outlet in outlets.items()})
 
 
-def _join(graph: Any) -> str:
-    """Two of the codes of a quantizer, side by side along the last axis; the name of the output."""
-    from onnx import helper
+def _go_round(graph: Any) -> None:
+    """Codes of a quantizer restored and quantized again, by the scale 1 and the zero point 0."""
+    from onnx import TensorProto, helper
 
     (node,) = graph.node
-    sides = len(graph.output[0].type.tensor_type.shape.dim)
+    value = graph.output[0] if node.op_type == QUANTIZE else graph.input[0]
+    graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, (), [1.0]))
+    graph.initializer.append(helper.make_tensor("nothing", value.type.tensor_type.elem_type, (), [0]))
+    restore = helper.make_node(RESTORE, [value.name, "one", "nothing"], [REAL])
+    quantize = helper.make_node(QUANTIZE, [REAL, "one", "nothing"], [AGAIN])
     if node.op_type == QUANTIZE:
-        graph.node.append(helper.make_node("Concat", [node.output[0]] * 2, [JOINED], axis=sides - 1))
-        graph.output[0].name = JOINED
-        return JOINED
-    name = node.input[0]
-    graph.node.insert(0, helper.make_node("Concat", [name] * 2, [JOINED], axis=sides - 1))
-    graph.node[1].input[0] = JOINED
-    return str(graph.output[0].name)
+        graph.node.extend([restore, quantize])
+        graph.output[0].name = AGAIN
+    else:
+        node.input[0] = AGAIN
+        graph.node.insert(0, quantize)
+        graph.node.insert(0, restore)
 
 
 def _numbers(array: np.ndarray, value: Any) -> np.ndarray:

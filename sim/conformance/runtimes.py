@@ -1,6 +1,7 @@
 """Runtimes of .tflite files as oracles, where they are installed (extra `peers`): each tensor of each input."""
 
 import importlib.util
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,11 +35,13 @@ def _litert(resolver: str, model: Path, inputs: Sequence[np.ndarray]) -> dict[st
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     try:
-        interpreter = Interpreter(str(model), experimental_op_resolver_type=OpResolverType[resolver],
-                                  experimental_preserve_all_tensors=True, num_threads=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that keeping tensors takes memory
+            interpreter = Interpreter(str(model), experimental_op_resolver_type=OpResolverType[resolver],
+                                      experimental_preserve_all_tensors=True, num_threads=1)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise UnsupportedError(f"LiteRT refuses it: {error}") from None
+        raise UnsupportedError(f"LiteRT refuses it: {_first_sentence(error)}") from None
     places = [place["index"] for place in interpreter.get_input_details()]
     numbers = _codes(interpreter.get_tensor_details())
     found: dict[str, list[np.ndarray]] = {}
@@ -53,6 +56,12 @@ def _litert(resolver: str, model: Path, inputs: Sequence[np.ndarray]) -> dict[st
                 continue
             found.setdefault(f"t{number}", []).append(tensor.copy())
     return _whole(found, len(inputs[0]))
+
+
+def _first_sentence(error: Exception) -> str:
+    """Runtimes repeat themselves for each tensor."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].partition(". ")[0]
 
 
 def _micro(model: Path, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -29,6 +29,7 @@ Domain = Mapping[str, tuple[int, int]]
 Own = Callable[[str], Any]
 """The constants of one channel by their names, as an oracle reads them."""
 _rule: Any = None
+_residual: Any = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -154,7 +155,7 @@ def _rescaled(
     """One operand, and a residual by the same rule."""
     code = _rule(x, whole, real, c)
     if has_skip:
-        code += _rule(more, skip_whole, skip_real, np.uintp(0))
+        code += _residual(more, skip_whole, skip_real, np.uintp(0))
     return code
 
 
@@ -164,9 +165,13 @@ def _both(
     return _rule(x, more, whole, real, c)
 
 
-def line_of(name: str, rule: Callable[..., Any], operands: int = 1) -> Any:
-    """`line` of a class: the loop with the compiled `rule` in it, which takes so many operands."""
-    joined = specialize(_rescaled if operands == 1 else _both, f"{name}_joined", inline, _rule=rule)
+def line_of(name: str, rule: Callable[..., Any], operands: int = 1, residual: Callable[..., Any] | None = None) -> Any:
+    """`line` of a class: the loop with the compiled `rule` in it, which takes so many operands.
+
+    `residual`: what a residual goes through if less than the whole rule does.
+    """
+    joined = specialize(_rescaled if operands == 1 else _both, f"{name}_joined", inline, _rule=rule,
+                        _residual=residual or rule)
     return staticmethod(specialize(codes_of_rule, f"{name}_codes", inline, _rule=joined))
 
 

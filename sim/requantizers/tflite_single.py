@@ -20,18 +20,21 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, check_array
+from sim.requantizers.requantizer import Affine, RequantizeError
+from sim.requantizers.rule import LOGIT_FORMAT, Domain, Own, Rule, line_of
 
 INT32_MAX = 2**31 - 1
 MAX_SHIFT = 62
-LOGIT_FORMAT = IntFormat(28, signed=True)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TfliteSingle(Requantizer):
+class TfliteSingle(Rule):
     """int64 arrays per channel, and of length 1 for the residual."""
 
     name: ClassVar[str] = "tflite_single"
+    whole: ClassVar[tuple[str, ...]] = ("pre_shift", "bias", "multiplier", "shift")
+    domain: ClassVar[Domain] = {"pre_shift": (-MAX_SHIFT, MAX_SHIFT), "bias": (-(2**61), 2**61),
+                                "multiplier": (-INT32_MAX, INT32_MAX), "shift": (1, MAX_SHIFT)}
     pre_shift: np.ndarray
     bias: np.ndarray
     multiplier: np.ndarray
@@ -50,36 +53,21 @@ class TfliteSingle(Requantizer):
         skip = [np.array([number], np.int64) for number in quantize_multiplier(affine.skip_gain or 0.0)]
         return cls(*columns, *skip)
 
-    @classmethod
-    def build_logits(cls, affine: Affine) -> tuple["TfliteSingle", float]:
-        """Integer logits on one scale for all classes, so coarse that no gain is above 1/2 and no logit leaves 28 bits."""
-        largest = float((np.abs(affine.gain) * max(map(abs, affine.bounds)) + np.abs(affine.offset)).max())
-        unit = max(2.0 * float(np.abs(affine.gain).max()), largest / (LOGIT_FORMAT.max // 2)) or 1.0
-        return cls.build(Affine(affine.gain / unit, affine.offset / unit, None, affine.bounds), LOGIT_FORMAT), unit
-
-    def line_arguments(self, target: IntFormat, repeat: int) -> tuple[Any, ...]:
-        """Constants for so many pixels in a row, and the limits."""
-        per_channel = (self.pre_shift, self.bias, self.multiplier, self.shift)
-        return (*(np.tile(array, repeat) for array in per_channel), self.skip_multiplier[0], self.skip_shift[0],
-                np.int64(target.min), np.int64(target.max))
-
-    def logits(self, sums: np.ndarray) -> np.ndarray:
-        """Integer logits (int32)."""
-        return self.codes(sums, None, LOGIT_FORMAT)
-
     def check(self, channels: int, reach: int) -> None:
-        """Types, shapes, and shifts and multipliers that the arithmetic allows."""
-        for name, shape in (("pre_shift", (channels,)), ("bias", (channels,)), ("multiplier", (channels,)),
-                            ("shift", (channels,)), ("skip_multiplier", (1,)), ("skip_shift", (1,))):
-            check_array(name, getattr(self, name), "int64", shape)
-        for name, least, most in (("pre_shift", -MAX_SHIFT, MAX_SHIFT), ("bias", -(2**61), 2**61),
-                                  ("multiplier", -INT32_MAX, INT32_MAX), ("shift", 1, MAX_SHIFT),
-                                  ("skip_multiplier", 0, INT32_MAX), ("skip_shift", 1, MAX_SHIFT)):
-            array = getattr(self, name)
-            if array.min() < least or array.max() > most:
-                raise RequantizeError(f"{name} must be from {least} to {most}")
+        """And no sum that leaves 64 bits."""
+        super().check(channels, reach)
+        if self.skip_multiplier[0] < 0:
+            raise RequantizeError(f"skip_multiplier must be from 0 to {INT32_MAX}")
         if reach.bit_length() + int(self.pre_shift.max()) > MAX_SHIFT - 1:
             raise RequantizeError(f"pre_shift {self.pre_shift.max()} can push a sum of {reach} out of 64 bits")
+
+    @staticmethod
+    def scaled(x: int, own: Own) -> int:
+        """The rule in plain Python integers; reference.py has it, too."""
+        pre_shift = own("pre_shift")
+        x = x * 2**pre_shift if pre_shift >= 0 else (2 * x + 2**-pre_shift) // 2 ** (1 - pre_shift)
+        x = max(-(2**31), min(2**31 - 1, x + own("bias")))
+        return (2 * x * own("multiplier") + 2 ** own("shift")) // 2 ** (own("shift") + 1)
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -121,38 +109,21 @@ def _channel(gain: float, offset: float, reach: int, span: int) -> tuple[int, in
 
 
 @inline
-def _rescale(x: Any, multiplier: Any, shift: Any) -> Any:
-    """x * multiplier / 2^shift, ties up.  |x| <= 2^31 and |multiplier| < 2^31 keep the product inside int64."""
-    return (np.int64(x) * np.int64(multiplier) + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
+def rescaled(x: Any, whole: Any, real: Any, c: Any) -> Any:
+    """x * multiplier / 2^shift, ties up."""
+    return (x * whole[2, c] + (np.int64(1) << (whole[3, c] - 1))) >> whole[3, c]
 
 
 @inline
-def tflite_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
-        constants: Any, sums: np.ndarray, width: int, columns: int, repeat: int, first: int, count: int,
-        skip: np.ndarray, n: int, i: int, skip_pad: int, residual: Any, out: np.ndarray, pad: int) -> None:
-    """Equation 9."""
-    pre_shift, bias, multiplier, shift, skip_multiplier, skip_shift, low, high = constants
-    has_skip, sign = residual
-    channels, span = out.shape[3], repeat * count
-    out_row, skip_row = out[n, i + pad].reshape(-1), skip[n * has_skip, (i + skip_pad) * has_skip].reshape(-1)
-    pre_shift, bias = pre_shift[first : first + span], bias[first : first + span]
-    multiplier, shift = multiplier[first : first + span], shift[first : first + span]
-    for j in range(0, columns, repeat):
-        start = (pad + j) * channels + first
-        codes, line = out_row[start : start + span], sums[j * width : j * width + span]
-        start = (skip_pad + j) * channels + first
-        residue = skip_row[start : start + span]
-        for c in range(span):
-            x = np.int64(line[c])
-            if pre_shift[c] > 0:
-                x = x << pre_shift[c]
-            elif pre_shift[c] < 0:
-                x = (x + (np.int64(1) << (-pre_shift[c] - 1))) >> -pre_shift[c]
-            x = min(max(x + bias[c], np.int64(-INT32_MAX - 1)), np.int64(INT32_MAX))
-            code = _rescale(x, multiplier[c], shift[c])
-            if has_skip:
-                code += _rescale((np.int64(residue[c]) ^ np.int64(sign)) - np.int64(sign), skip_multiplier, skip_shift)
-            codes[c] = min(max(code, low), high)
+def tflite_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
+    """Equation 9; a residual has no pre_shift and no bias.  |x| <= 2^31 and |multiplier| < 2^31 stay inside int64."""
+    pre_shift = whole[0, c]
+    if pre_shift > 0:
+        x = x << pre_shift
+    elif pre_shift < 0:
+        x = (x + (np.int64(1) << (-pre_shift - 1))) >> -pre_shift
+    x = min(max(x + whole[1, c], np.int64(-INT32_MAX - 1)), np.int64(INT32_MAX))
+    return rescaled(x, whole, real, c)
 
 
-TfliteSingle.line = staticmethod(tflite_codes)
+TfliteSingle.line = line_of("tflite_single", tflite_rule, residual=rescaled)

@@ -77,7 +77,7 @@ class Thresholds(Rule):
             levels, base, step = (getattr(self, prefix + name) for name in ("levels", "base", "step"))
             check_array(f"{prefix}base", base, "int64", (size,))
             check_array(f"{prefix}step", step, "int64", (size,))
-            check_array(f"{prefix}levels", levels, "int64", (size, *levels.shape[1:2]))
+            check_array(f"{prefix}levels", levels, "int64", (size, levels.shape[1] if levels.ndim == 2 else 0))
             if levels.size > MOST_LEVELS:
                 raise RequantizeError(f"thresholds: {levels.size} levels are too many, up to {MOST_LEVELS} are allowed")
             if (levels[:, 1:] < levels[:, :-1]).any():

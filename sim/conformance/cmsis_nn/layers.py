@@ -1,5 +1,6 @@
 """CMSIS-NN's layers with weights as operations of a program: convolution, depthwise, fully connected, and their products."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from sim.formats import IntFormat, Shape
 from sim.ops.codes_input import CodesInputOp
 from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
-from sim.ops.op import Op, format_of
+from sim.ops.op import MAX_SIZE, Op, format_of
 from sim.requantizers import Requantizer
 from sim.requantizers.double import Double
 from sim.requantizers.int16 import Int16
 
 S4 = IntFormat(4, signed=True)
+MOST_WEIGHTS = 1 << 26
+"""Of a layer, zeros between its taps included."""
 REGISTER = Accumulator(32, "wrap", 0)
 """What the library's int32 sums are."""
 
@@ -44,6 +47,8 @@ def convolution(entry: Entry, name: str, source: Op, out: IntFormat) -> ConvOp:
         shape, order, groups = (channels, *taps, inner), (1, 2, 3, 0), depth // inner
     weights, form = _weights(entry, shape)
     strides = entry.number("STRIDE_Y"), entry.number("STRIDE_X")
+    if min(strides) < 1:
+        raise UnsupportedError("a stride below 1")
     dilation = entry.number("DILATION_Y", default=1), entry.number("DILATION_X", default=1)
     weights = dilated(weights.transpose(order), dilation)
     sides = entry.number("OUTPUT_H"), entry.number("OUTPUT_W")
@@ -77,7 +82,10 @@ def dilated(weights: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
     """[rows, columns, depth, channels] with zeros between the taps: a program's dilation is the same down and across."""
     rows, columns, *rest = weights.shape
     down, across = dilation
-    spread = np.zeros(((rows - 1) * down + 1, (columns - 1) * across + 1, *rest), weights.dtype)
+    sides = (rows - 1) * down + 1, (columns - 1) * across + 1
+    if min(dilation) < 1 or max(sides) > MAX_SIZE or math.prod((*sides, *rest)) > MOST_WEIGHTS:
+        raise UnsupportedError(f"windows of {sides} and {rest}")
+    spread = np.zeros((*sides, *rest), weights.dtype)
     spread[::down, ::across] = weights
     return spread
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("training.run", "train a network by a scheme of distillation"),
     "eval": ("sim.eval", "run a trained network on integer hardware, to the last bit"),
     "conformance": ("sim.conformance", "run other people's golden data, and compare every code"),
+    "export": ("sim.export", "write a network as ONNX that other runtimes run with equal integers"),
     "sweep": ("training.sweep", "train and evaluate many networks"),
     "tables": ("training.tables", "make tables and plots of finished runs"),
     "report": ("training.report", "make one page of them"),

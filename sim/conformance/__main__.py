@@ -16,7 +16,7 @@ from sim.conformance.case import Case, Outcome
 from sim.conformance.check import check
 from sim.conformance.families import FAMILIES
 from sim.conformance.folder import Folder
-from sim.conformance.summary import Summary
+from sim.conformance.summary import Row, Summary
 from sim.outputs import EvalError, check_outputs, is_stdout
 from sim.recognize import CONFORMANCE
 from sim.records import write_record
@@ -97,9 +97,9 @@ def _progress(console: Console, cases: int) -> Iterator[Progress]:
 
 
 def show(console: Console, summary: Summary) -> None:
-    """The table, what was not run and why, where codes differ."""
-    if summary.rows:
-        show_table(console, _table(summary))
+    """A table for each family, where codes differ, what was not run and why."""
+    for family in dict.fromkeys(row.family for row in summary.rows):
+        show_table(console, _table(family, [row for row in summary.rows if row.family == family]))
     plain = sum(row.plain for row in summary.rows)
     console.print(f"{summary.codes:,} codes of {sum(row.cases for row in summary.rows):,} cases compared, "
                   f"{sum(row.differing for row in summary.rows):,} differ")
@@ -115,12 +115,12 @@ def show(console: Console, summary: Summary) -> None:
         console.print(f"  {family} {operation}, {len(names)} case{many}: {_short(reason)} ({_some(names)})")
 
 
-def _table(summary: Summary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("family", "operation", "rule", "cases", "tensors", "codes", "differ"):
-        table.add_column(column, justify="left" if column in ("family", "operation", "rule") else "right", no_wrap=True)
-    for row in summary.rows:
-        table.add_row(row.family, row.operation, row.rule, f"{row.cases:,}", f"{row.tensors:,}", f"{row.codes:,}",
+def _table(family: str, rows: Sequence[Row]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=family)
+    for column in ("operation", "rule", "cases", "tensors", "codes", "differ"):
+        table.add_column(column, justify="left" if column in ("operation", "rule") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.operation, row.rule, f"{row.cases:,}", f"{row.tensors:,}", f"{row.codes:,}",
                       f"{row.differing + row.plain_differing:,}")
     return table
 

@@ -29,6 +29,7 @@ RESUME_STATE = Kind("the state of an unfinished run",
 RUN_RECORD = Kind("the record of a training run", "its checkpoint is the file ckpt.pt beside it")
 EVALUATION = Kind("the record of an evaluation", "it names the checkpoint under \"model\"")
 PERFORMANCE = Kind("a record of bench.peers")
+CONFORMANCE = Kind("a record of sim.conformance")
 DATA_SET = Kind("a data set", "name it with --dataset npz --data, and the network with --model")
 EMPTY = Kind("an empty file")
 BROKEN_ZIP = Kind("the beginning of a zip file without its end, or a damaged one", "copy or download it again")
@@ -43,8 +44,8 @@ SOURCE = Kind("a Python file")
 TEXT = Kind("a text file")
 IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
-VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, DATA_SET, SOURCE,
-            ONNX, TFLITE)
+VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, CONFORMANCE, DATA_SET, SOURCE, ONNX,
+            TFLITE)
 """Hours of work: no output replaces one of these by another kind of file."""
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -192,6 +193,8 @@ def _json(path: Path) -> Kind | None:
         return RUN_RECORD
     if kind == "evaluation":
         return EVALUATION
+    if kind == "conformance":
+        return CONFORMANCE
     if kind == "performance" or (isinstance(value, dict) and {"rows", "ratios"} <= value.keys()):
         return PERFORMANCE
     return Kind("a JSON file")

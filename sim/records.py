@@ -2,7 +2,7 @@
 
     schema    2                      what the file's keys mean
     digest    "sha256:..."           of the canonical JSON of all the rest, checked whenever a record is read
-    kind      training, evaluation, performance, or another word
+    kind      training, evaluation, performance, conformance, or another word
 
 A record from before there were digests has neither entry; it is read, and only its shape can be checked.
 """
@@ -41,6 +41,10 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     "performance": {**_ORIGIN, "rows": [{"what": TEXT, "case": TEXT, "impl": TEXT, "isa": TEXT, "unit": TEXT,
                                "value": (*NUMBER, NOTHING), "spread": (list, NOTHING)}],
                     "ratios": [{"measure": TEXT, "target": TEXT, "cases": WHOLE}]},
+    "conformance": {**_ORIGIN, "folder": TEXT,
+                    "rows": [{"family": TEXT, "operation": TEXT, "rule": TEXT, "cases": WHOLE, "tensors": WHOLE,
+                              "codes": WHOLE, "differing": WHOLE, "plain": WHOLE, "plain_differing": WHOLE}],
+                    "unsupported": [{"family": TEXT, "operation": TEXT, "reason": TEXT, "cases": [TEXT]}]},
 }
 """What a record of a kind holds at least; a key with "?" may be left out."""
 

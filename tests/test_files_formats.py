@@ -364,13 +364,13 @@ def test_records__that_are_committed_are_read():
     files = sorted(RECORDS.rglob("*.json"))
     assert len(files) > 300
     for file in files:
-        kind = {".train": "training", ".eval": "evaluation"}.get(Path(file.stem).suffix, "performance")
+        kind = {".train": "training", ".eval": "evaluation"}.get(Path(file.stem).suffix, file.stem)
         assert read_record(file, kind)["commit"]
 
 
 OLD = {kind: json.loads((RECORDS / name).read_text()) for kind, name in (
     ("training", "digits/takd-32-8-4-2-seed0.train.json"), ("evaluation", "digits/takd-32-8-4-2-seed0.eval.json"),
-    ("performance", "performance.json"))}
+    ("performance", "performance.json"), ("conformance", "conformance.json"))}
 
 
 def needed(shape, where=()):

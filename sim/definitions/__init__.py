@@ -9,6 +9,7 @@ from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
 from sim.definitions.ita import ItaMax, ItaPartialMax
 from sim.definitions.layernorm import ExactLayerNorm, Norm
+from sim.definitions.ort import OrtSoftmax
 from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.registry import Registry, RegistryError
@@ -52,6 +53,8 @@ INTEGER_FUNCTIONS: Registry[type[Definition]] = Registry("integer-function", {
 
 def definition_named(kind: str, name: str) -> type[Definition]:
     """The class of that kind and name, for programs that are read.  Raises RegistryError where there is none."""
+    if (kind, name) == (OrtSoftmax.kind, OrtSoftmax.name):
+        return OrtSoftmax
     if kind == Softmax.kind:
         return SOFTMAXES.known(name)
     return NORMS.known(name) if kind == Norm.kind else INTEGER_FUNCTIONS.known(name)

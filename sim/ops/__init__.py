@@ -17,6 +17,7 @@ from sim.ops.conv import Conv, ConvOp
 from sim.ops.defined import DefinedOp
 from sim.ops.divide import DivideOp
 from sim.ops.embedding import Embedding, EmbeddingOp
+from sim.ops.float_average import FloatAverageOp
 from sim.ops.globalpool import GlobalPool
 from sim.ops.input import Input, InputOp
 from sim.ops.layernorm import LayerNorm
@@ -49,4 +50,4 @@ ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (
 OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (
     InputOp, ConvOp, TableOp, ShortcutOp, PoolOp, AddOp, MultiplyOp, MaxPoolOp, ConcatOp, PadOp,
     MatMulOp, MoveOp, SelectOp, TokenInputOp, EmbeddingOp, ConstantOp, DefinedOp,
-    CodesInputOp, RescaleOp, AverageOp, ReduceOp, SliceOp, DivideOp, MinMaxOp, Table16Op)})
+    CodesInputOp, RescaleOp, AverageOp, ReduceOp, SliceOp, DivideOp, MinMaxOp, Table16Op, FloatAverageOp)})

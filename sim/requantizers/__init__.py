@@ -9,6 +9,7 @@ from sim.requantizers.double import Double
 from sim.requantizers.exact_add import ExactAdd
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.int16 import Int16
+from sim.requantizers.mlas import MlasAdd, MlasMultiply
 from sim.requantizers.mul_add_shift import MulAddDivide, MulAddShift, MulAddShiftFloor
 from sim.requantizers.ort import Ort
 from sim.requantizers.ort_add import OrtAdd
@@ -41,10 +42,11 @@ def _check(name: str, value: Any) -> type[Requantizer]:
 
 _KINDS: tuple[type[Requantizer], ...] = (
     Fp32, TfliteSingle, Double, Single, Ruy, RuyBlocks, Xnnpack, Ort, Int16, TosaSingle, TosaDouble, MulAddShift,
-    MulAddShiftFloor, MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd)
+    MulAddShiftFloor, MulAddDivide, RshiftFloor, PowerOfTwo, Thresholds, ExactAdd, TfliteAdd, XnnpackAdd, OrtAdd,
+    MlasAdd, MlasMultiply)
 _BUILT_IN: dict[str, type[Requantizer]] = {kind.name: kind for kind in _KINDS}
 _NAMED = dict(_BUILT_IN)
-ADDITIONS: tuple[type[Requantizer], ...] = (TfliteAdd, XnnpackAdd, OrtAdd)
+ADDITIONS: tuple[type[Requantizer], ...] = (TfliteAdd, XnnpackAdd, OrtAdd, MlasAdd)
 """Those of two operands, for additions alone."""
 LEAST_BITS = 8
 """Of a multiplier."""

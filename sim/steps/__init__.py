@@ -20,6 +20,7 @@ from sim.ops.conv import ConvOp
 from sim.ops.defined import DefinedOp
 from sim.ops.divide import DivideOp
 from sim.ops.embedding import EmbeddingOp
+from sim.ops.float_average import FloatAverageOp
 from sim.ops.input import InputOp
 from sim.ops.matmul import MatMulOp
 from sim.ops.maxpool import MaxPoolOp
@@ -42,6 +43,7 @@ from sim.steps.average import Average, Reduction
 from sim.steps.concat import Concatenation
 from sim.steps.conv import Convolution
 from sim.steps.defined import Defined
+from sim.steps.float_average import FloatAverage
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
 from sim.steps.matmul import MatrixProduct
@@ -64,7 +66,7 @@ STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
     MatMulOp.kind: MatrixProduct, MoveOp.kind: Rearrange, SelectOp.kind: Pick,
     TokenInputOp.kind: Ids, EmbeddingOp.kind: Rows, ConstantOp.kind: Constant, DefinedOp.kind: Defined,
     CodesInputOp.kind: Ids, RescaleOp.kind: Rescale, AverageOp.kind: Average, ReduceOp.kind: Reduction, SliceOp.kind: Part,
-    DivideOp.kind: Quotient, MinMaxOp.kind: Extreme, Table16Op.kind: Interpolation})
+    DivideOp.kind: Quotient, MinMaxOp.kind: Extreme, Table16Op.kind: Interpolation, FloatAverageOp.kind: FloatAverage})
 
 
 def step_for(op: Op, sources: Sequence[Op], isa: str) -> Step:

@@ -1,0 +1,1 @@
+"""Golden data that others published, case by case against this simulator: python -m sim.conformance FOLDER."""

@@ -39,7 +39,7 @@ def test_profile__says_who_which_and_how(name):
 
 @pytest.mark.parametrize(("name", "kind", "requant"), [
     ("litert_reference", "conv", "double"), ("litert_reference", "fully_connected", "single"), ("litert_ruy", "conv", "ruy"),
-    ("litert_xnnpack", "depthwise", "xnnpack"), ("litert_xnnpack", "add", "xnnpack_add"), ("onnxruntime", "add", "ort_add"),
+    ("litert_xnnpack", "depthwise", "xnnpack"), ("litert_xnnpack", "add", "xnnpack_add"), ("onnxruntime", "add", "mlas_add"),
     ("tflite_micro_cmsis_nn", "fully_connected", "double"), ("deeploy_pulp", "conv", "mul_add_shift"),
     ("dory_nemo", "conv", "mul_add_shift_floor"), ("finn", "conv", "thresholds"), ("qonnx", "conv", "fp32"),
 ])

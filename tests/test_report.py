@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.text import printable
 from tests import records
 from tests.examples import examples
 from training.report import published
@@ -228,7 +229,7 @@ class Page(html.parser.HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a|b", "\"'><b>", "&amp;", "$x$", "`c`", "日本"])
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a|b", "\"'><b>", "&amp;", "$x$", "`c`", "日本", "\x1b[31m"])
 def test_page__is_whole_html_without_scripts_whatever_is_named(name, tmp_path):
     for seed in (0, 1):
         record = records.training(80.0 + seed, seed=seed, model=name, scheme=name, data="x.npz", dataset="npz")
@@ -238,7 +239,8 @@ def test_page__is_whole_html_without_scripts_whatever_is_named(name, tmp_path):
     assert not page.open
     assert "script" not in page.seen
     assert not page.links
-    assert name in page.text
+    assert "\x1b" not in text
+    assert printable(name) in page.text
 
 
 def test_committed_page__equals_the_records():

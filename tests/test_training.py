@@ -397,7 +397,7 @@ def test_resume__of_a_run_that_died_before_it_noted_its_last_epoch(tmp_path, mon
 def test_divergence__stops_names_step_and_layer_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     calls = []
 
-    def turns_nan(student, labels, weights):
+    def turns_nan(student, labels, weights, smoothing):
         calls.append(1)
         return torch.nn.functional.cross_entropy(student, labels) * (float("nan") if len(calls) > 9 else 1)
 

@@ -98,27 +98,27 @@ def comparison_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
 
 
 def _comparisons(groups: list[Group]) -> Iterator[dict[str, Any]]:
-    for cell, pairs in _cells(groups):
+    ancestry = Ancestry(run for group in groups for run in group.runs)
+    for cell, pairs in _cells(groups, ancestry):
         references = [group for scheme in REFERENCES for group in cell if group.config["scheme"] == scheme] or cell[:1]
         for reference in references:
             for group in cell:
                 if pairs(group, reference):
-                    yield from _comparison(group, reference)
+                    yield from _comparison(group, reference, ancestry)
 
 
 def between(groups: list[Group], scheme: str, other: str) -> Iterator[dict[str, Any]]:
     """One scheme against another wherever both ran under equal settings; all of these are a family."""
+    ancestry = Ancestry(run for group in groups for run in group.runs)
     yield from with_corrections(
-        (row for cell, pairs in _cells(groups)
+        (row for cell, pairs in _cells(groups, ancestry)
          for group in cell if group.config["scheme"] == scheme
          for reference in cell if reference.config["scheme"] == other and pairs(group, reference)
-         for row in _comparison(group, reference)), lambda row: scheme)
+         for row in _comparison(group, reference, ancestry)), lambda row: scheme)
 
 
-def _cells(groups: list[Group]) -> Iterator[tuple[list[Group], Callable[[Group, Group], bool]]]:
+def _cells(groups: list[Group], ancestry: Ancestry) -> Iterator[tuple[list[Group], Callable[[Group, Group], bool]]]:
     """Groups that have in common what schemes must have, and whether two of them may be compared."""
-    ancestry = Ancestry(run for group in groups for run in group.runs)
-
     def pairs(one: Group, other: Group) -> bool:
         return (one is not other and _same_data(one, other) and _same_distillation(one, other)
                 and _same_budget(one, other, ancestry))
@@ -130,12 +130,13 @@ def _cells(groups: list[Group]) -> Iterator[tuple[list[Group], Callable[[Group, 
         yield cell, pairs
 
 
-def _comparison(group: Group, reference: Group) -> Iterator[dict[str, Any]]:
+def _comparison(group: Group, reference: Group, ancestry: Ancestry) -> Iterator[dict[str, Any]]:
     measure, mine, theirs = accuracies(group, reference)
     row = paired(mine, theirs)
     if row["n"]:
         yield {"dataset": printable(group.label), "bits": group.config["path"][-1], **_named(group, "scheme", "path"),
                **_named(reference, "against", "against path"), "options": group.settings, "accuracy": measure, **row,
+               "epochs along path": ancestry.epochs(group.runs[0]), "against epochs": ancestry.epochs(reference.runs[0]),
                "verdict": verdict(row)}
 
 

@@ -41,7 +41,8 @@ class MlasAdd(Addition):
     zero: np.ndarray
 
     @classmethod
-    def of_sum(cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "MlasAdd":
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "MlasAdd":
         """Of float32 scales; zero points of 0."""
         return cls.of(a, b, target, (0, 0, 0), channels, sign)
 

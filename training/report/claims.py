@@ -104,9 +104,12 @@ def _answers(claim: Claim, groups: list[Group], mistakes: list[Record]) -> Itera
 
 
 def _where(row: dict[str, Any]) -> str:
-    """Data, width and what was compared."""
+    """Data, width and what was compared; epochs where they differ, as they do on ladders of steps of equal length."""
     options = f", {row['options']}" if row["options"] else ""
-    return f"{row['dataset']}, {row['bits']} bit{'s' * (row['bits'] > 1)}, {row['path']} and {row['against path']}{options}"
+    mine, theirs = row["epochs along path"], row["against epochs"]
+    budget = f" ({mine} and {theirs} epochs)" if mine != theirs and None not in (mine, theirs) else ""
+    bits = f"{row['bits']} bit{'s' * (row['bits'] > 1)}"
+    return f"{row['dataset']}, {bits}, {row['path']} and {row['against path']}{budget}{options}"
 
 
 def _than_float(claim: Claim, groups: list[Group]) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sim.text import printable
 from training.report.accuracy import FINISHED, accuracy_rows
 from training.report.catalog import Report
 from training.report.claims import Judged, judge
@@ -50,7 +51,7 @@ class Findings:
     def sentences(self) -> list[str]:
         """What the records hold, in plain words."""
         runs, evaluations = self.report.records.runs, self.report.records.evaluations
-        labels = names(sorted({run.label for run in runs})).replace("; ", ", ") or "none"
+        labels = names(sorted({printable(run.label) for run in runs})).replace("; ", ", ") or "none"
         found = [f"{len(runs):,} training runs and {len(evaluations):,} evaluations in integers; data: {labels}."]
         compared, differing = self.compared
         if compared:
@@ -101,8 +102,8 @@ class Findings:
         """Commits, dates and hardware of everything."""
         records: list[Any] = [run.training for run in self.report.records.runs] + self.report.records.evaluations
         dates = sorted(str(record["date"])[:10] for record in records)
-        return {"commits": short_commits(record["commit"] for record in records),
-                "dates": f"{dates[0]} to {dates[-1]}" if dates else "-",
+        return {"commits": printable(short_commits(record["commit"] for record in records)),
+                "dates": printable(f"{dates[0]} to {dates[-1]}") if dates else "-",
                 "hardware": names(sorted({hardware_of(record) for record in records}))}
 
 

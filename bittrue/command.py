@@ -12,8 +12,12 @@ COMMANDS = {
     "train": ("training.run", "train a network by a scheme of distillation"),
     "eval": ("sim.eval", "run a trained network on integer hardware, to the last bit"),
     "conformance": ("sim.conformance", "run other people's golden data, and compare every code"),
+    "export": ("sim.export", "write a network as ONNX that other runtimes run with equal integers"),
     "sweep": ("training.sweep", "train and evaluate many networks"),
     "tables": ("training.tables", "make tables and plots of finished runs"),
+    "report": ("training.report", "make one page of them"),
+    "mistakes": ("training.mistakes", "count mistakes that networks share with their teachers"),
+    "profile": ("training.profile", "show weights and activations beside the range of their codes"),
 }
 """name -> (the module that `python -m` runs, what it does)"""
 

@@ -5,13 +5,17 @@ from typing import Annotated
 
 import typer
 
+from sim.checkpoint import CheckpointError
 from sim.command import new_app, new_console, output_file, run_app
 from sim.exporters import FORMS, ExportError, export
 from sim.files import write_atomically
+from sim.importers import ImporterError
 from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outputs import EvalError, check_outputs, code_file
+from sim.profiles import ProfileError
 from sim.program import ProgramError
+from sim.recognize import ONNX
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, subject_of
@@ -38,7 +42,8 @@ def main(
                          typer.Option(help="where the checkpoint's quantizer is, if it is one of your own")] = None,
 ) -> None:
     """Write a network as ONNX.  Exit status: 0; 2 if refused."""
-    check_outputs({"out": out}, {"model": model, "requant": code_file(requant), "quantizer": code_file(quantizer)})
+    check_outputs({"out": out}, {"model": model, "requant": code_file(requant), "quantizer": code_file(quantizer)},
+                  {"out": ONNX})
     if form not in FORMS:
         raise ExportError(f"format: {form!r} is unknown, choose one of {', '.join(FORMS)}")
     wanted = Arithmetic(bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer,
@@ -58,4 +63,5 @@ def main(
 
 
 if __name__ == "__main__":
-    run_app(app, ExportError, EvalError, LowerError, NetworkError, ProgramError, RegistryError)
+    run_app(app, ExportError, EvalError, ImporterError, ProfileError, CheckpointError, LowerError, NetworkError,
+            ProgramError, RegistryError)

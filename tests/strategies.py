@@ -14,6 +14,7 @@ from sim.ops.compare import MinMaxOp
 from sim.ops.concat import ConcatOp
 from sim.ops.defined import DefinedOp
 from sim.ops.divide import DivideOp
+from sim.ops.float_average import FloatAverageOp
 from sim.ops.matmul import MatMulOp, product_reach
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.move import MoveOp
@@ -246,6 +247,15 @@ def average_ops(draw, name: str, source: Op, before: list[Op]):
 
 
 @st.composite
+def float_average_ops(draw, name: str, source: Op, before: list[Op]):
+    """The same in float32, any divisor and scales."""
+    window, (target, end) = draw(windows(source)), draw(clamps(None, wide=False))
+    scales = np.array([10.0 ** draw(st.floats(-4, 2)), 10.0 ** draw(st.floats(-4, 2))], np.float32)
+    return FloatAverageOp(name, source.name, (*window.sides(*source.shape[:2]), source.shape[2]), target, window.taps,
+                          window.strides, window.paddings, draw(st.sampled_from(DIVISORS)), scales, source.zero_point, **end)
+
+
+@st.composite
 def reduce_ops(draw, name: str, source: Op, before: list[Op]):
     """Any axes, with and without a requantizer."""
     axes = tuple(sorted(draw(st.sets(st.sampled_from([0, 1, 2]), min_size=1))))
@@ -361,7 +371,8 @@ def constant_ops(draw, name: str, source: Op, before: list[Op]):
 DRAWN_OPS = {"conv": conv_ops, "table": table_ops, "shortcut": shortcut_ops, "pool": pool_ops, "add": add_ops,
              "multiply": multiply_ops, "maxpool": maxpool_ops, "concat": concat_ops, "pad": pad_ops,
              "matmul": matmul_ops, "matmul2": matmul_ops, "move": move_ops, "select": select_ops,
-             "rescale": rescale_ops, "average": average_ops, "reduce": reduce_ops, "slice": slice_ops,
+             "rescale": rescale_ops, "average": average_ops,
+             "float_average": float_average_ops, "reduce": reduce_ops, "slice": slice_ops,
              "divide": divide_ops, "compare": compare_ops, "table16": table16_ops, "defined": defined_ops,
              "constant": constant_ops}
 """How `programs` draws an operation of each kind: its name, the operation that it reads, all before it."""

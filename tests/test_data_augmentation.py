@@ -19,6 +19,7 @@ from training.data import (
     load_dataset,
     shuffled_batches,
 )
+from training.data.augmentation import cut_out
 
 # Batches of 16, seed 7 + count, of the code before augmentation was an option.
 GOLDEN = {
@@ -113,6 +114,28 @@ def test_flip__of_images_too_small_to_crop_still_mirrors():
     assert 0 < int(mirrored.sum()) < 60
     assert torch.equal(batch.pixels[~mirrored], images.pixels[batch.labels[~mirrored]])
     assert torch.equal(batch.pixels[mirrored], images.pixels[batch.labels[mirrored]].flip(3))
+
+
+def test_cut__is_a_black_square_and_nothing_else():
+    white = Images(torch.full((300, 3, 32, 20), 255, dtype=torch.uint8), torch.zeros(300, dtype=torch.int64))
+    cut = cut_out(white.pixels, 5, torch.Generator().manual_seed(0))
+    black = (cut == 0).all(1)
+    assert torch.equal(black, (cut == 0).any(1))
+    assert set(np.unique(cut.numpy())) == {0, 255}
+    heights, widths = black.any(2).sum(1), black.any(1).sum(1)
+    assert torch.equal(black.sum((1, 2)), heights * widths), "a rectangle"
+    assert int(heights.max()) == int(widths.max()) == 5
+    assert int(heights.min()) >= 3, "its center is in the image"
+    assert len({tuple(image.nonzero()[0].tolist()) for image in black}) > 100
+
+
+def test_cut__follows_crop_and_flip():
+    images = noise(40, 3, 32, 32)
+    plain, cut = (next(shuffled_batches(images, 40, augment=name, seed=3)) for name in ("crop-flip", "crop-flip-cut"))
+    kept = cut.pixels == plain.pixels
+    assert not kept.all()
+    assert (cut.pixels[~kept] == 0).all()
+    assert "a square of 8 x 8 pixels black" in describe_augment("crop-flip-cut", 32, 32)
 
 
 def test_defaults__are_those_of_the_table():

@@ -233,8 +233,8 @@ def arrays(**named):
 
 LINEAR = torch.nn.Linear(2, 2)
 FOREIGN = {
-    "model.onnx": (onnx_bytes, ["an ONNX model", "training.run"]),
-    "model.tflite": (lambda: b"\x1c\x00\x00\x00TFL3" + b"\x00" * 40, ["a TensorFlow Lite model"]),
+    "model.onnx": (onnx_bytes, []),  # read by sim.importers, which says what is wrong with it
+    "model.tflite": (lambda: b"\x1c\x00\x00\x00TFL3" + b"\x00" * 40, ["tflite"]),
     "model.h5": (lambda: b"\x89HDF\r\n\x1a\n" + b"\x00" * 40, ["an HDF5 file", "Keras"]),
     "model.safetensors": (safetensors_bytes, ["a safetensors file"]),
     "model.gguf": (lambda: b"GGUF\x03\x00\x00\x00", ["a GGUF file"]),

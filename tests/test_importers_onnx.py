@@ -14,10 +14,13 @@ pytest.importorskip("onnxruntime", reason="ONNX Runtime is the oracle")
 
 from onnx import TensorProto, helper  # noqa: E402
 
+from sim.definitions.ort import OrtSoftmax  # noqa: E402
+from sim.formats import IntFormat  # noqa: E402
 from sim.importers import ImporterError, load_model  # noqa: E402
 from sim.importers.onnx.fma import fma  # noqa: E402
 from sim.importers.onnx.model import load  # noqa: E402
 from sim.machine import Machine  # noqa: E402
+from sim.ops.codes_input import CodesInputOp  # noqa: E402
 from sim.profiles import profile  # noqa: E402
 from sim.program import Program  # noqa: E402
 from sim.requantizers.mlas import exact_fma  # noqa: E402
@@ -26,6 +29,7 @@ from tests.golden import vectors  # noqa: E402
 from tests.onnx_damage import damaged  # noqa: E402
 from tests.onnx_networks import networks  # noqa: E402
 from tests.onnx_oracle import converted, differing, machine, runtime  # noqa: E402
+from tests.strategies import DRAWN_OPS  # noqa: E402
 
 f32 = np.float32
 
@@ -314,6 +318,28 @@ def test_ort_add__is_not_what_ort_does_with_zero_points() -> None:
        st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9))
 def test_fma__rounds_once(a: float, b: float, c: float) -> None:
     assert float(fma(a, b, c)) == exact_fma(a, b, c)
+
+
+@examples(60)
+@given(st.data())
+def test_float_average__machine_is_plain_numbers(data: Any) -> None:
+    form = IntFormat(data.draw(st.integers(2, 8)), data.draw(st.booleans()))
+    source = CodesInputOp("x", "", (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)), 2), form,
+                          zero_point=data.draw(st.integers(form.min, form.max)))
+    op = data.draw(DRAWN_OPS["float_average"]("y", source, [source]))
+    program = Program((source, op))
+    codes = np.random.default_rng(data.draw(st.integers(0, 99))).integers(form.min, form.max + 1, (2, *source.shape))
+    result, = Machine(program).results(codes).values()
+    for image, mine in zip(codes, result, strict=True):
+        assert op.reference(image.tolist())[0] == mine.tolist()
+
+
+@given(st.lists(st.integers(-128, 127), min_size=2, max_size=30), st.floats(0.001, 0.5), st.integers(-128, 127))
+def test_softmax__codes_are_its_oracle(row: list[int], scale: float, zero: int) -> None:
+    form = IntFormat(8, signed=True)
+    softmax = OrtSoftmax.of(f32(scale), form, form, f32(1 / 256), zero, len(row))
+    softmax.check(len(row))
+    assert softmax.codes(np.array([row]))[0].tolist() == softmax.oracle(row)
 
 
 # What is refused

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
+from sim.formats import IntFormat
 from sim.importers import ImporterError, load_model
 from sim.importers.deeploy import read_graph as read_deeploy
+from sim.importers.deeploy.graph import imported
 from sim.importers.dialect import PROFILES, dialect
 from sim.importers.dory import read_graph as read_dory
 from sim.machine import Machine
@@ -20,7 +22,7 @@ from sim.program import Program, ProgramError
 from tests import integer_onnx
 from tests.examples import examples
 from tests.golden import arrays, vectors
-from tests.pulp_networks import NEMO_STEPS, STEPS, U8, Net, deeploys, draw_samples, nemos, transformers, whole
+from tests.pulp_networks import NEMO_STEPS, S8, STEPS, U8, Net, deeploys, draw_samples, nemos, transformers, whole
 
 onnx = pytest.importorskip("onnx", reason="Deeploy's and DORY's files need the package onnx")
 
@@ -262,6 +264,29 @@ def test_a_mean_without_a_factor_is_rounded_down(place):
     tensors, _ = trace_of(graph, {"x": np.array([1, 2, 2, 2], np.uint8).reshape(1, 1, 2, 2)})
     assert tensors[output].ravel().tolist() == [1]
     assert any("rounded down" in note for note in graph.notes)
+
+
+def test_a_cache_without_tokens_is_nothing_to_hand_over(place):
+    """Deeploy's decoders begin with an empty cache, which a Concat reads."""
+    info = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node
+    nodes = [node("Concat", ["cache", "x"], ["all"], axis=-2), node("Add", ["all", "all"], ["y"])]
+    tokens = {"x": 1, "cache": 0, "y": 1}
+    x, cache, y = (info(name, onnx.TensorProto.FLOAT, (1, 2, count, 3)) for name, count in tokens.items())
+    place.write_bytes(onnx.helper.make_model(onnx.helper.make_graph(nodes, "net", [cache, x], [y])).SerializeToString())
+    graph = read_deeploy(place, DEEPLOY)
+    assert graph.inputs == ("x",)
+    tensors, _ = trace_of(graph, {"x": np.arange(6).reshape(1, 2, 1, 3)})
+    assert tensors["y"].ravel().tolist() == [0, 2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize(("form", "told"), [(U8, "p stands for p"), (S8, "smallest code"),
+                                            (IntFormat(9, signed=True), "p stands for p")])
+def test_pixels_are_codes(place, form, told):
+    net = Net((1, 1, 2, 2))
+    output = net.add("MaxPool", "x", shape=(1, 1, 1, 1), kernel_shape=[2, 2])
+    place.write_bytes(net.model(output).SerializeToString())
+    assert told in imported(read_deeploy(place, DEEPLOY, inputs={"x": form}), DEEPLOY).pixels.told
 
 
 def test_an_imported_program_is_saved_and_loaded(place, tmp_path):

@@ -178,6 +178,36 @@ def test_random_networks__every_code_is_the_executors(case: Any) -> None:
             np.testing.assert_array_equal(codes[index], _steps(done, tensor, theirs[tensor])[0], err_msg=tensor)
 
 
+@pytest.mark.filterwarnings("ignore")
+@examples(10)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 8))
+def test_qcdq__quantize_clip_dequantize_is_a_quantizer_of_fewer_bits(seed: int, bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    constants = {"s": _power(rng), "z": np.int8(0), "low": np.int8(-(2 ** (bits - 1))), "high": np.int8(2 ** (bits - 1) - 1),
+                 "w": rng.normal(0, 1, (6, 4)).astype(np.float32), "ws": _power(rng), "m": f32(rng.uniform(0.5, 2)),
+                 "b": rng.normal(0, 1, 4).astype(np.float32), "ys": _power(rng), "yz": np.uint8(0),
+                 "top": np.uint8(2**bits - 1),
+                 "zero": np.uint8(0)}
+    node = helper.make_node
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("Clip", ["q", "low", "high"], ["c"]),
+             node("DequantizeLinear", ["c", "s", "z"], ["d"]), node("QuantizeLinear", ["w", "ws", "z"], ["wq"]),
+             node("Clip", ["wq", "low", "high"], ["wc"]), node("DequantizeLinear", ["wc", "ws", "z"], ["wd"]),
+             node("MatMul", ["d", "wd"], ["mm"]), node("Mul", ["mm", "m"], ["t"]), node("Add", ["t", "b"], ["u"]),
+             node("Relu", ["u"], ["r"]), node("QuantizeLinear", ["r", "ys", "yz"], ["yq"]),
+             node("Clip", ["yq", "zero", "top"], ["yc"]), node("DequantizeLinear", ["yc", "ys", "yz"], ["y"])]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "qcdq", [info("x", TensorProto.FLOAT, [1, 6])], [info("y", TensorProto.FLOAT, [1, 4])],
+                              [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    arrays = rng.normal(0, 1, (3, 6)).astype(np.float32)
+    shown, outputs = machine(_of(model), {"x": arrays})
+    for index, theirs in enumerate(_executor(model, arrays)):
+        for name in ("q", "c", "yq", "yc"):
+            np.testing.assert_array_equal(shown[name][index], theirs[name][0].astype(np.int64), err_msg=name)
+        np.testing.assert_array_equal(outputs["y"][index], theirs["y"][0])
+
+
 @given(st.integers(1, 8), st.booleans(), st.booleans(), st.sampled_from(sorted(ROUNDINGS)), st.integers(0, 2**32 - 1))
 def test_quant__is_qonnxs_own_function(bits: int, signed: bool, narrow: bool, mode: str, seed: int) -> None:
     quant = pytest.importorskip("qonnx.custom_op.general.quant", reason="QONNX's own function is the oracle")

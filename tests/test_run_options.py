@@ -45,6 +45,11 @@ def refused(tmp_path, message, scheme, **options):
     ("takd", {"milestones": "10,20", **MULTISTEP}, "milestones: 10,20 .* before --epochs 20"),
     ("takd", {"milestones": "300", "preset": "report"}, "milestones: 300"),
     ("takd", MULTISTEP, "schedule: .* add --milestones"),
+    ("takd", {"warmup": 0.2, "preset": "report"}, "warmup: a multistep schedule begins at its first rate"),
+    ("takd", {"warmup": 1.0}, "warmup: 1.0 is not allowed"), ("takd", {"optimizer": "adam"}, "choose one of sgd, nesterov"),
+    ("takd", {"optimizer": "nesterov", "momentum": 0.0}, "nesterov needs a momentum"),
+    ("takd", {"schedule": "linear", "milestones": "5"}, "milestones: a linear schedule has none"),
+    ("takd", {"label_smoothing": -0.1}, "label-smoothing: -0.1 is not allowed"),
     *((scheme, {option: value}, f"{option.replace('_', '-')}: no loss of this run of scheme {scheme}")
       for scheme in ("individual", "ptq")
       for option, value in (("temperature", 3.0), ("kd_weight", 0.5), ("kl_reduction", "classes"))),
@@ -143,7 +148,7 @@ def test_kd_weight__of_a_sum_may_pass_1(scheme):
     assert resolve({"scheme": scheme, "kd_weight": 2.0})[0].kd_weight == 2.0
 
 
-CHANGED = {"kd_weight": 0.9, "temperature": 7.0, "kl_reduction": "classes", "drop_kd_after": 0.25,
+CHANGED = {"label_smoothing": 0.3, "kd_weight": 0.9, "temperature": 7.0, "kl_reduction": "classes", "drop_kd_after": 0.25,
            "hard_example_weight": 2.0,
            "u": 0.9, "high_bits": 5, "candidates": "uniform", "teacher_statistics": "running", "self_distillation": "kl"}
 VARIANTS = [{}, {"kd_weight": 0.0}, {"kd_weight": 1.0}, {"drop_kd_after": 0.0}, {"drop_kd_after": 0.75}]
@@ -157,7 +162,7 @@ def test_loss__depends_on_what_its_objective_declares_and_on_nothing_else(scheme
     if any(option not in found.uses for option in variant if option != "kd_weight"):
         pytest.skip("the scheme has no such option")
     config = config_of(scheme, 3, **variant)
-    read = found.uses | {"kd_weight", "temperature", "kl_reduction"}
+    read = found.uses | {"kd_weight", "temperature", "kl_reduction", "label_smoothing"}
     for step, (option, value) in itertools.product(config.plan(), CHANGED.items()):
         if option not in read or getattr(config, option) == value:
             continue
@@ -170,7 +175,7 @@ def test_loss__depends_on_what_its_objective_declares_and_on_nothing_else(scheme
 
 def losses(step, config):
     torch.manual_seed(0)
-    pixels, labels = torch.randint(0, 256, (6, 1, 8, 8)).float(), torch.tensor([0, 1, 2, 0, 1, 2])
+    pixels, labels = torch.randint(0, 256, (6, 1, 8, 8)).float(), torch.tensor([0, 1, 2, 0, 1, 0])
     if step.objective.__name__ == "self_taught":
         student = QuantNetwork(small_graph(), config.precision(step.bits), "pact").train()
         given = lesson(config, student)

@@ -69,6 +69,22 @@ def test_weighted_cross_entropy__scales_weights_to_mean_one():
     assert weighted_cross_entropy(logits, labels, None).item() == pytest.approx(sum(each) / 2, rel=1e-6)
 
 
+def test_smoothed_labels__share_a_part_among_all_classes():
+    logits, labels = torch.tensor([[0.0, math.log(3)]]), torch.tensor([1])
+    plain, even = math.log(4 / 3), (math.log(4) + math.log(4 / 3)) / 2
+    for weights in (None, torch.tensor([2.0])):
+        loss = weighted_cross_entropy(logits, labels, weights, smoothing=0.2).item()
+        assert loss == pytest.approx(0.8 * plain + 0.2 * even, rel=1e-6)
+
+
+def test_smoothed_labels__are_those_of_partners_too():
+    config = config_of("qkd", label_smoothing=0.2, kd_weight=0.0)
+    mine, theirs, labels = Fixed(0.3, -0.2), Fixed(1.0, 0.5), torch.tensor([0])
+    loss = co_studied(lesson(config, mine, partner=theirs), torch.zeros(1), labels).item()
+    ce = torch.nn.functional.cross_entropy
+    assert loss == pytest.approx(sum(ce(net.logits, labels, label_smoothing=0.2).item() for net in (mine, theirs)), rel=1e-6)
+
+
 class Fixed(torch.nn.Module):
     """A network that says the same logits whatever it sees."""
 
@@ -185,6 +201,14 @@ def test_qkd_plan__has_its_phases_shares_and_teachers():
         ("teacher", None, None), ("2bit-ss", None, None), ("2bit-cs", "teacher", None), ("2bit-tu", "teacher", None)]
 
 
+def test_qad_plan__is_that_of_sqakd_with_another_teacher():
+    assert SCHEMES["qad"].plan((32, 2)) == SCHEMES["sqakd"].plan((32, 2))
+    steps = SCHEMES["qad"].plan((32, 2), SchemeOptions(teacher_width=32))
+    assert [(step.name, step.network, step.start, step.teacher) for step in steps] == [
+        ("32bit", "student", None, None), ("teacher", "teacher", None, None), ("2bit", "student", "32bit", "teacher")]
+    assert (config_of("qad").kd_weight, config_of("qad").temperature) == (1.0, 4.0)
+
+
 @pytest.mark.parametrize(("scheme", "options", "message"), [
     ("takd", {"u": 0.1}, "u: scheme takd has no such option"), ("qkd", {"phases": ("tu", "ss")}, "in order"),
     ("qkd", {"phases": ()}, "phases"), ("speq", {"candidates": "all"}, "pair, uniform"), ("speq", {"u": 1.5}, "0.0 to 1.0"),
@@ -218,6 +242,22 @@ def test_bfloat16_gradients__train_a_student_that_is_bit_true_with_and_without_f
         monkeypatch.setattr("training.kernels.is_available", lambda: False)
     run(config_of(scheme, gradients="bfloat16"), tmp_path)
     assert_bit_true(tmp_path)
+
+
+def test_qad__from_given_weights_trains_no_twin_for_them(tmp_path):
+    """The student is the one that begins with a twin of its own, whose weights these are."""
+    run(config_of("qad", teacher_width=8), tmp_path / "whole")
+    whole, start = tmp_path / "whole", str(tmp_path / "whole/32bit.pt")
+    given = config_of("qad", teacher_width=8, init_from=start, teacher=str(whole / "teacher.pt"))
+    assert [step.name for step in given.plan()] == ["teacher", "2bit"]
+    found = run(given, tmp_path / "given")
+    assert list(found.record["steps"]) == ["teacher", "2bit"]
+    assert not found.record["steps"]["teacher"]["epochs"]
+    assert_bit_true(tmp_path / "given")
+    begun = found._new(found.steps[-1])
+    twin = QuantNetwork.from_spec(load_checkpoint(whole / "32bit.pt").spec)
+    names = [name for name in begun.state_dict() if "running" not in name]
+    assert all(torch.equal(begun.state_dict()[name], twin.state_dict()[name]) for name in names)
 
 
 def test_layer_bits__are_the_students_exceptions_in_training_checkpoint_and_simulator(tmp_path):

@@ -114,7 +114,31 @@ def test_built_in_grids__come_with_the_package():
     text = (records.ROOT / "pyproject.toml").read_text()
     assert '"grids/*.toml"' in text
     assert {"digits", "ablations", "cifar10-q75", "cifar10-2bit", "cifar10-4-1bit", "cifar100", "report", "public",
-            "long"} == set(built_in())
+            "long", "recipe"} == set(built_in())
+
+
+def test_larger_teachers__are_those_of_qad_from_the_common_float_weights():
+    asked = {"cifar10-2bit": ["qad"], "cifar10-4-1bit": ["qad-4", "qad-1"], "cifar100": ["qad-20", "qad-32"]}
+    for name, jobs in asked.items():
+        plans = Schedule(find_grid(name), Path("runs"), is_guessing=True).plans
+        for job in jobs:
+            plan = plans[name, job]
+            assert [step.name for step in plan.run.trained] == [f"{plan.config.bits}bit"]
+            assert (plan.config.scheme, plan.config.teacher_model) == ("qad", "resnet56")
+            assert set(plan.references) == {"teacher", "init_from"}
+            assert plan.path_epochs == 48
+
+
+def test_plan__notes_what_has_no_record_and_runs_nothing(write, monkeypatch):
+    monkeypatch.setattr(Crew, "call", lambda self, *options: pytest.fail("something was run"))
+    write(SETTINGS + "[jobs]\n" + FLOAT + SKIP + "[[evaluations]]\nname = 'w-{job}'\naccumulator = 9")
+    home = Path("results/records/mine")
+    records.write(home, "float-seed0.train.json", records.training())
+    result = start("--plan")
+    assert result.exception is None, result.exception
+    found = {job["name"]: job["status"] for job in read_record(home / "grid.json")["jobs"]}
+    assert found == {"mine/float-seed0": FINISHED, "mine/skip-seed0": NOT_RUN, "mine/w-skip": NOT_RUN}
+    assert not Path("runs").exists()
 
 
 # --- what is refused

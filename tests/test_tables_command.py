@@ -45,7 +45,8 @@ def test_command__makes_tables_of_own_runs_whatever_their_files_are_called(tmp_p
     assert result.returncode == 0
     assert re.fullmatch(f"{UNDIGESTED.format('6 records')}\n", result.stderr)
     assert set(result.stdout.split()) == {
-        f"tables/{name}" for name in ("schemes.md", "schemes.csv", "schemes.tex", "curves.svg")}
+        f"tables/{name}" for name in (
+            "schemes.md", "schemes.csv", "schemes.tex", "accuracy.md", "accuracy.csv", "accuracy.tex", "curves.svg")}
     text = (tmp_path / "tables/schemes.md").read_text()
     assert "81.00 ± 1.00" in text
     assert "digits" not in text
@@ -213,8 +214,8 @@ def test_curves__of_any_number_of_series_show_each_once_and_no_legend_covers_a_p
     from training import plots
 
     figures = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda plt, figure, file: (save(plt, figure, file), figures.append(figure)))
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda plt, figure, file: (save(plt, figure, file), figures.append(figure)))
     plot_curves(curves(tmp_path, count), tmp_path / "curves.svg")
     axes = figures[0].axes
     assert sum(len(axis.get_lines()) for axis in axes) == count

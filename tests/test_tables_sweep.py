@@ -170,19 +170,30 @@ def test_child__that_fails_is_one_line(tmp_path, monkeypatch):
     assert "error:" not in str(error.value)
 
 
+def _take_interrupts():
+    """Who runs the tests in the background of a shell ignores them, and so would a child."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_interrupted_sweep__ends_its_run_and_is_one_line(tmp_path):
     (tmp_path / "long.toml").write_text(GRID.replace("[jobs]", "epochs = 999\n[jobs]"))
     process = subprocess.Popen([sys.executable, "-m", "training.sweep", "long.toml", "--results", "mine"], cwd=tmp_path,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(records.ROOT), "OMP_WAIT_POLICY": "passive"})
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/long/*/run.json")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+                               env={**os.environ, "PYTHONPATH": str(records.ROOT), "OMP_WAIT_POLICY": "passive"},
+                               preexec_fn=_take_interrupts)  # noqa: PLW1509 - it takes no lock
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/long/*/run.json")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        left = processes_in(tmp_path)
+        for number in left:  # 999 epochs would keep a core from all tests that follow
+            os.kill(number, signal.SIGKILL)
     assert process.returncode == 130
     assert errors == "error: interrupted; the same command goes on where it was\n"
-    assert not processes_in(tmp_path)
+    assert not left
 
 
 def test_sweeps__name_the_augmentation_that_is_no_default():

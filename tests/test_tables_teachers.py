@@ -46,7 +46,7 @@ def test_epochs__are_those_that_the_teacher_had(tmp_path):
 def test_epochs__of_a_teacher_that_is_not_here_or_another_are_not_guessed(tmp_path):
     student(tmp_path / "s", tmp_path / "t/ckpt.pt", "sha256:" + "0" * 64)
     assert epochs_of(tmp_path) == [""]
-    assert rows_of(make_tables(tmp_path)["schemes.md"])[0]["epochs along path"] == "-"
+    assert rows_of(make_tables(tmp_path)["schemes.md"])[0]["along path"] == "-"
     teacher(tmp_path / "t", 7)
     assert epochs_of(tmp_path) == [""]
 

@@ -1,5 +1,6 @@
 """Training: losses by hand, data, resume bit for bit, divergence, plans of schemes."""
 
+import dataclasses
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from training.loop import DivergedError, evaluate, learning_rate
 from training.losses import distillation_kl, hinton_loss
 from training.models import MODELS
 from training.network import QuantNetwork
+from training.presets import PRESETS
 from training.quantizers import QUANTIZERS
 from training.runner import Runner
 from training.schemes import SCHEMES, SchemeError, find_scheme, objectives
@@ -96,14 +98,25 @@ def test_takd_of_two__is_the_plan_of_skip_level_and_single_level():
     assert SCHEMES["takd"].plan((4, 2)) == SCHEMES["single-level"].plan((4, 2))
 
 
+def rates(**changes):
+    return dataclasses.replace(PRESETS["quick"], **{"lr": 1.0, **changes})
+
+
 @pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.0), (0.5, 0.5), (1.0, 0.975528), (5.0, 0.5), (10.0, 0.0)])
 def test_cosine__warms_up_and_ends_at_zero(progress, expected):
-    assert learning_rate(1.0, "cosine", (), progress, 10) == pytest.approx(expected, abs=1e-6)
+    assert learning_rate(rates(schedule="cosine"), (), progress, 10) == pytest.approx(expected, abs=1e-6)
 
 
 def test_multistep__is_a_tenth_from_each_milestone_on():
-    rates = [learning_rate(1.0, "multistep", (2, 4), epoch, 6) for epoch in (0, 1.9, 2, 3.9, 4)]
-    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    found = [learning_rate(rates(schedule="multistep"), (2, 4), epoch, 6) for epoch in (0, 1.9, 2, 3.9, 4)]
+    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(("schedule", "warmup", "expected"), [
+    ("cosine", 0.0, [1, 0.5, 0]), ("linear", 0.0, [1, 0.5, 0]), ("linear", 0.2, [0, 0.625, 0]), ("linear", 0.5, [0, 1, 0])])
+def test_warm_up__is_a_line_to_the_peak(schedule, warmup, expected):
+    found = [learning_rate(rates(schedule=schedule, warmup=warmup), (), progress, 10) for progress in (0, 5, 10)]
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 # data
@@ -332,7 +345,6 @@ class Silent:
 
 def small_config(**changes):
     from training.config import RunConfig
-    from training.presets import PRESETS
 
     recipe = {**vars(PRESETS["quick"]), "epochs": 3, "batch": 32}
     return RunConfig(**{"scheme": "individual", "dataset": "digits", "data": "", "model": "resnet8", "width": 4,
@@ -385,7 +397,7 @@ def test_resume__of_a_run_that_died_before_it_noted_its_last_epoch(tmp_path, mon
 def test_divergence__stops_names_step_and_layer_and_keeps_the_last_good_state(tmp_path, monkeypatch):
     calls = []
 
-    def turns_nan(student, labels, weights):
+    def turns_nan(student, labels, weights, smoothing):
         calls.append(1)
         return torch.nn.functional.cross_entropy(student, labels) * (float("nan") if len(calls) > 9 else 1)
 

@@ -5,25 +5,31 @@ ablation what its row names, and nothing else.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sim.command import printable
+from training.report.ancestry import Ancestry
+from training.report.corrections import half_width, with_corrections
 from training.report.identity import CHANGES, DISTILLATION, Group, changes_of, default_config, text_of
-from training.report.markup import Section, markdown_text
+from training.report.markup import markdown_text
 from training.report.rows import hardware_of
-from training.report.summaries import ORIGIN, names, short_commits
+from training.report.summaries import names, short_commits
 
-LEVEL = 0.95
 REFERENCES = ("individual", "skip-level")
 """Every scheme is compared with training alone, and with the plainest way of distilling from a float network."""
 DATA = ("data", "data digest", "label")
+OF_METHOD: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "qad": ("teacher_model", "teacher_width", "init_from", "init_from digest")})
+"""Options without which a scheme is another one: its larger teacher, and where its float weights come from."""
+ROUNDING = 1
+"""How many epochs an equal budget may be off: a third of 20 is no whole number."""
+_OF_BUDGET = ("epochs", "milestones")
 _OF_SCHEME = ("scheme", "path", "teacher", "teacher digest", "seed of teacher", "own code of scheme")
 _OF_CHANGE = (*CHANGES, "individual digest", "own code of quantizer", "own code of teacher_model", "evaluated images", *DATA)
 
@@ -71,7 +77,7 @@ def paired(mine: pd.Series, theirs: pd.Series) -> dict[str, Any]:
     difference = (mine[common] - theirs[common]).to_numpy()
     n, mean = len(difference), float(np.mean(difference)) if len(difference) else float("nan")
     deviation = float(np.std(difference, ddof=1)) if n > 1 else float("nan")
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, n - 1)) * deviation / np.sqrt(n) if n > 1 else float("nan")
+    half = half_width(deviation, n)
     return {"n": n, "difference": mean, "deviation": deviation, "low": mean - half, "high": mean + half}
 
 
@@ -83,29 +89,63 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def comparison_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
-    """Each scheme against the references at its width on its data; against the first scheme where there is no reference."""
+    """Each scheme against the references at its width on its data; against the first scheme where there is no reference.
+
+    A family of comparisons is one reference at one width.
+    """
+    yield from with_corrections(_comparisons(groups), lambda row: tuple(
+        str(row[key]) for key in ("dataset", "bits", "against", "against path", "options")))
+
+
+def _comparisons(groups: list[Group]) -> Iterator[dict[str, Any]]:
+    ancestry = Ancestry(run for group in groups for run in group.runs)
+    for cell, pairs in _cells(groups, ancestry):
+        references = [group for scheme in REFERENCES for group in cell if group.config["scheme"] == scheme] or cell[:1]
+        for reference in references:
+            for group in cell:
+                if pairs(group, reference):
+                    yield from _comparison(group, reference, ancestry)
+
+
+def between(groups: list[Group], scheme: str, other: str) -> Iterator[dict[str, Any]]:
+    """One scheme against another wherever both ran under equal settings; all of these are a family."""
+    ancestry = Ancestry(run for group in groups for run in group.runs)
+    yield from with_corrections(
+        (row for cell, pairs in _cells(groups, ancestry)
+         for group in cell if group.config["scheme"] == scheme
+         for reference in cell if reference.config["scheme"] == other and pairs(group, reference)
+         for row in _comparison(group, reference, ancestry)), lambda row: scheme)
+
+
+def _cells(groups: list[Group], ancestry: Ancestry) -> Iterator[tuple[list[Group], Callable[[Group, Group], bool]]]:
+    """Groups that have in common what schemes must have, and whether two of them may be compared."""
+    def pairs(one: Group, other: Group) -> bool:
+        return (one is not other and _same_data(one, other) and _same_distillation(one, other)
+                and _same_budget(one, other, ancestry))
+
     cells: dict[str, list[Group]] = {}
     for group in groups:
         cells.setdefault(_condition(group), []).append(group)
     for cell in cells.values():
-        references = [group for scheme in REFERENCES for group in cell if group.config["scheme"] == scheme] or cell[:1]
-        for reference in references:
-            for group in cell:
-                if group is not reference and _same_data(group, reference) and _same_distillation(group, reference):
-                    yield from _comparison(group, reference)
+        yield cell, pairs
 
 
-def _comparison(group: Group, reference: Group) -> Iterator[dict[str, Any]]:
+def _comparison(group: Group, reference: Group, ancestry: Ancestry) -> Iterator[dict[str, Any]]:
     measure, mine, theirs = accuracies(group, reference)
     row = paired(mine, theirs)
     if row["n"]:
         yield {"dataset": printable(group.label), "bits": group.config["path"][-1], **_named(group, "scheme", "path"),
                **_named(reference, "against", "against path"), "options": group.settings, "accuracy": measure, **row,
+               "epochs along path": ancestry.epochs(group.runs[0]), "against epochs": ancestry.epochs(reference.runs[0]),
                "verdict": verdict(row)}
 
 
 def ablation_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
-    """Each change of a scheme against the same configuration without it."""
+    """Each change of a scheme against the same configuration without it; those on one data set are a family."""
+    yield from with_corrections(_ablations(groups), lambda row: str(row["dataset"]))
+
+
+def _ablations(groups: list[Group]) -> Iterator[dict[str, Any]]:
     unchanged: dict[str, list[Group]] = {}
     for group in groups:
         if not changes_of(group.config):
@@ -145,8 +185,20 @@ def _without(group: Group, keys: tuple[str, ...]) -> str:
 
 def _condition(group: Group) -> str:
     """What runs of different schemes must have in common; of what schemes set themselves, what was told otherwise."""
-    plain = _without(group, (*_OF_SCHEME, *_OF_CHANGE, *DISTILLATION))
-    return json.dumps([group.label, group.config["path"][-1], changes_of(group.config), plain])
+    own = OF_METHOD.get(group.config["scheme"], ())
+    plain = _without(group, (*_OF_SCHEME, *_OF_CHANGE, *DISTILLATION, *_OF_BUDGET, *own))
+    defaults = default_config(group.config)
+    told = {key: value for key, value in group.config.items() if key not in own} | {
+        key: defaults[key] for key in own if key in defaults}
+    return json.dumps([group.label, group.config["path"][-1], changes_of(told), plain])
+
+
+def _same_budget(one: Group, other: Group, ancestry: Ancestry) -> bool:
+    """The same epochs for each step, or along the path; what trains nothing compares with all."""
+    if not (one.runs[0].trains and other.runs[0].trains) or one.config["epochs"] == other.config["epochs"]:
+        return True
+    mine, theirs = (ancestry.epochs(group.runs[0]) for group in (one, other))
+    return mine is not None and theirs is not None and abs(mine - theirs) <= ROUNDING
 
 
 def _same_data(one: Group, other: Group) -> bool:
@@ -174,8 +226,10 @@ def _same_distillation(one: Group, other: Group) -> bool:
 def sentence(rows: pd.DataFrame, ablation: Ablation) -> str:
     """What one ablation shows, beside what its source says."""
     told = rows[rows["verdict"].isin(["better", "worse"])]
-    found = [f"{markdown_text(change)} is {word} by {abs(difference):.2f} points" for change, word, difference in
-             zip(told["change"], told["verdict"], told["difference"], strict=True)]
+    corrected = told.get("corrected verdict", told["verdict"])
+    found = [f"{markdown_text(change)} is {word} by {abs(difference):.2f} points" + ("" if word == after else
+             " (within noise after correction)") for change, word, difference, after in
+             zip(told["change"], told["verdict"], told["difference"], corrected, strict=True)]
     if len(told) < len(rows):
         found.append("nothing differs beyond noise" if told.empty else "the rest stays within noise")
     if not ablation.expects:
@@ -189,43 +243,3 @@ def sentence(rows: pd.DataFrame, ablation: Ablation) -> str:
     else:
         judged = f", which these runs confirm{' in part' if len(told) < len(rows) else ''}"
     return f"{ablation.source}{judged}: {'; '.join(found)}."
-
-
-def summarize_comparisons(rows: pd.DataFrame) -> list[Section]:
-    """One table."""
-    return [Section(pd.DataFrame({
-        **{key: rows[key] for key in ("dataset", "bits", "scheme", "path", "against", "against path", "options")},
-        "accuracy": rows["accuracy"], "n": rows["n"], "difference, points": _with_deviation(rows),
-        "95 % interval": _interval(rows), "beyond noise": rows["verdict"]}).astype(str), common=("options", "accuracy"))]
-
-
-def summarize_ablations(rows: pd.DataFrame) -> list[Section]:
-    """A table and a sentence for each option of each scheme on each data set."""
-    sections = []
-    several = rows["dataset"].nunique() > 1
-    for (dataset, scheme, option), group in rows.groupby(
-            ["dataset", "scheme", rows["change"].str.split(" ").str[0]], sort=False):
-        ablation = ABLATIONS.get((str(scheme), str(option)), Ablation(markdown_text(option), "A change of ours"))
-        shown = pd.DataFrame({
-            "change": group["change"], "bits": group["bits"], "path": group["path"], "options": group["options"],
-            "n": group["n"], "accuracy": group["accuracy of"],
-            "changed %": [f"{a:.2f}" + ("" if pd.isna(d) else f" ± {d:.2f}")
-                          for a, d in zip(group["accuracy"], group["accuracy deviation"], strict=True)],
-            "unchanged %": group["unchanged"].map("{:.2f}".format), "difference, points": _with_deviation(group),
-            "95 % interval": _interval(group), "beyond noise": group["verdict"], "commit": group["commit"],
-            "date": group["date"], "hardware": group["hardware"]}).astype(str)
-        heading = f"{markdown_text(scheme)}: {ablation.title}" + (f", on {markdown_text(dataset)}" if several else "")
-        if list(shown["options"]) == list(shown["change"]):
-            shown = shown.drop(columns="options")
-        sections.append(Section(shown, heading, sentence(group, ablation), ("bits", "path", "accuracy", *ORIGIN)))
-    return sections
-
-
-def _with_deviation(rows: pd.DataFrame) -> list[str]:
-    return [f"{mean:+.2f}" + ("" if pd.isna(deviation) else f" ± {deviation:.2f}")
-            for mean, deviation in zip(rows["difference"], rows["deviation"], strict=True)]
-
-
-def _interval(rows: pd.DataFrame) -> list[str]:
-    return ["-" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
-            for low, high in zip(rows["low"], rows["high"], strict=True)]

@@ -20,7 +20,8 @@ from training.schemes.options import LossOptions
 
 __all__ = ["ConfigError", "RunConfig", "differences", "options_of", "resolve"]
 
-COSINE, MULTISTEP = SCHEDULES = ("cosine", "multistep")
+COSINE, LINEAR, MULTISTEP = SCHEDULES = ("cosine", "linear", "multistep")
+SGD, NESTEROV = OPTIMIZERS = ("sgd", "nesterov")
 GRADIENTS = ("float32", "bfloat16")
 DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "skip_bits": 8, "seed": 0,
                                "quantizer": "dorefa"}
@@ -73,7 +74,7 @@ class RunConfig(LossOptions):
         if self.teacher_model:
             MODELS.known(self.teacher_model, "teacher-model")
         for key, table in (("schedule", SCHEDULES), ("kl_reduction", KL_REDUCTIONS), ("calibration", CALIBRATIONS),
-                           ("gradients", GRADIENTS), ("augment", ("", *AUGMENTATIONS))):
+                           ("gradients", GRADIENTS), ("optimizer", OPTIMIZERS), ("augment", ("", *AUGMENTATIONS))):
             value = getattr(self, key)
             if value not in table:
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
@@ -82,13 +83,16 @@ class RunConfig(LossOptions):
         if self.scheme == "speq" and self.quantizer.startswith("lsq"):
             raise ConfigError("quantizer: more bits make steps of lsq no finer, so speq's teacher needs another quantizer")
         for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
-                               ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("kd_weight", 0.0, 100.0),
+                               ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("warmup", 0.0, 0.9),
+                               ("label_smoothing", 0.0, 0.9), ("kd_weight", 0.0, 100.0),
                                ("temperature", 1e-3, 1e3), ("seed", 0, 2**31 - 1)):
             value = getattr(self, key)
             if not low <= value <= high:
                 raise ConfigError(f"{key.replace('_', '-')}: {value} is not allowed, choose {low} to {high}")
         if self.train_limit is not None and self.train_limit < 2:
             raise ConfigError(f"train-limit: {self.train_limit} is not allowed, choose 2 or more images")
+        if self.optimizer == NESTEROV and not self.momentum:
+            raise ConfigError("optimizer: nesterov needs a momentum above 0")
         self._check_milestones()
         self._check_distillation()
         self._check_weights()
@@ -101,8 +105,8 @@ class RunConfig(LossOptions):
 
     def _check_milestones(self) -> None:
         shown = ",".join(map(str, self.milestones))
-        if self.schedule == COSINE and self.milestones:
-            raise ConfigError(f"milestones: a cosine schedule has none, {shown} would change nothing: "
+        if self.schedule != MULTISTEP and self.milestones:
+            raise ConfigError(f"milestones: a {self.schedule} schedule has none, {shown} would change nothing: "
                               "add --schedule multistep")
         if self.schedule == MULTISTEP and not self.milestones:
             raise ConfigError("schedule: the rate of multistep falls at milestones only, add --milestones, for example "
@@ -121,6 +125,11 @@ class RunConfig(LossOptions):
                 (self.teacher_model or self.model, self.teacher_width or self.width) == (self.model, self.width):
             raise ConfigError(f"teacher-model, teacher-width: {self.model} of width {self.width} is the student's own "
                               "network, which teaches unless told otherwise: leave them out")
+
+    @property
+    def is_given_weights(self) -> bool:
+        """Whether the first networks begin with weights of a checkpoint."""
+        return bool(self.init_from)
 
     @staticmethod
     def check_bits(bits: int) -> None:

@@ -63,7 +63,12 @@ def _untrained(run: Run) -> str:
 
 
 def _milestones(run: Run) -> str:
-    return "" if run.config.schedule == MULTISTEP else "a cosine schedule has none, add --schedule multistep"
+    schedule = run.config.schedule
+    return "" if schedule == MULTISTEP else f"a {schedule} schedule has none, add --schedule multistep"
+
+
+def _warmup(run: Run) -> str:
+    return "a multistep schedule begins at its first rate" if run.config.schedule == MULTISTEP else ""
 
 
 def _still(run: Run) -> str:
@@ -103,7 +108,8 @@ def _skip_bits(run: Run) -> str:
 
 RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
     **dict.fromkeys(("epochs", "lr", "augment", "gradients"), _untrained),
-    **dict.fromkeys(("schedule", "weight_decay", "momentum"), _still),
+    **dict.fromkeys(("schedule", "weight_decay", "momentum", "optimizer"), _still),
+    "warmup": lambda run: _still(run) or _warmup(run),
     "milestones": lambda run: _still(run) or _milestones(run), "teacher": _teacher,
     "float_weights": _teacher,
     "teacher_model": _teacher_network, "teacher_width": _teacher_network,

@@ -21,7 +21,7 @@ from typing import Any
 from sim.files import remove_stale
 from sim.records import RecordError, read_record
 from sim.registry import is_own, short_name
-from training.config import COSINE, differences
+from training.config import MULTISTEP, differences
 from training.options import ConfigError
 
 RECORD_FILE, FINAL_FILE, RESUME_FILE, CURVES_FILE = "run.json", "ckpt.pt", "resume.pt", "curves.svg"
@@ -125,8 +125,9 @@ def _begin_session(record: dict[str, Any], now: Now, moved: Mapping[str, Any]) -
 def _before(config: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration with what it lacks if it is from before there was such an option."""
     augment = "crop" if config.get("dataset") == "digits" else "crop-flip"
-    unread: dict[str, Any] = {"milestones": []} if config.get("schedule") == COSINE else {}
-    later = {"gradients": "float32", "size": "", "float_weights": "", "mean": [], "std": []}
+    unread: dict[str, Any] = {"milestones": []} if config.get("schedule") != MULTISTEP else {}
+    later = {"gradients": "float32", "size": "", "float_weights": "", "mean": [], "std": [],
+             "warmup": 0.1, "optimizer": "sgd", "label_smoothing": 0.0}
     return {**later, "augment": augment, **config, **unread}
 
 

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.config import RunConfig
+from training.config import COSINE, MULTISTEP, NESTEROV, RunConfig
 from training.data import Images, batches
 from training.network import PREFIX, QuantNetwork
+from training.presets import Recipe
 from training.quantizers import QUANTIZERS
 from training.schemes.objectives import Lesson, Objective
 
-WARM_UP = 0.1
-"""Part of a cosine schedule over which the rate first rises."""
 Report = Callable[[int, float], None]
 """called after each batch with its size and loss"""
 
@@ -24,11 +23,16 @@ class DivergedError(RuntimeError):
     """The loss is no longer a number."""
 
 
-def learning_rate(base: float, schedule: str, milestones: tuple[float, ...], progress: float, epochs: int) -> float:
-    """Learning rate at `progress` epochs of `epochs`: warm-up and a cosine to 0, or a tenth from each milestone on."""
-    if schedule == "cosine":
+def learning_rate(config: Recipe, milestones: tuple[float, ...], progress: float, epochs: int) -> float:
+    """Learning rate at `progress` epochs of `epochs`.
+
+    A line up over the warm-up and a cosine or a line down to 0, or a tenth from each milestone on.
+    """
+    base, schedule, warmup = config.lr, config.schedule, config.warmup
+    if schedule != MULTISTEP:
         part = min(progress / epochs, 1.0)
-        return base * min(part / WARM_UP, 0.5 * (1.0 + math.cos(math.pi * part)))
+        falling = 0.5 * (1.0 + math.cos(math.pi * part)) if schedule == COSINE else (1.0 - part) / (1.0 - warmup)
+        return base * (min(part / warmup, falling) if warmup else falling)
     return float(base * 0.1 ** sum(progress >= milestone for milestone in milestones))
 
 
@@ -74,7 +78,7 @@ def optimizer_of(networks: Iterable[QuantNetwork], config: RunConfig) -> torch.o
             if chosen:
                 decay = config.weight_decay if rules.decays else 0.0
                 groups.append({"params": chosen, "rate_scale": scale, "weight_decay": decay})
-    return torch.optim.SGD(groups, config.lr, config.momentum)
+    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.optimizer == NESTEROV)
 
 
 @torch.no_grad()

@@ -25,17 +25,21 @@ def distillation_cosine(student: Tensor, teacher: Tensor, temperature: float) ->
     return (1.0 - F.cosine_similarity(soft_student, soft_teacher, 1)).mean() * temperature**2
 
 
-def weighted_cross_entropy(student: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Cross-entropy whose examples count by `weights` [N], which are scaled to mean 1 (None: all alike)."""
+def weighted_cross_entropy(student: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy whose examples count by `weights` [N], which are scaled to mean 1 (None: all alike).
+
+    `smoothing` is the part of each label that all classes share (Szegedy et al. 2016).
+    """
     if weights is None:
-        return F.cross_entropy(student, labels)
-    return (F.cross_entropy(student, labels, reduction="none") * (weights / weights.mean())).mean()
+        return F.cross_entropy(student, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(student, labels, reduction="none", label_smoothing=smoothing)
+    return (each * (weights / weights.mean())).mean()
 
 
 def hinton_loss(student: Tensor, teacher: Tensor | None, labels: Tensor, *, weight: float, temperature: float,
-                reduction: str = "batch", examples: Tensor | None = None) -> Tensor:
+                reduction: str = "batch", examples: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
     """(1 - weight) CE + weight T^2 KL (Liao et al. 2020); plain cross-entropy if there is no teacher."""
-    hard = weighted_cross_entropy(student, labels, examples)
+    hard = weighted_cross_entropy(student, labels, examples, smoothing)
     if teacher is None:
         return hard
     return (1.0 - weight) * hard + weight * distillation_kl(student, teacher, temperature, reduction)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from training.report.markup import Section
+from training.report.markup import Section, markdown_text
 
 TITLE = "Performance"
 NOTE = (
@@ -45,7 +45,7 @@ def _details(row: Mapping[str, Any]) -> str:
 
 
 def performance_table(rows: pd.DataFrame) -> list[Section]:
-    """Summary and rows; what all of one run share is named once above each."""
+    """Summary and the rows of each measure; what all of one run share is named once above each."""
     origin = {"commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
               "command": rows["command"]}
     is_summary = rows["what"] == SUMMARY
@@ -60,7 +60,9 @@ def performance_table(rows: pd.DataFrame) -> list[Section]:
         "ratio": ["" if pd.isna(ratio) else f"{ratio:.2f} x {base}"
                   for ratio, base in zip(rows["ratio"], rows["ratio to"], strict=True)],
         "note": rows["note"], **origin})[~is_summary]
-    return [Section(table.astype(str), common=tuple(origin)) for table in (summary, shown)]
+    parts = [Section(summary.astype(str), common=tuple(origin))] if is_summary.any() else []
+    return parts + [Section(part.drop(columns="what").astype(str), markdown_text(what), common=tuple(origin))
+                    for what, part in shown.groupby("what", sort=False)]
 
 
 def _is_met(value: float | None, target: Any) -> str:

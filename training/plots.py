@@ -29,10 +29,10 @@ def style_of(number: int) -> dict[str, str]:
 
 def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
     """Accuracy and overflowed outputs against the width of the register: a row of both per network, a line per kind."""
-    plt = _pyplot()
+    plt = pyplot()
     networks = list(rows.groupby(["dataset", "network", "options", "bits", "images"], sort=True, dropna=False))
     kinds = [_registers(group) for _, group in networks]
-    heights = [max(3.8, 0.9 + 0.19 * sum(len(_folded(name).splitlines()) for name, _ in series)) for series in kinds]
+    heights = [max(3.8, 0.9 + 0.19 * sum(len(folded(name).splitlines()) for name, _ in series)) for series in kinds]
     figure, axes = plt.subplots(len(networks), 2, squeeze=False, layout="constrained", figsize=(12, sum(heights)),
                                 height_ratios=heights)
     for (accuracy, overflows), (values, _), series in zip(axes, networks, kinds, strict=True):
@@ -45,7 +45,7 @@ def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
                                  linestyle=DASHES[(number + 2) % len(DASHES)])
         dataset, network, options, bits, images = map(str, values)
         title = ", ".join(part for part in (dataset, network, options, f"W{bits}A{bits}", f"{int(images):,} images") if part)
-        accuracy.set_title(_folded(title, 75), fontsize=9, loc="left")
+        accuracy.set_title(folded(title, 75), fontsize=9, loc="left")
         accuracy.set(xlabel="accumulator bits", ylim=(-3, 103), ylabel="bit-true accuracy %")
         overflows.set(xlabel="accumulator bits", ylabel="overflowed outputs %")
         overflows.set_yscale("symlog", linthresh=0.01)
@@ -53,8 +53,8 @@ def plot_accumulators(rows: pd.DataFrame, file: Path) -> None:
         overflows.set_ylim(bottom=-0.002)
         for axis in (accuracy, overflows):
             axis.xaxis.get_major_locator().set_params(integer=True)
-        _legend(overflows, accuracy.get_legend_handles_labels()[0], [name for name, _ in series])
-    _save(plt, figure, file)
+        legend(overflows, accuracy.get_legend_handles_labels()[0], [name for name, _ in series])
+    save(plt, figure, file)
 
 
 def _registers(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -75,9 +75,9 @@ def _registers(group: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def plot_curves(rows: pd.DataFrame, file: Path) -> None:
     """Validation accuracy of the student against its epoch: mean over seeds, lowest to highest shaded."""
-    plt = _pyplot()
+    plt = pyplot()
     panels = list(_panels(rows))
-    lines = [sum(len(_folded(_series(group)).splitlines()) for _, group in groups) for _, groups in panels]
+    lines = [sum(len(folded(_series(group)).splitlines()) for _, group in groups) for _, groups in panels]
     heights = [max(3.2, 0.9 + 0.19 * count) for count in lines]
     figure, axes = plt.subplots(len(panels), 1, squeeze=False, layout="constrained", figsize=(11, sum(heights)),
                                 height_ratios=heights)
@@ -91,8 +91,8 @@ def plot_curves(rows: pd.DataFrame, file: Path) -> None:
         axis.set_title(title, fontsize=9, loc="left")
         axis.set(xlabel="epoch of the student's step", ylabel="validation accuracy %")
         axis.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axis, axis.get_legend_handles_labels()[0], [_series(group) for _, group in groups])
-    _save(plt, figure, file)
+        legend(axis, axis.get_legend_handles_labels()[0], [_series(group) for _, group in groups])
+    save(plt, figure, file)
 
 
 def _panels(rows: pd.DataFrame) -> Iterator[tuple[str, list[tuple[Any, pd.DataFrame]]]]:
@@ -116,7 +116,7 @@ def _series(group: pd.DataFrame) -> str:
 
 def plot_performance(rows: pd.DataFrame, file: Path) -> None:
     """One panel per measure with a rate: a bar per implementation, the geometric mean over cases, ours in another color."""
-    plt = _pyplot()
+    plt = pyplot()
     rates = rows[rows["unit"].isin(["GMAC/s", "images/s"]) & rows["value"].notna()]
     panels = list(rates.groupby("what", sort=False)) or [("nothing was measured", rows)]
     counts = [_means(group) for _, group in panels]
@@ -131,7 +131,7 @@ def plot_performance(rows: pd.DataFrame, file: Path) -> None:
         axis.margins(x=0.12)
         axis.tick_params(labelsize=8)
         axis.set_title(f"{what}, {group['unit'].iloc[0]}", fontsize=9, loc="left")
-    _save(plt, figure, file)
+    save(plt, figure, file)
 
 
 def _means(group: pd.DataFrame) -> "pd.Series[float]":
@@ -146,15 +146,15 @@ def _means(group: pd.DataFrame) -> "pd.Series[float]":
     return means.sort_values()
 
 
-def _legend(axis: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
+def legend(axis: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Beside the panel, where no point is.  Names are set afterwards: matplotlib hides those that begin with "_"."""
     legend = axis.legend(handles, [str(number) for number in range(len(handles))], loc="upper left", handlelength=3.5,
                          bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, fontsize=8, frameon=False)
     for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_text(_folded(name))
+        text.set_text(folded(name))
 
 
-def _folded(text: str, length: int = _LINE_LENGTH) -> str:
+def folded(text: str, length: int = _LINE_LENGTH) -> str:
     """Lines of at most `length` characters, broken at spaces where there are any."""
     lines = [""]
     for word in text.split(" "):
@@ -164,7 +164,8 @@ def _folded(text: str, length: int = _LINE_LENGTH) -> str:
     return "\n".join(line[at:at + length] for line in lines for at in range(0, max(len(line), 1), length))
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib's, without a screen; the same picture gives the same file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -175,7 +176,8 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(plt: Any, figure: Any, file: Path) -> None:
+def save(plt: Any, figure: Any, file: Path) -> None:
+    """Write the figure as SVG, completely or not at all."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the tables have what no font here can draw

@@ -17,6 +17,7 @@ from sim.records import write_record
 from sim.registry import is_own
 from training.checkpoint import ResumeState
 from training.config import ConfigError, RunConfig
+from training.cost import forward
 from training.data import Dataset, shuffled_batches
 from training.effects import Run
 from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
@@ -89,6 +90,7 @@ class Runner:
         The record is written before each file that it speaks of, so that a run that is killed anywhere can be continued.
         """
         self.record.setdefault("steps", {})
+        self.record.setdefault("macs", {which: forward(graph) for which, graph in self.graphs.items()})
         self._check_files()
         if self.given is not None:
             self.record["steps"].setdefault(self.adopted, {
@@ -275,7 +277,7 @@ class Runner:
 
             def rate_at(batch: int, epoch: int = epoch) -> float:
                 milestones = tuple(milestone * step.share for milestone in config.milestones)
-                return learning_rate(config.lr, config.schedule, milestones, epoch + batch / per_epoch, epochs)
+                return learning_rate(config, milestones, epoch + batch / per_epoch, epochs)
 
             def progress_at(batch: int, epoch: int = epoch) -> float:
                 return (epoch + batch / per_epoch) / epochs

@@ -45,6 +45,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     only: Annotated[str | None, typer.Option(help="these jobs and what they need, names separated by commas")] = None,
     show: Annotated[bool, typer.Option("--list", "--dry-run", help="show what would be done, and what is there already")
                     ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="note every job without a record as not run, for the tables, and stop")
+                    ] = False,
     results: Annotated[Path, typer.Option(help="folder whose records/ keeps the records; training.tables --results reads it")
                        ] = RESULTS,
     out: Annotated[Path, typer.Option(help="folder of the runs")] = RUNS,
@@ -69,13 +71,17 @@ def main(  # noqa: PLR0913 - one parameter per option
     if seeds is not None or first_seed is not None:
         first = asked.seeds[0] if first_seed is None else first_seed
         chosen = tuple(range(first, first + (len(asked.seeds) if seeds is None else seeds)))
-    schedule = Schedule(asked, out, seeds=chosen, only=tuple(only.split(",")) if only else (), is_guessing=show)
-    check_folders(schedule)
+    schedule = Schedule(asked, out, seeds=chosen, only=tuple(only.split(",")) if only else (), is_guessing=show or plan)
+    if not plan:
+        check_folders(schedule)
     if show:
         show_list(new_console(), schedule)
         return
     options |= {"grid": None, "show": None, "change": None, "set": change, "out": None if out == RUNS else out,
                 "results": None if results == RESULTS else results}
+    if plan:
+        print(printable(GridRecord(schedule, results, command_line("training.sweep", options, [grid])).note_missing()))
+        return
     crew = Crew(workers.threads, LOWEST if low_priority else 0)
     with held(out / asked.name), crew.suspended_together():
         sweep = Sweep(schedule, results, replace, command_line("training.sweep", options, [grid]))

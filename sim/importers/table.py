@@ -84,7 +84,7 @@ def rows_of(model: Path, hardware: Profile, inputs: Inputs, widths: list[int], p
     for overflow in ("wrap", "saturate"):
         cells = {}
         for bits in widths:
-            answers, share = _answers(model, hardware, Accumulator(bits, overflow), inputs, pixels_as)  # type: ignore[arg-type]
+            answers, share = _answers(model, hardware, Accumulator(bits, overflow), inputs, pixels_as)
             cells[str(bits)] = {"right": int((answers == wanted).sum()), "of": len(wanted), "overflowed": share}
         rows.append({"profile": hardware.name, "overflow": overflow, "widths": cells})
     return rows

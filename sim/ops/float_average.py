@@ -71,7 +71,7 @@ class FloatAverageOp(Op):
                 for c in range(channels):
                     total = 0.0
                     for codes in inside:
-                        total = _float32(total + _float32((codes[c] - self.source_zero) * scale))
+                        total = _float32(total + _float32(_float32(codes[c] - self.source_zero) * scale))
                     steps = _float32(_float32(_float32(total / count) / step) + self.zero_point)
                     pixel.append(min(max(round(max(-1e12, min(1e12, steps))), low), high))
                 result[-1].append(pixel)

@@ -1,6 +1,6 @@
 """`double`: gemmlowp's two roundings.  A doubling high multiply, half up, then a shift, half away from zero.
 
-    x = sum + bias;  a = sat32((x 2^max(s, 0) M + 2^30) >> 31);  R = a / 2^max(-s, 0), half away      ARITHMETIC.md, R1
+    x = w32(sum 2^f + bias);  a = sat32((x 2^max(s, 0) M + 2^30) >> 31);  R = a / 2^max(-s, 0), half away   ARITHMETIC.md, R1
 
 CMSIS-NN, tflite-micro, Arm's TOSA model of converted .tflite files, and LiteRT's BUILTIN_REF for convolutions round so.
 x and its left shift are of 32 bits and wrap, as compiled C does; only -2^31 times -2^31 saturates.
@@ -10,7 +10,7 @@ from typing import Any
 
 from sim.kernels.jit import inline
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Own, line_of, wrap32
+from sim.requantizers.rule import Own, biased, line_of, wrap32
 
 
 class Double(MultiplierRule):
@@ -22,7 +22,7 @@ class Double(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        x = (x + own("bias") + 2**31) % 2**32 - 2**31
+        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
         left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
         shifted = (x * 2**left + 2**31) % 2**32 - 2**31
         high = min((shifted * own("multiplier") + 2**30) // 2**31, 2**31 - 1)
@@ -48,7 +48,7 @@ def shift_half_away(x: Any, shift: Any) -> Any:
 def double_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R1."""
     exponent = whole[2, c]
-    high = doubled_high(wrap32(x + whole[0, c]), whole[1, c], exponent)
+    high = doubled_high(biased(x, whole[0, c], whole[3, c]), whole[1, c], exponent)
     return shift_half_away(high, max(-exponent, 0))
 
 

@@ -40,14 +40,14 @@ class Int16(MultiplierRule):
     def check(self, channels: int, reach: int) -> None:
         """And no sum beyond what its owners assert."""
         super().check(channels, reach)
-        if reach + int(np.abs(self.bias).max()) >= REACH:
+        if (reach << int(self.fraction[0])) + int(np.abs(self.bias).max()) >= REACH:
             raise RequantizeError(f"int16: sums up to {reach} with a bias up to {np.abs(self.bias).max()} leave 48 bits")
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
         shift = 15 - own("exponent")
-        return ((x + own("bias")) * own("multiplier") + 2 ** (shift - 1)) // 2**shift
+        return ((x * 2 ** own("fraction") + own("bias")) * own("multiplier") + 2 ** (shift - 1)) // 2**shift
 
 
 def _reduced(multiplier: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ def _reduced(multiplier: np.ndarray) -> np.ndarray:
 def int16_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R4."""
     shift = 15 - whole[2, c]
-    return ((x + whole[0, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
+    return (((x << whole[3, c]) + whole[0, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
 
 
 Int16.line = line_of("int16", int16_rule)

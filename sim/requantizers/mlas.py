@@ -5,6 +5,7 @@ Both add the zero point of the output as a float32, before they round, and the a
     add       z = f32(z_y - fma(r_a, z_a, f32(r_b z_b)));  R = rint(fma(q_a, r_a, fma(q_b, r_b, z))) - z_y
     multiply  R = rint(f32(f32(f32(x) scale) + z_y)) - z_y                      x = (q_a - z_a) (q_b - z_b)
 
+                                                                                               ARITHMETIC.md, R14 and R15
 with r_a = f32(s_a / s_y), r_b = f32(s_b / s_y), scale = f32(f32(s_a s_b) / s_y).  `ort_add` is the same in real numbers, and
 without zero points the same to nearly every code; with them up to some percent of the codes differ by one.
 """
@@ -40,7 +41,8 @@ class MlasAdd(Addition):
     zero: np.ndarray
 
     @classmethod
-    def of_sum(cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "MlasAdd":
+    def from_scales(  # type: ignore[override]
+            cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "MlasAdd":
         """Of float32 scales; zero points of 0."""
         return cls.of(a, b, target, (0, 0, 0), channels, sign)
 

@@ -23,9 +23,10 @@ INT32 = (-(2**31), 2**31 - 1)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MultiplierRule(Rule):
-    """int64 `bias`, `multiplier`, `exponent` [C]: x = sum + bias, then R(x, multiplier, exponent); [1] for the residual."""
+    """int64 `bias`, `multiplier`, `exponent` [C]: x = sum + bias, then R(x, multiplier, exponent); [1] for the residual and
+    `fraction`, the bits that the sum is shifted before."""
 
-    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent")
+    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent", "fraction")
     domain: ClassVar[Domain] = {"bias": INT32, "multiplier": INT32, "exponent": (LEAST_EXPONENT, 30)}
     bits: ClassVar[int] = FULL
     tile: ClassVar[str] = ""
@@ -35,6 +36,7 @@ class MultiplierRule(Rule):
     exponent: np.ndarray
     skip_multiplier: np.ndarray = field(default_factory=none)
     skip_exponent: np.ndarray = field(default_factory=none)
+    fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "MultiplierRule":
@@ -44,15 +46,15 @@ class MultiplierRule(Rule):
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "MultiplierRule":
         """Integers nearest to the affine."""
-        gain, bias = join_bias(cls.name, affine, target)
+        gain, bias, fraction = join_bias(cls.name, affine, target)
         skip = cls._multipliers(np.array([affine.skip_gain or 0.0]))
-        built = cls(bias, *cls._multipliers(gain), *skip)
+        built = cls(bias, *cls._multipliers(gain), *skip, fraction)
         built.check_reach(max(map(abs, affine.bounds)), affine.skip_max)
         return built
 
     def check_reach(self, reach: int, skip_max: int) -> None:
         """Raise RequantizeError if a left shift could leave 32 bits: of our own networks none does."""
-        most = int(((np.abs(self.bias) + reach) << np.maximum(self.exponent, 0)).max())
+        most = int(((np.abs(self.bias) + (reach << self.fraction)) << np.maximum(self.exponent, 0)).max())
         if max(most, skip_max << max(int(self.skip_exponent[0]), 0)) >= 2**31:
             raise RequantizeError(f"{self.name}: sums up to {reach} leave 32 bits when they are shifted left by "
                                   f"{self.exponent.max()}, the gain is too large")
@@ -63,7 +65,7 @@ class MultiplierRule(Rule):
         gains = np.ldexp(np.abs(self.multiplier), self.exponent - 31)
         most = min(reach + int(np.abs(bias).max()), 2**31) * float(gains.max())
         most += 255 * float(np.ldexp(np.abs(self.skip_multiplier), self.skip_exponent - 31)[0])
-        if not self.tile or most >= 2**30 or -(2**31) in self.multiplier:
+        if not self.tile or most >= 2**30 or -(2**31) in self.multiplier or self.fraction[0]:
             return None
         shifts, skip_shifts = self._shifts(self.exponent), self._shifts(self.skip_exponent)
         rows = np.stack([wrapped(self.multiplier), wrapped(bias), *map(wrapped, shifts)])

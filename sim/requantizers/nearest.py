@@ -14,7 +14,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
 from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError
-from sim.requantizers.rule import Domain, Own, Rule, join_bias, wrap32, wrapped
+from sim.requantizers.rule import Domain, Own, Rule, biased, join_bias, none, wrapped
 
 FARTHEST = np.float32(2.0**40)
 """No code is near it: where floats are cut before they become integers."""
@@ -24,7 +24,7 @@ FARTHEST = np.float32(2.0**40)
 class Nearest(Rule):
     """int64 `bias` [C], float32 `scale` [C]; float32 `skip_scale` [1] for the residual."""
 
-    whole: ClassVar[tuple[str, ...]] = ("bias",)
+    whole: ClassVar[tuple[str, ...]] = ("bias", "fraction")
     real: ClassVar[tuple[str, ...]] = ("scale",)
     domain: ClassVar[Domain] = {"bias": (-(2**31), 2**31 - 1)}
     most: ClassVar[float] = float("inf")
@@ -32,6 +32,7 @@ class Nearest(Rule):
     bias: np.ndarray
     scale: np.ndarray
     skip_scale: np.ndarray = field(default_factory=lambda: np.zeros(1, np.float32))
+    fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "Nearest":
@@ -47,8 +48,8 @@ class Nearest(Rule):
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "Nearest":
         """The float32 and integers nearest to the affine."""
-        gain, bias = join_bias(cls.name, affine, target)
-        return cls(bias, cls._scales(gain), cls._scales(np.array([affine.skip_gain or 0.0])))
+        gain, bias, fraction = join_bias(cls.name, affine, target)
+        return cls(bias, cls._scales(gain), cls._scales(np.array([affine.skip_gain or 0.0])), fraction)
 
     @classmethod
     def _scales(cls, real: np.ndarray) -> np.ndarray:
@@ -62,7 +63,7 @@ class Nearest(Rule):
         """None if a product could pass what int32 holds."""
         bias = self.bias if less is None else self.bias - less
         most = min(reach + int(np.abs(bias).max()), 2**31) * float(np.abs(self.scale).max())
-        if most + 255 * abs(float(self.skip_scale[0])) >= 2**30:
+        if self.fraction[0] or most + 255 * abs(float(self.skip_scale[0])) >= 2**30:
             return None
         rows = np.stack([self.scale.view(np.int32), wrapped(bias)])
         return InRegisters("nearest", rows, np.array([*self.skip_scale.view(np.int32), 0], np.int32))
@@ -70,7 +71,7 @@ class Nearest(Rule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python numbers: a product of two float32 is exact in float64."""
-        x = (x + own("bias") + 2**31) % 2**32 - 2**31
+        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
         product = float32(float32(x) * own("scale"))
         return round(max(-(2.0**40), min(2.0**40, product)))  # Python rounds half to even
 
@@ -87,5 +88,5 @@ def float32(value: float) -> float:
 @inline
 def nearest_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R5."""
-    product = np.float32(np.float32(wrap32(x + whole[0, c])) * real[0, c])
+    product = np.float32(np.float32(biased(x, whole[0, c], whole[1, c])) * real[0, c])
     return np.int64(np.rint(min(max(product, -FARTHEST), FARTHEST)))

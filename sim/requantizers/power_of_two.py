@@ -24,13 +24,14 @@ class PowerOfTwo(Rule):
     """int64 `bias`, `sign` (1, -1, or 0 for nothing), `exponent` [C]; for the residual `skip_sign`, `skip_exponent` [1]."""
 
     name = "power_of_two"
-    whole: ClassVar[tuple[str, ...]] = ("bias", "sign", "exponent")
+    whole: ClassVar[tuple[str, ...]] = ("bias", "sign", "exponent", "fraction")
     domain: ClassVar[Domain] = {"sign": (-1, 1), "exponent": (-62, 30)}
     bias: np.ndarray
     sign: np.ndarray
     exponent: np.ndarray
     skip_sign: np.ndarray = field(default_factory=none)
     skip_exponent: np.ndarray = field(default_factory=none)
+    fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
     def of(cls, exponent: np.ndarray, bias: np.ndarray | None = None) -> "PowerOfTwo":
@@ -47,8 +48,8 @@ class PowerOfTwo(Rule):
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "PowerOfTwo":
         """The nearest powers of two; the bias is what the offset is worth in units of the sum at the exact gain."""
-        gain, bias = join_bias(cls.name, affine, target)
-        return cls(bias, *cls._constants(gain), *cls._constants(np.array([affine.skip_gain or 0.0])))
+        gain, bias, fraction = join_bias(cls.name, affine, target)
+        return cls(bias, *cls._constants(gain), *cls._constants(np.array([affine.skip_gain or 0.0])), fraction)
 
     @classmethod
     def _constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,14 +62,14 @@ class PowerOfTwo(Rule):
     def check(self, channels: int, reach: int) -> None:
         """And no sum beyond 63 bits."""
         super().check(channels, reach)
-        if (reach + int(np.abs(self.bias).max())) << max(int(self.exponent.max()), 0) >= 2**62:
+        if ((reach << int(self.fraction[0])) + int(np.abs(self.bias).max())) << max(int(self.exponent.max()), 0) >= 2**62:
             raise RequantizeError(f"{self.name}: sums up to {reach} leave 63 bits when they are shifted")
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
         left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
-        return (2 * own("sign") * (x + own("bias")) * 2**left + 2**right) // 2 ** (right + 1)
+        return (2 * own("sign") * (x * 2 ** own("fraction") + own("bias")) * 2**left + 2**right) // 2 ** (right + 1)
 
 
 class RshiftFloor(PowerOfTwo):
@@ -79,7 +80,8 @@ class RshiftFloor(PowerOfTwo):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        return own("sign") * (x + own("bias")) * 2 ** max(own("exponent"), 0) // 2 ** max(-own("exponent"), 0)
+        left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
+        return own("sign") * (x * 2 ** own("fraction") + own("bias")) * 2**left // 2**right
 
 
 @inline
@@ -87,14 +89,14 @@ def power_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R8, half up."""
     exponent = whole[2, c]
     shift = max(-exponent, 0)
-    return ((whole[1, c] * (x + whole[0, c]) << max(exponent, 0)) + ((1 << shift) >> 1)) >> shift
+    return ((whole[1, c] * ((x << whole[3, c]) + whole[0, c]) << max(exponent, 0)) + ((1 << shift) >> 1)) >> shift
 
 
 @inline
 def shift_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R8, floor."""
     exponent = whole[2, c]
-    return (whole[1, c] * (x + whole[0, c]) << max(exponent, 0)) >> max(-exponent, 0)
+    return (whole[1, c] * ((x << whole[3, c]) + whole[0, c]) << max(exponent, 0)) >> max(-exponent, 0)
 
 
 PowerOfTwo.line = line_of("power_of_two", power_rule)

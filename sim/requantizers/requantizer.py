@@ -80,7 +80,7 @@ class Requantizer(Value):
     def codes(self, sums: np.ndarray, skip: np.ndarray | None, target: IntFormat) -> np.ndarray:
         """int sums [N, H, W, C] and the residual's codes (or None) -> codes of the format `target`."""
         out = Padded.zeros(len(sums), sums.shape[1:], target.dtype, 0)
-        self.codes_into(sums, None if skip is None else Padded(skip, 0), target, out)
+        self.codes_into(sums, None if skip is None else Padded(np.ascontiguousarray(skip), 0), target, out)
         return out.array
 
     def codes_into(self, sums: np.ndarray, skip: Padded | None, target: IntFormat, out: Padded) -> None:
@@ -88,7 +88,8 @@ class Requantizer(Value):
         columns, channels = sums.shape[2:]
         repeat = repeat_of(columns, channels)
         driver(requantize, codes=self.line)(
-            sums, self.line_arguments(target, repeat), repeat, *residual_arguments(skip), out.unsigned, out.pad)
+            np.ascontiguousarray(sums), self.line_arguments(target, repeat), repeat, *residual_arguments(skip), out.unsigned,
+            out.pad)
 
     def line_arguments(self, target: IntFormat, repeat: int) -> tuple[Any, ...]:
         """The constants that `line` wants, those per channel repeated for so many neighboring pixels."""

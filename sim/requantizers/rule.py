@@ -25,6 +25,8 @@ from sim.requantizers.requantizer import Affine, RequantizeError, Requantizer, c
 
 LOGIT_FORMAT = IntFormat(28, signed=True)
 SKIP = "skip_"
+FRACTION = (0, 30)
+"""Bits that a sum is shifted to the left before its bias joins: 0 in models of others."""
 Domain = Mapping[str, tuple[int, int]]
 Own = Callable[[str], Any]
 """The constants of one channel by their names, as an oracle reads them."""
@@ -34,7 +36,7 @@ _residual: Any = None
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rule(Requantizer):
-    """A requantizer of one scalar rule.  Fields in `whole` are int64 [C], those in `real` float32 [C].
+    """A requantizer of one scalar rule.  Fields in `whole` are int64 [C], those in `real` float32 [C], `fraction` int64 [1].
 
     Importers give constants themselves (`RULE(bias=..., multiplier=...)`, `of`) or let the class do a runtime's arithmetic
     on real multipliers or scales (`from_real`, `from_scales`); `build` is for our own networks.
@@ -73,7 +75,8 @@ class Rule(Requantizer):
     def oracle(
             cls, total: int, channel: int, skip: int | None, constants: Any, limits: tuple[int, int] | None) -> int:
         """Code of one sum, or 28-bit logit, in plain Python integers."""
-        code = cls.joined(total, skip, lambda name: constants[name][channel], lambda name: _of_residual(constants, name))
+        code = cls.joined(total, skip, lambda name: _of_channel(constants[name], channel),
+                          lambda name: _of_residual(constants, name))
         low, high = limits or (-(2**27), 2**27 - 1)
         return max(low, min(high, code))
 
@@ -97,19 +100,23 @@ class Rule(Requantizer):
     def _rows(self, names: tuple[str, ...], prefix: str, repeat: int, dtype: Any) -> np.ndarray:
         """Fields as rows; what a residual does not have (its bias) is 0."""
         fields = [getattr(self, prefix + name, np.zeros(1, dtype)) for name in names]
-        return np.tile(np.array(fields, dtype), (1, repeat)) if fields else np.zeros((1, 1), dtype)
+        return np.tile(np.array(np.broadcast_arrays(*fields), dtype), (1, repeat)) if fields else np.zeros((1, 1), dtype)
 
     def check(self, channels: int, reach: int) -> None:
         """Types, shapes, and values within the domain."""
         for part in dataclasses.fields(self):
             plain = part.name.removeprefix(SKIP)
-            size = 1 if part.name.startswith(SKIP) else channels
+            size = 1 if part.name.startswith(SKIP) or part.name == "fraction" else channels
             check_array(part.name, array := getattr(self, part.name), "float32" if plain in self.real else "int64", (size,))
             if plain in self.real and not np.isfinite(array).all():
                 raise RequantizeError(f"{self.name}: {part.name} holds values that are not finite")
-            least, most = self.domain.get(plain, (-(2**62), 2**62))
+            least, most = FRACTION if plain == "fraction" else self.domain.get(plain, (-(2**62), 2**62))
             if plain in self.whole and (array.min() < least or array.max() > most):
                 raise RequantizeError(f"{self.name}: {part.name} must be from {least} to {most}")
+
+
+def _of_channel(numbers: Any, channel: int) -> Any:
+    return numbers[channel if len(numbers) > 1 else 0]
 
 
 def _of_residual(constants: Any, name: str) -> Any:
@@ -181,6 +188,12 @@ def wrap32(x: Any) -> Any:
     return ((x + 2**31) & 0xFFFFFFFF) - 2**31
 
 
+@inline
+def biased(x: Any, bias: Any, fraction: Any) -> Any:
+    """The register that a sum and its bias meet in."""
+    return wrap32((x << fraction) + bias)
+
+
 def wrapped(numbers: np.ndarray) -> np.ndarray:
     """The same of an array, int32."""
     return np.asarray(numbers, np.int64).astype(np.uint32).astype(np.int32)
@@ -194,21 +207,21 @@ def clipped_offset(affine: Affine, target: IntFormat) -> np.ndarray:
     return clipped
 
 
-def join_bias(name: str, affine: Affine, target: IntFormat) -> tuple[np.ndarray, np.ndarray]:
-    """(gains float64 [C], biases int64 [C]) of x = sum + bias in 32 bits with gain * x nearest to an affine.
+def join_bias(name: str, affine: Affine, target: IntFormat) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(gains float64 [C], biases int64 [C], fraction [1]) of x = sum 2^fraction + bias in 32 bits, gain x near an affine.
 
-    A gain so small that no sum moves a code is made large enough for an offset to be a bias.  Raises RequantizeError where
-    the bias does not fit, or its unit is so coarse that a code could be off by more than rounding.
+    A gain so small that no sum moves a code is made large enough for an offset to be a bias.  The fraction is 0 where a bias
+    in units of the sum is within 3/4 of a code of the offset.  Raises RequantizeError where 32 bits do not hold all this.
     """
     reach = max(1, *map(abs, affine.bounds))
     least = 1.0 / (8.0 * reach)
     gain = np.where(np.abs(affine.gain) < least, np.copysign(least, affine.gain), affine.gain)
-    offset = clipped_offset(affine, target)
+    offset, fraction = clipped_offset(affine, target), 0
+    if np.abs(np.rint(offset / gain) * gain - offset).max() > 0.75:
+        fraction = int(np.frexp(np.abs(gain).max())[1]) + 1  # then a unit of x is worth half a code at most
+        gain = np.ldexp(gain, -fraction)
     bias = np.rint(offset / gain)
-    if (reach + np.abs(bias)).max() >= 2.0**31:
-        raise RequantizeError(f"{name}: a bias of {np.abs(bias).max():g} is too large for 32 bits with sums up to {reach}")
-    worst = np.abs(bias * gain - offset)
-    if worst.max() > 0.75:
-        raise RequantizeError(f"{name}: a gain of {np.abs(gain)[worst.argmax()]:g} codes per unit of the sum is too large "
-                              "for an integer bias")
-    return gain, bias.astype(np.int64)
+    if fraction > FRACTION[1] or (reach * 2.0**fraction + np.abs(bias)).max() >= 2.0**31:
+        raise RequantizeError(f"{name}: a bias of {np.abs(bias).max():g} in units of 2^-{fraction} is too large for 32 bits "
+                              f"with sums up to {reach}")
+    return gain, bias.astype(np.int64), np.array([fraction], np.int64)

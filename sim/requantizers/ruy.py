@@ -10,7 +10,7 @@ from typing import Any
 from sim.kernels.jit import inline
 from sim.requantizers.double import doubled_high
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Own, line_of, wrap32
+from sim.requantizers.rule import Own, biased, line_of
 
 
 class Ruy(MultiplierRule):
@@ -22,7 +22,7 @@ class Ruy(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        x = (x + own("bias") + 2**31) % 2**32 - 2**31
+        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
         left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
         shifted = (x * 2**left + 2**31) % 2**32 - 2**31
         high = min((shifted * own("multiplier") + 2**30) // 2**31, 2**31 - 1)
@@ -34,7 +34,7 @@ def ruy_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R3."""
     exponent = whole[2, c]
     shift = max(-exponent, 0)
-    return (doubled_high(wrap32(x + whole[0, c]), whole[1, c], exponent) + ((1 << shift) >> 1)) >> shift
+    return (doubled_high(biased(x, whole[0, c], whole[3, c]), whole[1, c], exponent) + ((1 << shift) >> 1)) >> shift
 
 
 Ruy.line = line_of("ruy", ruy_rule)

@@ -14,7 +14,7 @@ import numpy as np
 from sim.kernels.jit import inline
 from sim.requantizers.double import Double, doubled_high, shift_half_away
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Domain, Own, line_of, none, wrap32
+from sim.requantizers.rule import Domain, Own, biased, line_of, none
 from sim.requantizers.ruy import Ruy
 
 DEPTHWISE, MEAN = 8, 16
@@ -26,7 +26,7 @@ class RuyBlocks(MultiplierRule):
     """int64 bias, multiplier, exponent [C], and `away` [C]: 1 where the shift rounds half away from 0, else 0."""
 
     name = "ruy_blocks"
-    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent", "away")
+    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "exponent", "fraction", "away")
     domain: ClassVar[Domain] = {**MultiplierRule.domain, "away": (0, 1)}
     away: np.ndarray = field(default_factory=none)
 
@@ -43,7 +43,7 @@ class RuyBlocks(MultiplierRule):
         plain = Ruy.build(affine, target)
         channels = np.arange(len(plain.bias))
         away = (channels >= len(channels) // DEPTHWISE * DEPTHWISE).astype(np.int64)
-        return cls(plain.bias, plain.multiplier, plain.exponent, plain.skip_multiplier, plain.skip_exponent, away)
+        return cls(**plain.arrays(), away=away)
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
@@ -55,8 +55,8 @@ class RuyBlocks(MultiplierRule):
 def ruy_blocks_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R3, and R1 for the rest."""
     exponent = whole[2, c]
-    high, shift = doubled_high(wrap32(x + whole[0, c]), whole[1, c], exponent), max(-exponent, 0)
-    if whole[3, c]:
+    high, shift = doubled_high(biased(x, whole[0, c], whole[3, c]), whole[1, c], exponent), max(-exponent, 0)
+    if whole[4, c]:
         return shift_half_away(high, shift)
     return (high + ((1 << shift) >> 1)) >> shift
 

@@ -1,6 +1,6 @@
 """`single`: one rounding, half up.  LiteRT's BUILTIN_REF has it for fully connected layers, TOSA as SINGLE_ROUND.
 
-    x = wrap32(sum + bias);  R = (x M + 2^(30 - s)) >> (31 - s)                                    ARITHMETIC.md, R2
+    x = w32(sum 2^f + bias);  R = (x M + 2^(30 - s)) >> (31 - s)                                    ARITHMETIC.md, R2
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 
 from sim.kernels.jit import inline
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Own, line_of, wrap32
+from sim.requantizers.rule import Own, biased, line_of
 
 
 class Single(MultiplierRule):
@@ -21,7 +21,7 @@ class Single(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        x = (x + own("bias") + 2**31) % 2**32 - 2**31
+        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
         return (x * own("multiplier") + 2 ** (30 - own("exponent"))) // 2 ** (31 - own("exponent"))
 
     @classmethod
@@ -37,7 +37,7 @@ class Single(MultiplierRule):
 def single_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R2."""
     shift = 31 - whole[2, c]
-    return (wrap32(x + whole[0, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
+    return (biased(x, whole[0, c], whole[3, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
 
 
 Single.line = line_of("single", single_rule)

@@ -22,7 +22,7 @@ class TosaSingle(Rule):
     """int64 `bias`, `multiplier`, `shift` [C]; for the residual `skip_multiplier`, `skip_shift` [1]."""
 
     name = "tosa_single"
-    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "shift")
+    whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "shift", "fraction")
     domain: ClassVar[Domain] = {"multiplier": (-(2**31), 2**31 - 1), "shift": (2, 62)}
     bits: ClassVar[int] = FULL
     bias: np.ndarray
@@ -30,6 +30,7 @@ class TosaSingle(Rule):
     shift: np.ndarray
     skip_multiplier: np.ndarray = field(default_factory=none)
     skip_shift: np.ndarray = field(default_factory=lambda: np.array([2], np.int64))
+    fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "TosaSingle":
@@ -39,8 +40,8 @@ class TosaSingle(Rule):
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "TosaSingle":
         """Integers nearest to the affine."""
-        gain, bias = join_bias(cls.name, affine, target)
-        return cls(bias, *cls._constants(gain), *cls._constants(np.array([affine.skip_gain or 0.0])))
+        gain, bias, fraction = join_bias(cls.name, affine, target)
+        return cls(bias, *cls._constants(gain), *cls._constants(np.array([affine.skip_gain or 0.0])), fraction)
 
     @classmethod
     def _constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,13 +53,13 @@ class TosaSingle(Rule):
     def check(self, channels: int, reach: int) -> None:
         """And no product beyond 63 bits."""
         super().check(channels, reach)
-        if int(np.abs(self.multiplier).max()) * (reach + int(np.abs(self.bias).max())) >= 2**62:
+        if int(np.abs(self.multiplier).max()) * ((reach << int(self.fraction[0])) + int(np.abs(self.bias).max())) >= 2**62:
             raise RequantizeError(f"{self.name}: sums up to {reach} leave 63 bits when they are multiplied")
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        return ((x + own("bias")) * own("multiplier") + 2 ** (own("shift") - 1)) // 2 ** own("shift")
+        return ((x * 2 ** own("fraction") + own("bias")) * own("multiplier") + 2 ** (own("shift") - 1)) // 2 ** own("shift")
 
 
 class TosaDouble(TosaSingle):
@@ -69,7 +70,7 @@ class TosaDouble(TosaSingle):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        value, shift = x + own("bias"), own("shift")
+        value, shift = x * 2 ** own("fraction") + own("bias"), own("shift")
         half = 2 ** (shift - 1)
         if shift > 31:
             half += 2**30 if value >= 0 else -(2**30)
@@ -80,13 +81,13 @@ class TosaDouble(TosaSingle):
 def single_round(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R7, once."""
     shift = whole[2, c]
-    return ((x + whole[0, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
+    return (((x << whole[3, c]) + whole[0, c]) * whole[1, c] + ((1 << shift) >> 1)) >> shift
 
 
 @inline
 def double_round(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R7, twice."""
-    value, shift = x + whole[0, c], whole[2, c]
+    value, shift = (x << whole[3, c]) + whole[0, c], whole[2, c]
     nudge = (2 * (value >= 0) - 1) * (2**30 * (shift > 31))
     return (value * whole[1, c] + ((1 << shift) >> 1) + nudge) >> shift
 

@@ -35,5 +35,6 @@ class FloatAverage(Step):
                 total, count = total + values[part], count + inside[part]
         if op.divisor == "window":
             count[...] = op.taps[0] * op.taps[1]
-        steps = ((total / count) / step) + np.float32(op.zero_point)
+        with np.errstate(over="ignore"):  # what is beyond every code is clamped
+            steps = ((total / count) / step) + np.float32(op.zero_point)
         clamp_into(op, np.rint(np.clip(steps, -FARTHEST, FARTHEST)).astype(np.int64) - op.zero_point, out)

@@ -17,6 +17,8 @@ CROP_PART = 8
 Of fewer than 8 pixels that is less than one, and a whole one would be a larger shift than anywhere else (a quarter of
 4 pixels, all of a single line): such an axis is too small to crop and is left as it is.
 """
+CUT_PART = 4
+"""The side of the square that is cut out of an image is this part of its shorter side: 8 pixels of 32."""
 Change = Callable[[Tensor, torch.Generator], Tensor]
 """Of a batch uint8 [N, C, H, W]; draws from the generator."""
 
@@ -28,6 +30,15 @@ def crop_padding(height: int, width: int) -> tuple[int, int]:
     ((4, 4), (1, 12), (0, 0))
     """
     return height // CROP_PART, width // CROP_PART
+
+
+def cut_size(height: int, width: int) -> int:
+    """The side of the square that is cut out of an image, in pixels; 0 of an image too small for one.
+
+    >>> cut_size(32, 32), cut_size(3, 100)
+    (8, 0)
+    """
+    return min(height, width) // CUT_PART
 
 
 def crop_and_flip(pixels: Tensor, padding: int | tuple[int, int], flip: bool, generator: torch.Generator) -> Tensor:
@@ -48,6 +59,20 @@ def crop_and_flip(pixels: Tensor, padding: int | tuple[int, int], flip: bool, ge
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def cut_out(pixels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Each image with zeros in a square of that size around a pixel of its own (DeVries and Taylor 2017).
+
+    At a border less of it is in the image.  [N, C, H, W] both ways.
+    """
+    count, _, height, width = pixels.shape
+    inside = []
+    for side, shape in ((height, (count, 1, height, 1)), (width, (count, 1, 1, width))):
+        start = torch.randint(0, side, (count, 1), generator=generator).to(pixels.device) - size // 2
+        place = torch.arange(side, device=pixels.device)
+        inside.append(((place >= start) & (place < start + size)).view(shape))
+    return pixels.masked_fill(inside[0] & inside[1], 0)
+
+
 def _as_they_are(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return pixels
 
@@ -60,9 +85,15 @@ def _crop_flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return crop_and_flip(pixels, crop_padding(*pixels.shape[2:]), True, generator)
 
 
-_CHANGES: Mapping[str, Change] = MappingProxyType({"none": _as_they_are, "crop": _crop, "crop-flip": _crop_flip})
+def _crop_flip_cut(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    return cut_out(_crop_flip(pixels, generator), cut_size(*pixels.shape[2:]), generator)
+
+
+_CHANGES: Mapping[str, Change] = MappingProxyType({
+    "none": _as_they_are, "crop": _crop, "crop-flip": _crop_flip, "crop-flip-cut": _crop_flip_cut})
 AUGMENTATIONS = tuple(_CHANGES)
-"""none: images as they are.  crop: shifted at random, zeros behind.  crop-flip: half of them mirrored, too."""
+"""none: images as they are.  crop: shifted at random, zeros behind.  crop-flip: half of them mirrored, too.
+crop-flip-cut: and a square of each is black."""
 
 
 def check_augment(name: str) -> str:
@@ -88,7 +119,9 @@ def describe_augment(name: str, height: int, width: int) -> str:
         return "none: images as they are"
     parts = [f"{most} {axis}" + ("" if most else f" ({size} are too few to crop)") for most, axis, size
              in zip(crop_padding(height, width), ("rows", "columns"), (height, width), strict=True)]
-    flip = ", half of them mirrored left-right" if name == "crop-flip" else ""
+    flip = ", half of them mirrored left-right" if "flip" in name else ""
+    size = cut_size(height, width)
+    flip += f", a square of {size} x {size} pixels black" if "cut" in name else ""
     return f"{name}: each image shifted by up to {' and '.join(parts)}{flip}"
 
 

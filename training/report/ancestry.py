@@ -1,16 +1,27 @@
-"""The epochs of every network on the way to a student, those of a given teacher taken from the record of its own run."""
+"""The epochs of every network on the way to a student, and what else its steps cost.
+
+Those of a given teacher are taken from the record of its own run.
+"""
 
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.folder import RECORD_FILE
 from training.report.records import Record, Run
 
 _OF_SWEEP = re.compile(r"(.*)-seed\d+")
 _FINAL = "ckpt.pt"
+Cost = Callable[[Record, str], int | None]
+"""Of a step, by name, in the record of its run; None where it is not known."""
+
+
+def _epochs(record: Record, name: str) -> int:
+    return len(record["steps"][name]["epochs"])
+
 
 
 class Ancestry:
@@ -18,19 +29,31 @@ class Ancestry:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._runs = [run.training for run in runs]
+        self._in_folder: dict[Path, list[Record]] = {}
+        for run in self._runs:
+            if (folder := _out(run)) is not None:
+                self._in_folder.setdefault(folder, []).append(run)
+        self._of_users = [run for run in self._runs if run.file.name == RECORD_FILE]
         self._files: dict[Path, str] = {}
 
     def epochs(self, run: Run) -> int | None:
         """Of the student and its ancestors together, each counted once; None where those of a teacher are not known."""
-        return self._epochs(run.training, _FINAL, frozenset())
+        return self._cost(run.training, _FINAL, frozenset(), _epochs)
 
-    def _epochs(self, record: Record, checkpoint: str, seen: frozenset[Path]) -> int | None:
-        """Those behind one checkpoint of a run: its student, or "4bit.pt" of the step of that name."""
+    def cost(self, run: Run, of_step: Cost) -> int | None:
+        """What all steps cost on the way to the student."""
+        return self._cost(run.training, _FINAL, frozenset(), of_step)
+
+    def _cost(self, record: Record, checkpoint: str, seen: frozenset[Path], of_step: Cost) -> int | None:
+        """Of what is behind one checkpoint of a run: its student, or "4bit.pt" of the step of that name."""
         steps, total = record["steps"], 0
         if record.file in seen or (checkpoint != _FINAL and Path(checkpoint).stem not in steps):
             return None
         for name, step in steps.items():
-            count = self._of_teacher(record, step, seen | {record.file}) if "from" in step else len(step["epochs"])
+            if "from" in step:
+                count = self._of_teacher(record, step, seen | {record.file}, of_step)
+            else:
+                count = of_step(record, name)
             if count is None:
                 return None
             total += count
@@ -38,25 +61,26 @@ class Ancestry:
                 break
         return total
 
-    def _of_teacher(self, record: Record, step: Mapping[str, Any], seen: frozenset[Path]) -> int | None:
+    def _of_teacher(self, record: Record, step: Mapping[str, Any], seen: frozenset[Path], of_step: Cost) -> int | None:
         teacher = Path(step["from"])
-        counts = {self._epochs(other, teacher.name, seen) for other in self._teachers(record, teacher)}
+        counts = {self._cost(other, teacher.name, seen, of_step) for other in self._teachers(record, teacher)}
         if counts:
             return counts.pop() if len(counts) == 1 else None
-        is_old_sweep = not record.get("digests") and _is_of_one_sweep(teacher, _out(record))
+        is_old_sweep = of_step is _epochs and not record.get("digests") and _is_of_one_sweep(teacher, _out(record))
         config = record["config"]
         return int(config["epochs"]) * (config["path"].index(step["bits"]) + 1) if is_old_sweep else None
 
     def _teachers(self, record: Record, teacher: Path) -> Iterator[Record]:
         """The runs that wrote this checkpoint: by its digest where the file is still there, else by its folder."""
         digest = str((record.get("digests") or {}).get("teacher", ""))
-        for other in self._runs:
+        named = self._in_folder.get(teacher.parent, [])
+        for other in (*named, *(run for run in self._of_users if run not in named)):
             if other is record:
                 continue
-            if other.file.name == "run.json" and digest and (known := self._digest(other.file.parent / teacher.name)):
+            if other.file.name == RECORD_FILE and digest and (known := self._digest(other.file.parent / teacher.name)):
                 if known == digest:
                     yield other
-            elif _is_folder_of(teacher, other) and str(other["date"]) <= str(record["date"]):
+            elif (other in named or _is_beside(teacher, other)) and str(other["date"]) <= str(record["date"]):
                 yield other
 
     def _digest(self, file: Path) -> str:
@@ -69,9 +93,8 @@ class Ancestry:
         return self._files[file]
 
 
-def _is_folder_of(checkpoint: Path, run: Record) -> bool:
-    is_beside = run.file.name == "run.json" and run.file.parent.resolve() == checkpoint.parent.resolve()
-    return is_beside or _out(run) == checkpoint.parent
+def _is_beside(checkpoint: Path, run: Record) -> bool:
+    return run.file.parent.resolve() == checkpoint.parent.resolve()
 
 
 def _out(run: Record) -> Path | None:

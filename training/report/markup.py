@@ -1,7 +1,11 @@
-"""Tables as Markdown, LaTeX and CSV: every cell is text, whatever a user named it."""
+"""Tables as Markdown, LaTeX and CSV: every cell is text, whatever a user named it.
+
+A Markdown table fits a screen: what all rows share stands above it, long texts are numbered below it, and provenance that
+differs from row to row is in the CSV file.
+"""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -15,6 +19,13 @@ _LATEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"
           "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "±": r"$\pm$",
           "[": "{[}", "]": "{]}", "*": "{*}"}
 _FORMULA = re.compile(r"^[=+\-@\t\r](?!$)")
+_NUMBER = re.compile(r"[+\-\d]|-?$")
+WIDTH = 120
+"""Characters of a line of a table, as far as its numbers allow."""
+_NARROWEST = 3
+LONG = 12
+"""Characters of a cell that may become a numbered note where a table is too wide."""
+PROVENANCE = ("commit", "date", "hardware", "command")
 
 
 @dataclass(frozen=True)
@@ -27,9 +38,9 @@ class Section:
     common: tuple[str, ...] = field(default=("commit", "date", "hardware"))
 
     def split(self) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-        """The columns that differ, and those that do not with their value."""
-        equal = [column for column in self.common if column in self.table and len(self.table) > 1
-                 and self.table[column].nunique(dropna=False) == 1]
+        """The columns that differ, and those that do not with their value; provenance of a single row is of the latter."""
+        equal = [column for column in self.common if column in self.table
+                 and (len(self.table) > 1 or column in PROVENANCE) and self.table[column].nunique(dropna=False) == 1]
         values = [(column, str(self.table[column].iloc[0]) or "none") for column in equal]
         return self.table.drop(columns=equal), values
 
@@ -38,14 +49,70 @@ def markdown(sections: Iterable[Section]) -> str:
     """Headings, texts and tables; headings and texts are Markdown already, cells are not."""
     parts = []
     for section in sections:
-        table, equal = section.split()
-        cells = table.map(markdown_text).rename(columns=markdown_text)
         parts += [f"## {section.heading}"] if section.heading else []
         parts += [section.text] if section.text else []
-        common = "; ".join(f"{key} {markdown_text(value)}" for key, value in equal)
-        parts += [f"In all rows: {common}."] if common else []
-        parts.append(cells.to_markdown(index=False, disable_numparse=True))
+        parts += _fitted(section)
     return "\n\n".join(parts) + "\n"
+
+
+def _fitted(section: Section) -> Iterator[str]:
+    """What all rows share, a table of at most WIDTH characters a line where that can be, and its notes."""
+    table, equal = section.split()
+    dropped = [column for column in PROVENANCE if column in table]
+    cells = table.drop(columns=dropped).map(markdown_text).rename(columns=markdown_text)
+    shared = [f"{key} {markdown_text(value)}" for key, value in equal]
+    alike = [column for column in cells if "%" not in str(column) and cells[column].nunique() == 1
+             and (len(cells) > 1 or column in section.common)]
+    while alike and _width(cells) > WIDTH:
+        column = alike.pop(0)
+        shared.append(f"{column} {cells[column].iloc[0] or 'none'}")
+        cells = cells.drop(columns=column)
+    if _width(cells) > WIDTH:
+        cells = cells.map(lambda cell: cell.replace(" ± ", "±"))
+    notes: list[str] = []
+    while _width(cells) > WIDTH and (column := _longest(cells)) is not None:
+        cells[column] = [_noted(cell, notes) for cell in cells[column]]
+    if shared:
+        yield f"In all rows: {'; '.join(shared)}."
+    yield _pipes(cells)
+    if notes:
+        yield "\n".join(f"- ({number}) {note}" for number, note in enumerate(notes, 1))
+    if dropped:
+        yield f"Of each row in the CSV file: {', '.join(dropped)}."
+
+
+def _width(cells: pd.DataFrame) -> int:
+    """Of a line."""
+    return 1 + sum(3 + max(_NARROWEST, *map(len, [str(column), *cells[column]])) for column in cells)
+
+
+def _longest(cells: pd.DataFrame) -> str | None:
+    """The column with the longest text that a note may stand for."""
+    lengths = {column: max(map(len, cells[column]), default=0) for column in cells
+               if not all(_NUMBER.match(cell) for cell in cells[column])}
+    column = max(lengths, key=lambda name: lengths[name], default=None)
+    return None if column is None or lengths[column] <= LONG else str(column)
+
+
+def _noted(cell: str, notes: list[str]) -> str:
+    if len(cell) <= LONG:
+        return cell
+    if cell not in notes:
+        notes.append(cell)
+    return f"({notes.index(cell) + 1})"
+
+
+def _pipes(cells: pd.DataFrame) -> str:
+    """Lines of a table, columns as wide as their widest cell, numbers to the right."""
+    columns = [[str(column), *cells[column]] for column in cells]
+    widths = [max(_NARROWEST, *map(len, column)) for column in columns]
+    is_number = [all(_NUMBER.match(cell) for cell in column[1:]) for column in columns]
+    lines = ["| " + " | ".join(
+        cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, is_number, strict=True))
+        + " |" for row in zip(*columns, strict=True)]
+    rule = "|" + "|".join("-" * (width + 1) + ":" if right else ":" + "-" * (width + 1)
+                          for width, right in zip(widths, is_number, strict=True)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def markdown_text(value: object) -> str:
@@ -61,7 +128,7 @@ def latex(title: str, sections: Iterable[Section]) -> str:
         table, equal = section.split()
         lines += [f"% {section.heading}"] if section.heading else []
         lines += [f"% {key}: {' '.join(value.splitlines())}" for key, value in equal]
-        numbers = [all(re.match(r"[+\-\d]|-?$", str(cell)) for cell in table[column]) for column in table]
+        numbers = [all(_NUMBER.match(str(cell)) for cell in table[column]) for column in table]
         alignment = "".join("r" if is_number else "l" for is_number in numbers)
         lines += [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", _latex_row(table.columns), r"\midrule",
                   *(_latex_row(row) for row in table.itertuples(index=False, name=None)), r"\bottomrule", r"\end{tabular}"]

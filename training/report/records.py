@@ -9,78 +9,19 @@ from typing import Any
 
 from sim.records import RecordError, read_record
 from sim.text import printable
-
-TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID = KINDS = (
-    "training", "evaluation", "performance", "conformance", "grid")
-
-
-class TableError(ValueError):
-    """A record that is missing or not what it should be."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One file's content, never changed."""
-
-    file: Path
-    content: Mapping[str, Any]
-
-    def __getitem__(self, key: str) -> Any:
-        return self.content[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """As of a dict."""
-        return self.content.get(key, default)
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """Of an evaluation: how its network was trained, empty if that is not known."""
-        return dict(self.get("training") or {})
-
-    @property
-    def data_digest(self) -> str:
-        """Of the data, empty if it was not recorded."""
-        data = self.get("data")
-        digest = self.get("data_digest") or (data.get("digest") if isinstance(data, dict) else "")
-        return str(digest or "").removeprefix("sha256:")
-
-    @property
-    def model_digest(self) -> str:
-        """Of an evaluation: of the file of its network, empty if it was not recorded."""
-        return str(self.get("model_digest") or "")
-
-    @property
-    def is_program(self) -> bool:
-        """An evaluation of a program: it has registers in its layers and does not know what it was lowered from."""
-        return not self.get("hardware_spec")
-
-    @property
-    def precision(self) -> Mapping[str, Any]:
-        """Of an evaluation: the widths it ran at, empty for a program that does not say."""
-        return dict(self.get("precision") or {})
-
-    @property
-    def hardware_spec(self) -> Mapping[str, Any]:
-        """Of an evaluation: its registers and requantizer; of a program the registers of its layers."""
-        if self.get("hardware_spec"):
-            return dict(self["hardware_spec"])
-        limited = [layer["accumulator"] for layer in self["layers"] if layer["accumulator"]["bits"] is not None]
-        first = limited[0] if limited else {"bits": None, "overflow": "wrap", "tile": 1}
-        return {"accumulator": first, "boundary_accumulator": {**first, "bits": None}, "requant": "as in the program"}
-
-    @property
-    def unlimited(self) -> bool:
-        """An evaluation whose registers hold every sum."""
-        return all(self.hardware_spec[name]["bits"] is None for name in ("accumulator", "boundary_accumulator"))
-
-    @property
-    def as_trained(self) -> bool:
-        """An evaluation of the student as it was trained, on hardware that adds nothing to it."""
-        if not self.training:
-            return False
-        last = str(self.training.get("step", "")).split("bit")[0]
-        return (self.unlimited and self.hardware_spec["requant"] == "fp32" and
-                self.precision == self.get("trained_precision") and last in ("", str(self.training["path"][-1])))
+from training.report.checks import CHECKS
+from training.report.record import (
+    CONFORMANCE,
+    EVALUATION,
+    GRID,
+    KINDS,
+    MISTAKES,
+    PERFORMANCE,
+    PROFILE,
+    TRAINING,
+    Record,
+    TableError,
+)
 
 
 @dataclass(frozen=True)
@@ -138,6 +79,10 @@ class Records:
     conformance: Record | None = None
     grids: list[Record] = field(default_factory=list)
     """What sweeps say of their jobs, the newest of each grid."""
+    mistakes: list[Record] = field(default_factory=list)
+    """Chains of networks whose mistakes were compared."""
+    profiles: list[Record] = field(default_factory=list)
+    """Weights and activations of networks, beside the range of their codes."""
     notes: list[str] = field(default_factory=list)
     undigested: int = 0
     """How many say nothing by which a change of them could be noticed."""
@@ -166,6 +111,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
     records.performance = _newest(found[PERFORMANCE], "benchmarks", records.notes)
     records.conformance = _newest(found[CONFORMANCE], "golden data", records.notes)
     records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())
+    records.mistakes, records.profiles = (sorted(found[kind], key=date_of) for kind in (MISTAKES, PROFILE))
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
     return records
 
@@ -235,87 +181,13 @@ def _kind(content: Mapping[str, Any]) -> str:
 
 def _is_foreign(file: Path) -> bool:
     """Whether a file is whole JSON that has no sign of a record of ours."""
-    if file.name in ("run.json", "eval.json") or file.name.endswith((".train.json", ".eval.json")):
+    if file.name in ("run.json", "eval.json") or file.name.endswith((".train.json", ".eval.json", ".mistakes.json")):
         return False
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return False
     return not (isinstance(content, dict) and (content.get("kind") in KINDS or {"schema", "digest"} <= content.keys()))
-
-
-def _check_common(record: Record) -> None:
-    for key in ("command", "commit", "date"):
-        if not isinstance(record[key], str):
-            raise TypeError(f"{key} is no text")
-    hardware = record["hardware"]
-    hardware.get("gpu") or (hardware["cpu"], hardware["threads"], hardware["cores"])
-
-
-def _check_config(config: Mapping[str, Any]) -> None:
-    [int(bits) for bits in config["path"]][-1]
-    int(config["seed"])
-    for key in ("scheme", "dataset", "data", "model", "preset", "quantizer"):
-        if not isinstance(config[key], str):
-            raise TypeError(f"config's {key} is no text")
-    int(config["width"]), int(config["epochs"])
-
-
-def _check_training(record: Record) -> None:
-    _check_common(record)
-    _check_config(record["config"])
-    if record["status"] != "finished":
-        return
-    _percent(record["test"]["accuracy"]), int(record["test"]["images"])
-    for step in record["steps"].values():
-        if "from" in step and step["bits"] not in record["config"]["path"]:
-            raise ValueError(f"a step of {step['bits']} bits is not on the path")
-        for entry in step["epochs"]:
-            float(entry["seconds"]), float(entry["epoch"]), _percent(entry["validation_accuracy"])
-    last = list(record["steps"].values())[-1]
-    _percent(last["best"]["accuracy"]), int(last["best"]["epoch"]), last["epochs"][-1]
-
-
-def _check_evaluation(record: Record) -> None:
-    _check_common(record)
-    if not isinstance(record["dataset"], str) or not isinstance(record["model"], str):
-        raise TypeError("dataset or model is no text")
-    result = record["result"]
-    _percent(result["accuracy"]), int(result["images"])
-    if "compared" in result:
-        int(result["compared"]), int(result["differing"])
-    for layer in record["layers"]:
-        layer["name"], [layer["accumulator"][key] for key in ("bits", "overflow", "tile")]
-        int(layer["overflows"]), 1 / int(layer["outputs"])
-        if not (isinstance(layer.get("role", ""), str) and (record.is_program or "role" in layer)):
-            raise ValueError(f"layer {layer['name']} has no role")
-    register = record.hardware_spec["accumulator"]
-    register["bits"], register["overflow"], register["tile"], record.hardware_spec["requant"], record.unlimited
-    if record.get("precision") is not None and not isinstance(record["precision"]["inner"], int):
-        raise TypeError("precision's inner width is no whole number")
-    if record.training:
-        _check_config(record.training)
-
-
-def _check_grid(record: Record) -> None:
-    _check_common(record)
-    for job in record["jobs"]:
-        if not all(isinstance(job[key], str) for key in ("name", "job", "scheme", "status", "error")):
-            raise TypeError("a job's words are no texts")
-        int(job["seed"]), int(job["epochs"]), [int(bits) for bits in job["path"]]
-    if not isinstance(record["grid"], str):
-        raise TypeError("grid is no text")
-
-
-def _percent(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:
-        raise ValueError(f"{value!r} is no accuracy in percent")
-    return float(value)
-
-
-CHECKS = {TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common,
-          CONFORMANCE: _check_common, GRID: _check_grid}
-"""What the tables take from a record; a digest guards those that have one, these the ones from before, too."""
 
 
 def _runs(trained: list[Record], evaluations: list[Record], notes: list[str]) -> Iterator[Run]:

@@ -62,11 +62,13 @@ def _commands(training: Record) -> str:
 
 
 def job_rows(grids: list[Record]) -> Iterator[dict[str, Any]]:
-    """One row per job of a sweep that is not finished, with its error if there was one."""
+    """One row per job of a sweep that is not finished, with its error if there was one; those of other grids are theirs."""
     for grid in grids:
         for job in grid["jobs"]:
-            if job["status"] != "finished":
-                yield {"grid": printable(grid["grid"]), "job": printable(job["name"].split("/", 1)[-1]),
+            if job["status"] != "finished" and job["name"].startswith(f"{grid['grid']}/"):
+                name = job["name"].split("/", 1)[-1]
+                kind = "training" if name == f"{job['job']}-seed{job['seed']}" else "evaluation"
+                yield {"grid": printable(grid["grid"]), "job": printable(name), "of": printable(job["job"]), "kind": kind,
                        "scheme": printable(job["scheme"]), "path": "-".join(map(str, job["path"])), "seed": job["seed"],
                        "epochs": job["epochs"], "status": printable(job["status"]),
                        "error": printable(job["error"]) or NONE, **origin_of(grid)}

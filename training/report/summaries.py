@@ -2,13 +2,16 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from training.report.markup import Section, markdown_text
 
 ORIGIN = ("commit", "date", "hardware")
-_SETTINGS = ("quantizer", "model", "width", "preset", "epochs", "epochs along path", "augment", "options")
+_OF_NETWORK = ("options", "images")
+_TOLD = ("model", "width", "preset", "epochs", "augment")
+_SETTINGS = ("model", "width", "preset", "epochs", "along path", "augment", "options")
 
 
 def mean_text(values: Iterable[float | None]) -> str:
@@ -47,26 +50,44 @@ def origin_cells(rows: pd.DataFrame) -> dict[str, Sequence[str]]:
             "hardware": list(rows["hardware"])}
 
 
+def by_dataset(table: pd.DataFrame, common: tuple[str, ...], text: str = "") -> list[Section]:
+    """A table for each data set, under its name if there are several: figures of two never stand in one column."""
+    if table["dataset"].nunique() < 2:
+        return [Section(table, text=text, common=("dataset", *common))]
+    parts = list(table.groupby("dataset", sort=True))
+    return [Section(part.drop(columns="dataset"), markdown_text(name), text if number == 0 else "", common)
+            for number, (name, part) in enumerate(parts)]
+
+
 def summarize_schemes(rows: pd.DataFrame) -> list[Section]:
     """One row per group of runs that are equal in everything but the seed."""
     shown = []
     for _, group in rows.groupby("group", sort=False):
         first = group.iloc[0]
         shown.append({
-            **{key: str(first[key]) for key in ("dataset", "bits", "scheme", "path", *_SETTINGS)},
-            "epochs along path": " or ".join(sorted({"-" if pd.isna(count) else str(count) for count in
+            **{key: str(first[key]) for key in ("dataset", "bits", "scheme", "path", *_TOLD)}, "options": _options(first),
+            "along path": " or ".join(sorted({"-" if pd.isna(count) else str(count) for count in
                                                      group["epochs along path"]}, key=lambda text: (len(text), text))),
             "n": str(group["seed"].nunique()), "seeds": ", ".join(map(str, sorted(group["seed"]))),
             "FQ %": mean_text(group["FQ"]), "bit-true %": mean_text(group["bit-true"]),
             "codes that differ": differing_text(group["codes differing"], group["codes compared"]),
-            "s per run": f"{statistics.fmean(group['seconds']):.0f}", "commit": short_commits(group["commit"]),
+            "commit": short_commits(group["commit"]),
             "date": group["date"].max()[:10], "hardware": names(group["hardware"]),
             "_order": (first["dataset"], -int(first["bits"]), first["scheme"], first["path"], first["group"])})
     shown.sort(key=lambda row: row.pop("_order"))
     text = "Data: " + "; ".join(
         f"{markdown_text(label)}, {' or '.join(f'{int(images):,}' for images in sorted(part['test images'].unique()))} test "
         f"images, augmentation {markdown_text(_augmentations(part))}" for label, part in rows.groupby("dataset")) + "."
-    return [Section(pd.DataFrame(shown), text=text, common=(*_SETTINGS, *ORIGIN))]
+    if (rows["codes differing"].dropna() == 0).all() and rows["codes compared"].notna().any():
+        text += f" No code differs between model and simulator, of {int(rows['codes compared'].sum()):,} that were compared."
+        shown = [{key: value for key, value in row.items() if key != "codes that differ"} for row in shown]
+    return by_dataset(pd.DataFrame(shown), (*_SETTINGS, *ORIGIN), text)
+
+
+def _options(run: "pd.Series[Any]") -> str:
+    """What deviates from the defaults, another quantizer than the scheme's included."""
+    quantizer = [part for part in str(run["changes"]).split(", ") if part.startswith("quantizer ")]
+    return ", ".join(part for part in (*quantizer, run["options"]) if part)
 
 
 def _augmentations(rows: pd.DataFrame) -> str:
@@ -89,30 +110,30 @@ def scheme_notes(rows: pd.DataFrame) -> str:
 
 def summarize_accumulators(rows: pd.DataFrame) -> list[Section]:
     """One row per evaluation."""
-    return [Section(pd.DataFrame({
+    return by_dataset(pd.DataFrame({
         **_common_cells(rows), "requantizer": rows["requantizer"], "boundary accumulator": rows["boundary accumulator"],
         "accumulator": [f"{bits} bit" if bits else "unlimited" for bits in rows["accumulator"]],
         "overflow": rows["overflow"], "tile": rows["tile"], "images": rows["images"],
         "bit-true %": rows["bit-true"].map("{:.2f}".format),
         "overflowed outputs %": rows["overflowed outputs %"].map("{:.3g}".format),
         "worst layer %": rows["worst layer %"].map("{:.3g}".format), "worst layer": rows["worst layer"],
-        **origin_cells(rows)}).astype(str), common=("options", "requantizer", "boundary accumulator", "tile", *ORIGIN))]
+        **origin_cells(rows)}).astype(str), (*_OF_NETWORK, "requantizer", "boundary accumulator", "tile", *ORIGIN))
 
 
 def summarize_agreement(rows: pd.DataFrame) -> list[Section]:
     """One row per evaluation."""
-    return [Section(pd.DataFrame({
+    return by_dataset(pd.DataFrame({
         **_common_cells(rows), "trained bits": rows["trained bits"], "bits": rows["bits"], "images": rows["images"],
         "bit-true %": rows["bit-true"].map("{:.2f}".format), "codes that differ": _differing(rows), **origin_cells(rows)
-    }).astype(str), common=("options", *ORIGIN))]
+    }).astype(str), (*_OF_NETWORK, *ORIGIN))
 
 
 def summarize_others(rows: pd.DataFrame) -> list[Section]:
     """One row per evaluation."""
-    return [Section(pd.DataFrame({
+    return by_dataset(pd.DataFrame({
         **_common_cells(rows), "requantizer": rows["requantizer"], "images": rows["images"],
         "bit-true %": rows["bit-true"].map("{:.2f}".format), "codes that differ": _differing(rows), **origin_cells(rows)
-    }).astype(str), common=("options", "requantizer", *ORIGIN))]
+    }).astype(str), (*_OF_NETWORK, "requantizer", *ORIGIN))
 
 
 def _common_cells(rows: pd.DataFrame) -> dict[str, "pd.Series[str]"]:
@@ -126,6 +147,17 @@ def _differing(rows: pd.DataFrame) -> list[str]:
 
 
 def summarize_jobs(rows: pd.DataFrame) -> list[Section]:
-    """One table."""
-    columns = ("grid", "job", "scheme", "path", "epochs", "status", "error")
-    return [Section(pd.DataFrame({**{column: rows[column] for column in columns}, **origin_cells(rows)}).astype(str))]
+    """A table for each grid: trainings by job, then how many evaluations wait for them."""
+    sections = []
+    for grid, part in rows.groupby("grid", sort=True):
+        shown = [{"job": job, "scheme": group["scheme"].iloc[0], "path": group["path"].iloc[0],
+                  "seeds": ", ".join(map(str, sorted(group["seed"]))), "epochs": str(group["epochs"].iloc[0]),
+                  "status": status, "error": error}
+                 for (job, status, error), group in part[part["kind"] == "training"].groupby(
+                     ["of", "status", "error"], sort=False)]
+        waiting = part[part["kind"] == "evaluation"]
+        for (status, error), group in waiting.groupby(["status", "error"], sort=False):
+            shown.append({"job": f"{len(group)} evaluations", "scheme": "-", "path": "-", "seeds": "-", "epochs": "-",
+                          "status": status, "error": error})
+        sections.append(Section(pd.DataFrame(shown), markdown_text(grid), common=("error",)))
+    return sections

@@ -4,7 +4,7 @@ from typing import Any
 
 from sim.registry import Registry, RegistryError
 from training.schemes.apprentice import APPRENTICE_SCHEMES
-from training.schemes.kd import KD, SQAKD
+from training.schemes.kd import KD, QAD, SQAKD
 from training.schemes.ptq import PTQ
 from training.schemes.qkd import QKD
 from training.schemes.scheme import Scheme, SchemeError, SchemeOptions, Step
@@ -22,7 +22,7 @@ def _check(name: str, value: Any) -> Scheme:
 
 SCHEMES: Registry[Scheme] = Registry(
     "scheme", {scheme.name: scheme for scheme in (
-        *TEACHER_ASSISTANT_SCHEMES, KD, *APPRENTICE_SCHEMES, SQAKD, QKD, SPEQ, PTQ)}, "bittrue.schemes", _check)
+        *TEACHER_ASSISTANT_SCHEMES, KD, *APPRENTICE_SCHEMES, SQAKD, QAD, QKD, SPEQ, PTQ)}, "bittrue.schemes", _check)
 
 
 def find_scheme(name: str) -> Scheme:

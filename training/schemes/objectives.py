@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from training.losses import distillation_kl, hinton_loss, weighted_cross_entropy
 from training.network import QuantNetwork
@@ -53,9 +52,11 @@ class Lesson:
 Objective = Callable[[Lesson, Tensor, Tensor], Tensor]
 """(who takes part, pixels, labels) -> scalar loss of everyone who learns"""
 LOSS_OPTIONS = frozenset({
-    "kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "u", "high_bits",
-    "candidates", "teacher_statistics", "self_distillation"})
+    "kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "label_smoothing", "u",
+    "high_bits", "candidates", "teacher_statistics", "self_distillation"})
 """Options that only a loss can read."""
+LABELS = frozenset({"label_smoothing"})
+"""Of them, those that every loss with labels reads."""
 Reads = Callable[[LossOptions], frozenset[str]]
 Loss = TypeVar("Loss", bound=Callable[..., Any])
 
@@ -78,7 +79,7 @@ def options_read(objective: Objective, config: LossOptions, is_student: bool) ->
     declared: Reads | None = getattr(objective, "reads", None)
     if declared is None:
         return LOSS_OPTIONS
-    return frozenset() if objective is labels_only and not is_student else declared(config)
+    return LABELS if objective is labels_only and not is_student else declared(config)
 
 
 def soft_label_options(config: LossOptions) -> frozenset[str]:
@@ -91,8 +92,8 @@ def soft_label_options(config: LossOptions) -> frozenset[str]:
 
 
 def example_options(config: LossOptions) -> frozenset[str]:
-    """What weights of examples read."""
-    return frozenset({"hard_example_weight", "individual"})
+    """What a loss with labels reads that weighs its examples."""
+    return LABELS | {"hard_example_weight", "individual"}
 
 
 def _with_examples(config: LossOptions) -> frozenset[str]:
@@ -104,10 +105,11 @@ def _mixed(config: LossOptions) -> frozenset[str]:
     return _with_examples(config) if labels_count else soft_label_options(config)
 
 
-@reads(lambda config: example_options(config) if config.individual else frozenset())
+@reads(lambda config: example_options(config) if config.individual else LABELS)
 def labels_only(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy."""
-    return weighted_cross_entropy(lesson.student(pixels), labels, lesson.weights(pixels, labels, None))
+    return weighted_cross_entropy(lesson.student(pixels), labels, lesson.weights(pixels, labels, None),
+                                  lesson.config.label_smoothing)
 
 
 @reads(_mixed, mixes_labels=True)
@@ -116,7 +118,7 @@ def hinton(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     config, soft = lesson.config, lesson.soft_labels(pixels)
     return hinton_loss(lesson.student(pixels), soft if lesson.distills else None, labels, weight=config.kd_weight,
                        temperature=config.temperature, reduction=config.kl_reduction,
-                       examples=lesson.weights(pixels, labels, soft))
+                       examples=lesson.weights(pixels, labels, soft), smoothing=config.label_smoothing)
 
 
 @reads(_with_examples)
@@ -125,7 +127,7 @@ def tutored(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     config = lesson.config
     soft = lesson.soft_labels(pixels)
     logits = lesson.student(pixels)
-    hard = weighted_cross_entropy(logits, labels, lesson.weights(pixels, labels, soft))
+    hard = weighted_cross_entropy(logits, labels, lesson.weights(pixels, labels, soft), config.label_smoothing)
     if soft is None or not lesson.distills:
         return hard
     return hard + config.kd_weight * distillation_kl(logits, soft, config.temperature, config.kl_reduction)
@@ -141,19 +143,21 @@ def co_studied(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     assert lesson.partner is not None
     mine, theirs = lesson.student(pixels), lesson.partner(pixels)
     weights = lesson.weights(pixels, labels, theirs.detach())
-    loss = weighted_cross_entropy(mine, labels, weights) + F.cross_entropy(theirs, labels)
+    loss = weighted_cross_entropy(mine, labels, weights, config.label_smoothing) + weighted_cross_entropy(
+        theirs, labels, None, config.label_smoothing)
     if not lesson.distills:
         return loss
     common = (config.temperature, config.kl_reduction)
     return loss + config.kd_weight * (distillation_kl(mine, theirs, *common) + distillation_kl(theirs, mine, *common))
 
 
-@reads(_mixed, mixes_labels=True)
+@reads(lambda config: _mixed(config) | LABELS, mixes_labels=True)
 def joint(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """The partner learns from the labels only, the student from both: (1 - l) CE + l T^2 KL (Apprentice, scheme A)."""
     config = lesson.config
     assert lesson.partner is not None
     mine, theirs = lesson.student(pixels), lesson.partner(pixels)
-    return F.cross_entropy(theirs, labels) + hinton_loss(
+    return weighted_cross_entropy(theirs, labels, None, config.label_smoothing) + hinton_loss(
         mine, theirs if lesson.distills else None, labels, weight=config.kd_weight, temperature=config.temperature,
-        reduction=config.kl_reduction, examples=lesson.weights(pixels, labels, theirs.detach()))
+        reduction=config.kl_reduction, examples=lesson.weights(pixels, labels, theirs.detach()),
+        smoothing=config.label_smoothing)

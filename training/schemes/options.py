@@ -43,6 +43,11 @@ class SchemeOptions:
     individual: str = ""
     """Checkpoint of a network trained alone, for hard_example_weight."""
 
+    @property
+    def is_given_weights(self) -> bool:
+        """Whether the user gives the weights that the first networks begin with (--init-from)."""
+        return False
+
     def check_options(self) -> None:
         """Raise SchemeError for a value that is not allowed."""
         for key, choices in (("candidates", CANDIDATES), ("teacher_statistics", STATISTICS),

@@ -67,7 +67,7 @@ def self_taught(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     config = lesson.config
     soft = stochastic_teacher(lesson, pixels) if lesson.distills or config.hard_example_weight else None
     logits = lesson.student(pixels)
-    hard = weighted_cross_entropy(logits, labels, lesson.weights(pixels, labels, soft))
+    hard = weighted_cross_entropy(logits, labels, lesson.weights(pixels, labels, soft), config.label_smoothing)
     if soft is None or not lesson.distills:
         return hard
     if config.self_distillation == "kl":

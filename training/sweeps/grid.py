@@ -1,10 +1,9 @@
 """A grid as its TOML file says it.  What a key means is in training/README.md; what follows from the values is plan.py's."""
 
 import difflib
-import itertools
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 from sim.text import printable
 from training.options import OPTIONS
+from training.sweeps.evaluations import Evaluation, read_evaluations
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "grids"
 ENDING = ".toml"
@@ -23,10 +23,7 @@ JOB_OPTIONS: Mapping[str, str] = MappingProxyType({
 """As on the command line -> as in Python."""
 _GRID_KEYS = ("title", "why", "hours", "left-out", "seeds", "equal-compute", "settings", "jobs", "evaluations")
 _JOB_KEYS = ("seeds", "why", "unequal")
-_EVALUATION_KEYS = ("name", "job", "why")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-EVERY = "*"
-"""As the job of an evaluation: every one whose student is quantized."""
 
 
 class GridError(ValueError):
@@ -43,20 +40,6 @@ class Job:
     why: str = ""
     unequal: str = ""
     """Why its compute is not that of the others, where a grid says what is equal."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """More evaluations of one job: one for every combination of values.  `name` has {job}, {seed} and {option}."""
-
-    name: str
-    jobs: tuple[str, ...]
-    options: Mapping[str, tuple[Any, ...]]
-
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """The options of each."""
-        for values in itertools.product(*self.options.values()):
-            yield dict(zip(self.options, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -121,7 +104,7 @@ def with_settings(grid: Grid, changes: Sequence[str]) -> Grid:
             value = tomllib.loads(f"value = {text}")["value"]
         except (tomllib.TOMLDecodeError, KeyError):
             value = text
-        settings |= _Reader(grid.file).options({key: value}, "set")
+        settings |= Reader(grid.file).options({key: value}, "set")
     return replace(grid, settings=MappingProxyType(settings), changes=(*grid.changes, *changes))
 
 
@@ -131,28 +114,30 @@ def read_grid(file: Path) -> Grid:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GridError(printable(f"{file}: no TOML: {' '.join(str(error).split())}")) from None
-    reader = _Reader(file)
+    reader = Reader(file)
     if not NAME.fullmatch(file.name.removesuffix(ENDING)):
         reader.refuse("a grid's file needs a name of letters, digits, '.', '_' and '-', which its folders have, too")
     reader.check_keys(content, _GRID_KEYS, "")
     jobs = reader.jobs(content.get("jobs"))
     return Grid(
         file, MappingProxyType(jobs), MappingProxyType(reader.options(content.get("settings", {}), "settings")),
-        reader.seeds(content.get("seeds", 1), ""), tuple(reader.evaluations(content.get("evaluations", []), jobs)),
+        reader.seeds(content.get("seeds", 1), ""), tuple(read_evaluations(reader, content.get("evaluations", []), jobs)),
         reader.text(content, "title", ""), reader.text(content, "why", ""), reader.hours(content),
         reader.left_out(content.get("left-out", [])), reader.equal_compute(content.get("equal-compute", {})))
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """Values of one file; `where` names the part that is read."""
 
     file: Path
 
     def refuse(self, problem: str, where: str = "") -> NoReturn:
+        """Raise GridError in one line."""
         raise GridError(printable(f"{self.file}: " + (f"{where}: " if where else "") + problem))
 
     def check_keys(self, found: Any, allowed: Collection[str], where: str) -> None:
+        """Refuse what is no table, or has other keys."""
         if not isinstance(found, dict):
             self.refuse(f"{found!r} is no table of keys and values", where)
         for key in found:
@@ -164,18 +149,21 @@ class _Reader:
                     f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}"), where)
 
     def text(self, table: Mapping[str, Any], key: str, where: str) -> str:
+        """Of a key, in one line; empty if it is not there."""
         value = table.get(key, "")
         if not isinstance(value, str):
             self.refuse(f"{key}: {value!r} is not allowed, give a text", where)
         return " ".join(value.split())
 
     def hours(self, table: Mapping[str, Any]) -> float | None:
+        """That somebody expects."""
         value = table.get("hours")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             self.refuse(f"hours: {value!r} is not allowed, give a number of hours")
         return value
 
     def left_out(self, value: Any) -> tuple[str, ...]:
+        """What a grid does not ask, and why."""
         if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
             self.refuse(f"left-out: {value!r} is not allowed, give a list of texts")
         return tuple(" ".join(line.split()) for line in value)
@@ -189,6 +177,7 @@ class _Reader:
         return tuple(seeds)
 
     def equal_compute(self, value: Any) -> EqualCompute:
+        """What is equal."""
         where = "equal-compute"
         self.check_keys(value, ("words", "epochs"), where)
         epochs = value.get("epochs", 0)
@@ -202,6 +191,7 @@ class _Reader:
         return {JOB_OPTIONS[key]: value for key, value in table.items() if key in JOB_OPTIONS}
 
     def jobs(self, table: Any) -> dict[str, Job]:
+        """All of them, by name."""
         if not isinstance(table, dict) or not table:
             self.refuse("jobs: there are none, add for example [jobs.first] with scheme = \"individual\" and bits = 2")
         found = {}
@@ -215,45 +205,8 @@ class _Reader:
                               self.text(keys, "unequal", where))
         return found
 
-    def evaluations(self, tables: Any, jobs: Mapping[str, Job]) -> Iterator[Evaluation]:
-        if not isinstance(tables, list):
-            self.refuse("evaluations: each is a table of its own, [[evaluations]]")
-        for number, table in enumerate(tables, 1):
-            where = f"evaluation {number}"
-            self.check_keys(table, (*EVALUATION_OPTIONS, *_EVALUATION_KEYS), where)
-            asked = table.get("job", EVERY)
-            named = tuple(asked) if isinstance(asked, list) else (asked,)
-            for name in named:
-                if name != EVERY and (not isinstance(name, str) or name not in jobs):
-                    self.refuse(f"job: {name!r} is no job of this grid, name one or {EVERY!r} for all", where)
-            name = self.text(table, "name", where)
-            if not name:
-                self.refuse("name: there is none, give one such as \"accumulator-{job}-{accumulator:02}\"", where)
-            options = {}
-            for key in table.keys() - set(_EVALUATION_KEYS):
-                options[key] = self._values(key, table[key], where)
-            yield Evaluation(name, named, MappingProxyType({key: options[key] for key in table if key in options}))
-
-    def _values(self, key: str, value: Any, where: str) -> tuple[Any, ...]:
-        kind, what = EVALUATION_OPTIONS[key]
-        values = tuple(value) if isinstance(value, list) else (value,)
-        if not values:
-            self.refuse(f"{key}: an empty list asks for nothing", where)
-        for each in values:
-            if not isinstance(each, kind) or (isinstance(each, bool) and kind is not bool):
-                self.refuse(f"{key}: {each!r} is not allowed, give {what}", where)
-        return values
-
 
 def near(name: str, names: Collection[str]) -> str:
     """", did you mean ...?", if one of the names is like it."""
     found = difflib.get_close_matches(name, names, 1)
     return f", did you mean {found[0]}?" if found else ""
-
-
-EVALUATION_OPTIONS: Mapping[str, tuple[Any, str]] = MappingProxyType({
-    **dict.fromkeys(("bits", "boundary-bits", "accumulator", "boundary-accumulator", "limit", "batch"),
-                    (int, "a whole number, or several in a list")),
-    **dict.fromkeys(("overflow", "requant", "quantizer"), (str, "a name, or several in a list")),
-    "tile": ((int, str), "a number of products or \"end\", or several in a list"), "verify": (bool, "true or false")})
-"""Options of sim.eval that an evaluation may have."""

@@ -1,6 +1,5 @@
 """What a grid would do: its jobs as a table with epochs, cost, and what is there already."""
 
-import math
 from collections.abc import Iterator
 from statistics import fmean
 
@@ -8,17 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.command import show_table
-from sim.network import Graph, expected_arrays
 from sim.records import RecordError, read_record
 from sim.text import printable
+from training.cost import BACKWARD, forward
 from training.folder import KIND, RECORD_FILE
 from training.sweeps.overview import duration
 from training.sweeps.plan import Plan
 from training.sweeps.tasks import Schedule
 from training.sweeps.work import Task
-
-BACKWARD = 3
-"""Multiply-adds of a training step for one of its forward pass: gradients of activations and of weights are as many each."""
 
 
 def show_list(console: Console, schedule: Schedule) -> None:
@@ -75,17 +71,6 @@ def macs(plan: Plan) -> int | None:
             found = plan.checkpoint(step.teacher)
             passes += forward(found[1]) if found else 0
         total += passes * images * plan.config.epochs_of(step)
-    return total
-
-
-def forward(graph: Graph) -> int:
-    """Multiply-adds of one image: every weight of a layer once for every place of its output."""
-    shapes, total = graph.shapes(), 0
-    for name, shape in expected_arrays(graph).items():
-        row, _, kind = name.partition(".")
-        if kind == "weight":
-            height, width, _ = shapes[row]
-            total += math.prod((height, width, *shape))
     return total
 
 

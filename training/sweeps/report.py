@@ -23,6 +23,15 @@ class GridRecord:
         self.file = results / "records" / schedule.grid.name / GRID_FILE
         self.origin = provenance(command)
 
+    def note_missing(self) -> Path:
+        """Write the record of a sweep that is not begun: what has no kept record is not run; the file."""
+        for name, task in self.schedule.tasks.items():
+            kept = self.file.parent.parent / task.grid
+            is_kept = all((kept / record).exists() for _, record in task.kept)
+            self.outcomes[name] = Outcome(name, FINISHED if is_kept else NOT_RUN)
+        self.write()
+        return self.file
+
     def write(self) -> None:
         """What is known now."""
         grid = self.schedule.grid
@@ -37,4 +46,6 @@ class GridRecord:
         outcome = self.outcomes.get(name, Outcome(name, FINISHED if is_done else NOT_RUN))
         plan = self.schedule.plans[task.grid, task.job]
         return {"name": name, "job": task.job, "seed": task.seed, "scheme": plan.config.scheme,
-                "path": list(plan.config.path), "epochs": task.epochs, "status": outcome.status, "error": outcome.error}
+                "path": list(plan.config.path), "model": plan.config.model, "preset": plan.config.preset,
+                "dataset": plan.config.dataset, "data": plan.config.data, "epochs": task.epochs,
+                "status": outcome.status, "error": outcome.error}

@@ -10,7 +10,8 @@ from sim.records import read_record
 from training.folder import FINAL_FILE, KIND, RECORD_FILE, unlike
 from training.options import OPTIONS, shown_options
 from training.quantizers import QUANTIZERS
-from training.sweeps.grid import EVERY, NAME, Evaluation, Grid, near
+from training.sweeps.evaluations import EVERY, HARDWARE, PROFILE, Evaluation
+from training.sweeps.grid import NAME, Grid, near
 from training.sweeps.hardware import HardwareError, check_evaluation
 from training.sweeps.plan import Plan
 from training.sweeps.planner import Planner
@@ -77,13 +78,14 @@ class Schedule:
             for seed in seeds if "{seed" in evaluation.name else seeds[:1]:
                 run = self.tasks[f"{self.grid.name}/{name}-seed{seed}"]
                 for options in evaluation.combinations():
-                    self._one_evaluation(evaluation, plan, run, options)
+                    self._one_evaluation(evaluation, run, options)
 
-    def _one_evaluation(self, evaluation: Evaluation, plan: Plan, run: Task, options: Mapping[str, Any]) -> None:
+    def _one_evaluation(self, evaluation: Evaluation, run: Task, options: Mapping[str, Any]) -> None:
         where = f"evaluation {evaluation.name!r}"
         try:
             name = evaluation.name.format(**{**options, "job": run.job, "seed": run.seed})
-            check_evaluation(options)
+            if evaluation.of == HARDWARE:
+                check_evaluation(options)
         except (KeyError, IndexError, AttributeError, ValueError) as error:
             if isinstance(error, HardwareError):
                 self.grid.refuse(f"{where}: {error}")
@@ -93,9 +95,31 @@ class Schedule:
             self.grid.refuse(f"{where}: its name is no file's, or that of several: {name!r}; name what tells them apart, as "
                              "{job} and {seed} do")
         file = run.folder / f"{name}.json"
+        command, others = self._command(evaluation, run, options, file)
+        ending = "eval" if evaluation.of == HARDWARE else evaluation.of
         self.tasks[f"{run.grid}/{name}"] = Task(
-            f"{run.grid}/{name}", run.grid, run.job, run.seed, run.folder, (_evaluation(plan, run.folder, options, file),),
-            ((file, f"{name}.eval.json"),), (run.name,))
+            f"{run.grid}/{name}", run.grid, run.job, run.seed, run.folder, (command,), ((file, f"{name}.{ending}.json"),),
+            (run.name, *others))
+
+    def _command(self, evaluation: Evaluation, run: Task, options: Mapping[str, Any], file: Path
+                 ) -> tuple[Command, tuple[str, ...]]:
+        """What looks at a student, and the tasks that it needs beside that of the student."""
+        if evaluation.of == HARDWARE:
+            return _evaluation(self.plans[run.grid, run.job], run.folder, options, file), ()
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        if evaluation.of == PROFILE:
+            words = ["--model", str(run.folder / FINAL_FILE), *words, "--json", str(file)]
+            return Command("training.profile", tuple(words), file), ()
+        others = []
+        if not evaluation.beside and len(self.plans[run.grid, run.job].run.plan) == 1:
+            self.grid.refuse(f"evaluation {evaluation.name!r}: job {run.job} has no teacher whose mistakes it could repeat, "
+                             "name another one in beside")
+        if evaluation.beside:
+            seed = self.planner.seed_of(self.grid, self.grid.jobs[run.job], self.grid.jobs[evaluation.beside], run.seed)
+            others = [self.task(self.grid, evaluation.beside, seed)]
+        places = [*(str(other.folder / FINAL_FILE) for other in others), str(run.folder)]
+        return (Command("training.mistakes", (*places, *words, "--json", str(file)), file),
+                tuple(other.name for other in others))
 
     def _with_needs(self, only: tuple[str, ...]) -> dict[str, Task]:
         names = {task.name for task in self.tasks.values() if task.grid == self.grid.name and task.job in only}

@@ -15,6 +15,7 @@ from sim.importers.deeploy.state import Operator, State
 from sim.importers.deeploy.views import View
 from sim.importers.imported import Imported, ImporterError
 from sim.importers.pixels import Pixels, asked_for
+from sim.ops.op import format_of
 from sim.program import Program, ProgramError
 
 if TYPE_CHECKING:
@@ -80,8 +81,11 @@ def imported(graph: Graph, profile: "Profile") -> Imported:
 
 
 def _pixels(program: Program) -> Pixels | None:
-    """Bytes are codes as they are, or as far from the smallest."""
-    return asked_for("raw" if program.ops[0].format == BYTE else "codes")
+    """Bytes are codes as they are, where there are so many, else as far from the smallest if that makes 256."""
+    form = format_of(program.ops[0])
+    if form.min <= BYTE.min and BYTE.max <= form.max:
+        return asked_for("raw")
+    return asked_for("codes") if form.max - form.min == BYTE.max else None
 
 
 def _images(model: Model) -> frozenset[int]:

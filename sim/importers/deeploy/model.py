@@ -34,9 +34,6 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
-
     def refuse(self, reason: str) -> ImporterError:
         """What to raise: one line that begins with the node."""
         return ImporterError(f"{self.kind} {printable(self.name)}: {reason}")

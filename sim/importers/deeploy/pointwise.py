@@ -103,7 +103,7 @@ def integer_div(to: State, node: Node) -> Value:
     factor, other, epsilon = node.whole("Delta") * node.whole("eta"), node.whole("eta"), node.whole("eps")
     low, high = (other * bound + epsilon for bound in to.source(node, 1).bounds)
     if low <= 0 <= high or high <= 0 <= low:
-        to.notes.append(f"{node}: its denominator can be 0, which stops a run")
+        to.notes.append(f"{node.kind} {printable(node.name)}: its denominator can be 0, which stops a run")
 
     def make(name: str, first: str, second: str, shape: Shape, form: IntFormat) -> Op:
         return DivideOp(name, first, shape, form, second, "half_away", factor, other, epsilon)

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from sim.importers.deeploy.linear import CHANNELS_LAST
-from sim.importers.deeploy.model import Node
+from sim.importers.deeploy.model import ELEMENTS, Node
 from sim.importers.deeploy.requant import format_for
 from sim.importers.deeploy.state import Padded, State, Value
 from sim.importers.deeploy.views import Affine, View
 from sim.ops.concat import ConcatOp
 from sim.ops.slice import SliceOp
+
+FLOATS, WHOLES = (1, 11), (7, *ELEMENTS)
+"""ONNX's numbers of types that hold the integers of a network: float32 and float64; int64 and narrower ones."""
 
 
 def constant(to: State, node: Node) -> Value:
@@ -26,8 +29,26 @@ def constant(to: State, node: Node) -> Value:
 
 
 def same(to: State, node: Node) -> Value:
-    """Identity, Dropout, and Cast between types that hold the integers."""
+    """Identity and Dropout."""
     return to.value(node, 0)
+
+
+def cast(to: State, node: Node) -> Value:
+    """To a type of integers or floats that holds the values; quotients of integers are integers."""
+    kind, value = node.whole("to"), to.value(node, 0)
+    if kind not in (*FLOATS, *WHOLES):
+        raise node.refuse(f"casts to ONNX's type {kind}; float32, float64 and integers are supported")
+    if kind in WHOLES:
+        to.wholes.add(node.outputs[0])
+    if isinstance(value, Affine) and value.divisor > 1:
+        if kind in WHOLES and not value.floored:
+            raise node.refuse("casts a quotient that nothing rounded")
+    elif kind in ELEMENTS:
+        low, high = to.source(node, 0).bounds
+        bits, signed = ELEMENTS[kind]
+        if low < (-(1 << (bits - 1)) if signed else 0) or high >= 1 << (bits - signed):
+            raise node.refuse(f"casts {low} .. {high} to {bits} bits")
+    return value
 
 
 def transpose(to: State, node: Node) -> Value:
@@ -211,7 +232,7 @@ def pad(to: State, node: Node) -> Value:
 
 
 OPERATORS = {
-    "Cast": same, "Concat": concat, "Constant": constant, "Dropout": same, "Flatten": flatten, "Gather": gather,
+    "Cast": cast, "Concat": concat, "Constant": constant, "Dropout": same, "Flatten": flatten, "Gather": gather,
     "Identity": same, "Pad": pad, "Reshape": reshape, "Slice": slices, "Squeeze": squeeze, "Transpose": transpose,
     "Unsqueeze": unsqueeze,
 }

@@ -3,13 +3,11 @@
 from dataclasses import replace
 
 from sim.importers.deeploy import linear, pointwise, rows, shapes
-from sim.importers.deeploy.model import ELEMENTS, MOST_WHOLE, Node, printable
+from sim.importers.deeploy.model import MOST_WHOLE, Node, printable
 from sim.importers.deeploy.requant import format_for
 from sim.importers.deeploy.state import Operator, State, Value, scaled, shifted
 from sim.importers.deeploy.views import Affine, View
 
-FLOATS, WHOLES = (1, 11), (7, *ELEMENTS)
-"""ONNX's numbers of types that hold the integers of a network: float32 and float64; int64 and narrower ones."""
 MOST_SHIFT = 53
 SCALING = ("Mul", "Add", "Div", "Floor")
 """Operators that say themselves how a mean is rounded."""
@@ -31,24 +29,6 @@ def floor(to: State, node: Node) -> Value:
     """Rounded down, once something reads it."""
     value = to.value(node, 0)
     return replace(value, floored=value.divisor > 1) if isinstance(value, Affine) else value
-
-
-def cast(to: State, node: Node) -> Value:
-    """To a type of integers or floats that holds the values; quotients of integers are integers."""
-    kind, value = node.whole("to"), to.value(node, 0)
-    if kind not in (*FLOATS, *WHOLES):
-        raise node.refuse(f"casts to ONNX's type {kind}; float32, float64 and integers are supported")
-    if kind in WHOLES:
-        to.wholes.add(node.outputs[0])
-    if isinstance(value, Affine) and value.divisor > 1:
-        if kind in WHOLES and not value.floored:
-            raise node.refuse("casts a quotient that nothing rounded")
-    elif kind in ELEMENTS:
-        low, high = to.source(node, 0).bounds
-        bits, signed = ELEMENTS[kind]
-        if low < (-(1 << (bits - 1)) if signed else 0) or high >= 1 << (bits - signed):
-            raise node.refuse(f"casts {low} .. {high} to {bits} bits")
-    return value
 
 
 def clip(to: State, node: Node) -> Value:
@@ -141,5 +121,5 @@ OPERATORS: dict[str, Operator] = {
     **linear.OPERATORS,
     **dict.fromkeys(("AveragePool", "GlobalAveragePool"), average),
     **dict.fromkeys(("LogSoftmax", "Sigmoid", "Softmax"), host),
-    "Cast": cast, "Clip": clip, "Div": div, "Floor": floor, "Relu": relu,
+    "Clip": clip, "Div": div, "Floor": floor, "Relu": relu,
 }

@@ -16,6 +16,7 @@ from sim.importers.onnx.model import Node
 from sim.importers.onnx.quantize import FUSED, TYPES, Target
 from sim.importers.onnx.values import PLAIN, Codes, Computed, Outside, Real, Sums, Weights, stored_shape
 from sim.ops.defined import DefinedOp
+from sim.ops.requantize import TableOp
 from sim.ops.rescale import RescaleOp
 from sim.requantizers.exact_add import ExactAdd
 
@@ -49,23 +50,29 @@ def wait(graph: Graph, node: Node) -> None:
 
 
 def settled(graph: Graph, value: Any) -> Any:
-    """What waits, with products of dequantized codes that are not quantized again as float32 of sums."""
+    """A product of dequantized bytes that is an output itself, not quantized again, as float32 of sums.
+
+    With float32 operators behind it ONNX Runtime makes another float32 product of them, whose sums depend on their order.
+    """
+    if isinstance(value, Computed) and value.node.kind in ("MatMul", "Gemm"):
+        return float_of_sums(graph, value) or value
+    return _of_arrays(value)
+
+
+def _of_arrays(value: Any) -> Any:
+    """A chain whose dequantized constants are arrays."""
     done: dict[int, Any] = {}
 
-    def settle(each: Any) -> Any:
-        if not isinstance(each, Computed):
-            return each.array if isinstance(each, Weights) else each
+    def plain(each: Any) -> Any:
+        if isinstance(each, Weights):
+            return each.array
+        if not isinstance(each, Computed) or each.node.kind not in FLOATS:
+            return each
         if id(each) not in done:
-            found = float_of_sums(graph, each) if each.node.kind in ("MatMul", "Gemm") else None
-            if found is not None:
-                done[id(each)] = found
-            elif each.node.kind in FLOATS:
-                done[id(each)] = Computed(each.node, tuple(map(settle, each.inputs)), each.dims, each.depth)
-            else:
-                done[id(each)] = each
+            done[id(each)] = Computed(each.node, tuple(map(plain, each.inputs)), each.dims, each.depth)
         return done[id(each)]
 
-    return settle(value)
+    return plain(value)
 
 
 def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
@@ -76,6 +83,8 @@ def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
     try:
         with np.errstate(all="ignore"):
             result = np.asarray(FLOATS[node.kind](node, *inputs))
+        if node.kind == "Clip" and inputs[0].dtype.kind in "iu":
+            result = result.astype(inputs[0].dtype)
     except (ValueError, TypeError) as error:
         raise node.fail(f"constants do not take it ({error})"[:120]) from None
     graph.types[node.outputs[0]] = {"float32": "float"}.get(str(result.dtype), str(result.dtype))
@@ -84,6 +93,9 @@ def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
 
 def _integers(graph: Graph, node: Node, inputs: list[Any]) -> None:
     """Sums in 32 bits plus a constant, such as a bias; anything else of integers is not supported."""
+    if node.kind == "Clip" and isinstance(inputs[0], Codes):
+        _clipped(graph, node, inputs)
+        return
     others = [each for each in inputs if isinstance(each, np.ndarray)]
     if node.kind != "Add" or len(inputs) != 2 or len(others) != 1 or others[0].dtype != np.int32:
         raise node.fail("integers are added to int32 constants, cast to float32, dequantized; other operators of integers "
@@ -102,6 +114,21 @@ def _integers(graph: Graph, node: Node, inputs: list[Any]) -> None:
         ExactAdd.of(codes.channels, bias=bias.astype(np.int64)), codes.zero), graph.build.scale(codes.op))
     graph.types[node.outputs[0]] = "int32"
     graph.give(node, Codes(op, codes.dims, codes.layout, codes.form))
+
+
+def _clipped(graph: Graph, node: Node, inputs: list[Any]) -> None:
+    """Codes between two constants, as a table."""
+    codes = inputs[0]
+    limits = [None if each is None else int(np.asarray(each).reshape(())) for each in [*inputs[1:], None, None][:2]]
+    if codes.form.bits > 16:
+        raise node.fail(f"codes of {codes.form} are not clipped")
+    every = np.arange(codes.form.min, codes.form.max + 1)
+    low, high = (codes.form.min if limits[0] is None else limits[0]), (codes.form.max if limits[1] is None else limits[1])
+    table = np.clip(every, low, high).clip(codes.form.min, codes.form.max).astype(codes.form.dtype)
+    op = graph.build.add(TableOp(graph.build.name(node.outputs[0]), codes.op, stored_shape(codes.dims, codes.layout),
+                                 codes.form, table, codes.form.min, zero_point=codes.zero), graph.build.scale(codes.op))
+    graph.types[node.outputs[0]] = graph.types.get(node.inputs[0], "int8")
+    graph.give(node, Codes(op, codes.dims, codes.layout, codes.form, codes.zero))
 
 
 def cast(graph: Graph, node: Node) -> None:

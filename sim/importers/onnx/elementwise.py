@@ -65,7 +65,7 @@ def added(graph: Graph, node: Node, a: Operand, b: Operand, target: Target, name
     shape = stored_shape(dims, left.layout)
     rule = graph.rules("add", MlasAdd)
     requant = (MlasAdd.of(a[1], b[1], scale, (left.zero, right.zero, zero), shape[2]) if rule is MlasAdd
-               else rule.of_sum(a[1], b[1], scale, shape[2]))
+               else rule.from_scales(a[1], b[1], scale, shape[2]))
     op = graph.build.add(AddOp(graph.build.name(name), left.op, shape, form, right.op, requant, left.zero, right.zero,
                                zero_point=zero), float(scale))
     return Codes(op, dims, left.layout, form, zero)

@@ -11,6 +11,8 @@ from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.model import Info
 from sim.importers.onnx.values import Codes, Computed, Real, Sums, arranged
 from sim.ops.move import MoveOp
+from sim.ops.op import ProgramError
+from sim.requantizers.fp32 import Fp32
 from sim.text import printable
 
 
@@ -37,6 +39,8 @@ def outlet(graph: Graph, info: Info) -> Outlet:
     if not isinstance(source, Real):
         raise ImporterError(f"output {printable(name)[:80]}: float32 that ONNX Runtime computes in float32, whose sums "
                             "depend on their order; an output is codes, or operators of one argument on them")
+    if (scores := _scores(graph, value, name)) is not None:
+        return scores
     codes = _made(graph, source.codes) if isinstance(source.codes, Codes) else graph.raw(source.codes, f"{name}/sums")
     adapt = channel_constants(graph, codes.dims, codes.layout, 0)
 
@@ -47,6 +51,32 @@ def outlet(graph: Graph, info: Info) -> Outlet:
 
     restore(np.zeros((1, 1, 1, codes.channels), np.int64))  # constants that do not fit are refused now
     return Outlet(name, codes.op, codes.dims, codes.layout, graph.batched, restore)
+
+
+def _scores(graph: Graph, value: Any, name: str) -> Outlet | None:
+    """Sums that classes scale apart, as the numbers that they are: float32(sum) gain + offset.  None for anything else.
+
+    Where all classes have one scale their sums say as much, and stay integers.
+    """
+    source, offset = value, np.zeros(1, np.float32)
+    if isinstance(value, Computed) and value.node.kind == "Add":
+        constants = [each for each in value.inputs if isinstance(each, np.ndarray)]
+        sources = [each for each in value.inputs if isinstance(each, Real)]
+        if len(constants) != 1 or len(sources) != 1:
+            return None
+        source, offset = sources[0], constants[0].astype(np.float32).ravel()
+    if not isinstance(source, Real) or not isinstance(source.codes, Sums) or source.scale.size == offset.size == 1 \
+            or offset.size not in (1, source.codes.channels) or source.zero:
+        return None
+    sums = source.codes
+    gain = np.broadcast_to(source.scale.astype(np.float32).ravel(), sums.channels)
+    requant = Fp32(np.ascontiguousarray(gain), np.ascontiguousarray(np.broadcast_to(offset, sums.channels)),
+                   np.zeros(1, np.float32))
+    try:
+        op = sums.emit(name, requant, None, 0, 1.0)
+    except ProgramError:  # a product of activations has no numbers but codes
+        return None
+    return Outlet(name, op, sums.dims, sums.layout, graph.batched, lambda numbers: numbers.astype(np.float32))
 
 
 def _made(graph: Graph, codes: Codes) -> Codes:

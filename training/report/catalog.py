@@ -1,0 +1,225 @@
+"""Which tables and plots there are: their rows from a report, their words, and what a reader sees of them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from sim.command import printable
+from training.comparisons import ablation_rows, comparison_rows
+from training.conformance import NOTE as CONFORMANCE_NOTE
+from training.conformance import TITLE as CONFORMANCE_TITLE
+from training.conformance import conformance_rows, conformance_table
+from training.performance import NOTE, TITLE, performance_rows, performance_table
+from training.plots import plot_accumulators, plot_curves, plot_performance
+from training.report.accuracy import accuracy_rows, register_rows
+from training.report.accuracy_tables import summarize_accuracy
+from training.report.differences import summarize_ablations, summarize_comparisons
+from training.report.draw import draw_panels
+from training.report.evaluations import accumulator_rows, agreement_rows, left_out, other_rows
+from training.report.identity import Group, group_runs
+from training.report.markup import Section, csv, latex, markdown, markdown_text
+from training.report.mistakes import mistake_rows, summarize_mistakes
+from training.report.panels import (
+    Panel,
+    bits_panels,
+    is_drawable,
+    ladder_panels,
+    pareto_panels,
+    profile_panels,
+    register_panels,
+)
+from training.report.profiles import profile_rows, summarize_profiles
+from training.report.records import Records, TableError, find_records
+from training.report.rows import curve_rows, hardware_of, job_rows, scheme_rows
+from training.report.summaries import (
+    scheme_notes,
+    summarize_accumulators,
+    summarize_agreement,
+    summarize_jobs,
+    summarize_others,
+    summarize_schemes,
+)
+
+WHOLE = ("codes compared", "codes differing", "bits", "epochs along path", "tensors", "plain", "plain differing")
+"""Columns of whole numbers, some of which may be missing."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, grouped."""
+
+    records: Records
+    groups: list[Group]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folders: list[Path], skip_damaged: bool = False) -> "Report":
+        """The records below the folders; raises TableError if there are none, or one is damaged."""
+        records = find_records(folders, skip_damaged)
+        if not any((records.runs, records.evaluations, records.performance, records.conformance, records.grids,
+                    records.mistakes, records.profiles)):
+            left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
+            where = ", ".join(map(str, folders))
+            raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
+                             "name the folder of your runs, such as runs")
+        groups, notes = group_runs(records.runs)
+        return cls(records, groups, (*records.notes, *left_out(records), *notes))
+
+
+RowsOf = Callable[[Report], Iterator[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its rows from a report, title and note (Markdown), the order of rows, and what a reader sees of them."""
+
+    rows: RowsOf
+    title: str
+    note: str
+    sort: tuple[str, ...]
+    summarize: Callable[[pd.DataFrame], list[Section]]
+    more: Callable[[pd.DataFrame], str] = lambda rows: ""
+
+    def texts(self, rows: pd.DataFrame, notes: tuple[str, ...] = ()) -> dict[str, str]:
+        """By suffix: everything as CSV, the summary as Markdown and LaTeX."""
+        rows = rows.sort_values(list(self.sort), kind="stable").reset_index(drop=True)
+        for column in WHOLE:
+            if column in rows:
+                rows[column] = rows[column].astype("Int64")
+        sections = self.summarize(rows)
+        left = "".join(f"\n- {markdown_text(printable(note))}" for note in notes)
+        text = f"# {self.title}\n\n{self.note}{self.more(rows)}\n\n{markdown(sections)}"
+        text += f"\nNotes:\n{left}\n" if left else ""
+        return {".csv": csv(rows), ".md": text, ".tex": latex(self.title, sections)}
+
+
+def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
+    run = report.records.conformance
+    if run is not None:
+        yield from conformance_rows(run.content, hardware_of(run))
+
+
+def _rows_of_benchmarks(report: Report) -> Iterator[dict[str, Any]]:
+    run = report.records.performance
+    if run is not None:
+        yield from performance_rows(run.content, hardware_of(run))
+
+
+TABLES: Mapping[str, Table] = MappingProxyType({
+    "schemes": Table(
+        lambda report: scheme_rows(report.groups),
+        "Training schemes",
+        "Test accuracy in percent, mean ± standard deviation over n seeds: of the fake-quantized model (FQ) and of "
+        "the integer simulator (bit-true, `fp32` requantizer, unlimited accumulator; \"-\" where no evaluation is "
+        "recorded). Runs share a row only if they are equal in everything but the seed; `options` is what deviates "
+        "from the defaults of preset and scheme. The epoch was chosen on validation images; the test set was used "
+        "once, unless `options` say otherwise. `epochs` is per step (\"-\" where none is trained); `epochs along path` adds "
+        "those of the student's ancestors (\"-\" where the record of a teacher is not here): rows in which it differs had "
+        "different budgets. A run that was given a teacher counts the seconds of its own steps only. One "
+        "row per seed, with its command: `schemes.csv`.",
+        ("dataset", "scheme", "path", "preset", "group", "seed"), summarize_schemes, scheme_notes),
+    "accuracy": Table(
+        lambda report: accuracy_rows(report.records, report.groups),
+        "Accuracy of the schemes, on integers too, and what it costs",
+        "Test accuracy in percent, mean ± standard deviation over n seeds. Each scheme as it is: changes of one are in "
+        "`ablations.md`. The epoch was chosen on validation images. Every run with its registers, cost and command: "
+        "`accuracy.csv`; jobs that are missing: `jobs.md`.",
+        ("dataset", "model", "preset", "bits", "scheme", "path", "options", "seed"), summarize_accuracy),
+    "mistakes": Table(
+        lambda report: mistake_rows(report.records.mistakes),
+        "Mistakes that networks share with their teachers",
+        "Of the test images that a teacher gets wrong, those that the student gets wrong, too (repeated), and those to "
+        "which both give the same wrong answer; by chance: what two networks would share whose mistakes within each class "
+        "had nothing to do with each other. Counts are means over n seeds. Commands: `mistakes.csv`.",
+        ("dataset", "seed", "student", "steps"), summarize_mistakes),
+    "profiles": Table(
+        lambda report: profile_rows(report.records.profiles),
+        "Activations beside the range of their codes",
+        "Of what each layer computes before it is rounded, over test images: the part that becomes the least code because "
+        "it is below the range, and the part that is clipped above it. Pictures of some layers, of weights, too: "
+        "`profiles.svg`. Commands: `profiles.csv`.",
+        ("dataset", "network", "number"), summarize_profiles),
+    "accumulators": Table(
+        lambda report: accumulator_rows(report.records),
+        "Accuracy against the width of the accumulator",
+        "One trained checkpoint, not retrained, on integer hardware with an accumulator of that width in every inner "
+        "layer (`boundary accumulator`: that of the first and last layer). Overflowed outputs: of all sums of layers "
+        "with a limited one, those that the register got wrong (wrap) or clipped at least once (saturate); contract "
+        "C6 in sim/ARITHMETIC.md. Commands: `accumulators.csv`.",
+        ("dataset", "network", "options", "requantizer", "boundary accumulator", "overflow", "tile", "accumulator"),
+        summarize_accumulators),
+    "agreement": Table(
+        lambda report: agreement_rows(report.records),
+        "Agreement of simulator and model",
+        "One trained checkpoint at several widths (its float weights requantized, not retrained, so accuracies away "
+        "from the trained width mean little): every code of every layer and every logit, on the test images, compared"
+        " between the fake-quantized torch model and the integer simulator under `fp32`. Commands: `agreement.csv`.",
+        ("dataset", "network", "options", "bits"), summarize_agreement),
+    "evaluations": Table(
+        lambda report: other_rows(report.records),
+        "Other evaluations",
+        "Evaluations that are in no other table: under other requantizers, at widths that were not compared with the model, "
+        "or of networks whose run is not here. Commands: `evaluations.csv`.",
+        ("dataset", "network", "options", "requantizer", "bits"), summarize_others),
+    "comparisons": Table(
+        lambda report: comparison_rows(report.groups),
+        "Which differences exceed noise",
+        "Test accuracy, the difference of each scheme to others at the same width on the same data under equal "
+        "settings, paired over seeds: mean ± standard deviation, and the 95 % t interval of the mean, as it is "
+        "and corrected (Bonferroni; p values after Holm) for all comparisons with that reference at that width. Beyond "
+        "noise is what excludes 0; with a star: only without correction, as one in twenty of equal schemes would. "
+        "Runs, commands, commits, hardware and dates: `schemes.csv`.",
+        ("dataset", "bits", "against", "against path", "difference"), summarize_comparisons),
+    "ablations": Table(
+        lambda report: ablation_rows(report.groups),
+        "Ablations",
+        "One change of a scheme at a time, against the same runs without it and paired over seeds as in "
+        "`comparisons.md`; with few seeds only large differences can exceed noise. Corrected for all changes on a "
+        "data set; with a star what exceeds noise only without correction. Commands: `ablations.csv`.",
+        ("dataset", "scheme", "bits", "change"), summarize_ablations),
+    "jobs": Table(
+        lambda report: job_rows(report.records.grids),
+        "Jobs that are missing",
+        "Jobs of sweeps that failed or were not run; `python -m training.sweep` with the grid's name goes on with them. "
+        "Commands: `jobs.csv`.",
+        ("grid", "status"), summarize_jobs),
+    "conformance": Table(_rows_of_golden_data, CONFORMANCE_TITLE, CONFORMANCE_NOTE, ("number",), conformance_table),
+    "performance": Table(_rows_of_benchmarks, TITLE, NOTE, ("number",), performance_table),
+})
+PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({
+    "curves.svg": (lambda report: curve_rows(report.groups), plot_curves),
+    "accumulators.svg": (lambda report: accumulator_rows(report.records), plot_accumulators),
+    "performance.svg": (_rows_of_benchmarks, plot_performance)})
+"""Pictures of the rows of one table, each with a legend of all that is in them."""
+PANELS: Mapping[str, tuple[Callable[[Report], Iterator[Panel]], int]] = MappingProxyType({
+    "bits.svg": (lambda report: bits_panels(_accuracy(report)), 1),
+    "pareto.svg": (lambda report: pareto_panels(_accuracy(report)), 1),
+    "ladder.svg": (lambda report: ladder_panels(pd.DataFrame(list(curve_rows(report.groups)))), 1),
+    "registers.svg": (lambda report: register_panels(pd.DataFrame(list(register_rows(report.records, report.groups)))), 1),
+    "profiles.svg": (lambda report: profile_panels(report.records.profiles, LAYERS), 4)})
+"""Pictures of the report: their panels, and how many stand beside each other in a file."""
+LAYERS = 4
+"""Of each network in profiles.svg, for weights and for activations."""
+
+
+def _accuracy(report: Report) -> pd.DataFrame:
+    return pd.DataFrame(list(accuracy_rows(report.records, report.groups)))
+
+
+def draw(report: Report, name: str, file: Path) -> bool:
+    """Draw one of PLOTS or PANELS; whether there was anything to draw."""
+    if name in PLOTS:
+        rows_of, plot = PLOTS[name]
+        rows = pd.DataFrame(list(rows_of(report)))
+        if not rows.empty:
+            plot(rows, file)
+        return not rows.empty
+    panels_of, columns = PANELS[name]
+    panels = list(filter(is_drawable, panels_of(report)))
+    if panels:
+        draw_panels(panels, file, columns)
+    return bool(panels)

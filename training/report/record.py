@@ -1,0 +1,78 @@
+"""One record, and what it says of itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE = (
+    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile")
+
+
+class TableError(ValueError):
+    """A record that is missing or not what it should be."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One file's content, never changed."""
+
+    file: Path
+    content: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a dict."""
+        return self.content.get(key, default)
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Of an evaluation: how its network was trained, empty if that is not known."""
+        return dict(self.get("training") or {})
+
+    @property
+    def data_digest(self) -> str:
+        """Of the data, empty if it was not recorded."""
+        data = self.get("data")
+        digest = self.get("data_digest") or (data.get("digest") if isinstance(data, dict) else "")
+        return str(digest or "").removeprefix("sha256:")
+
+    @property
+    def model_digest(self) -> str:
+        """Of an evaluation: of the file of its network, empty if it was not recorded."""
+        return str(self.get("model_digest") or "")
+
+    @property
+    def is_program(self) -> bool:
+        """An evaluation of a program: it has registers in its layers and does not know what it was lowered from."""
+        return not self.get("hardware_spec")
+
+    @property
+    def precision(self) -> Mapping[str, Any]:
+        """Of an evaluation: the widths it ran at, empty for a program that does not say."""
+        return dict(self.get("precision") or {})
+
+    @property
+    def hardware_spec(self) -> Mapping[str, Any]:
+        """Of an evaluation: its registers and requantizer; of a program the registers of its layers."""
+        if self.get("hardware_spec"):
+            return dict(self["hardware_spec"])
+        limited = [layer["accumulator"] for layer in self["layers"] if layer["accumulator"]["bits"] is not None]
+        first = limited[0] if limited else {"bits": None, "overflow": "wrap", "tile": 1}
+        return {"accumulator": first, "boundary_accumulator": {**first, "bits": None}, "requant": "as in the program"}
+
+    @property
+    def unlimited(self) -> bool:
+        """An evaluation whose registers hold every sum."""
+        return all(self.hardware_spec[name]["bits"] is None for name in ("accumulator", "boundary_accumulator"))
+
+    @property
+    def as_trained(self) -> bool:
+        """An evaluation of the student as it was trained, on hardware that adds nothing to it."""
+        if not self.training:
+            return False
+        last = str(self.training.get("step", "")).split("bit")[0]
+        return (self.unlimited and self.hardware_spec["requant"] == "fp32" and
+                self.precision == self.get("trained_precision") and last in ("", str(self.training["path"][-1])))

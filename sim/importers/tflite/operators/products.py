@@ -18,6 +18,8 @@ from sim.requantizers import requantizer_named
 if TYPE_CHECKING:
     from sim.profiles import Rule
 
+MOST_ZERO = 1 << 8
+"""No zero point of weights is farther from 0."""
 SAME, VALID = 0, 1
 """Paddings by their number in the schema."""
 
@@ -164,8 +166,8 @@ def _weights(graph: Graph, node: Operator, axes: int, sliced: int) -> np.ndarray
             f"all or one for each slice of axis {sliced} is wanted"
         )
     zeros = tensor.zeros.reshape([-1 if axis == sliced and tensor.zeros.size > 1 else 1 for axis in range(axes)])
-    if abs(zeros).max(initial=0) > 1 << 8:
-        raise ImporterError(f"{node}: a zero point of {abs(zeros).max()} is no code of its weights")
+    if ((zeros < -MOST_ZERO) | (zeros > MOST_ZERO)).any():
+        raise ImporterError(f"{node}: its weights have zero points that are no codes, from {zeros.min()} to {zeros.max()}")
     less: np.ndarray = weights.astype(np.int32) - zeros.astype(np.int32)
     return less
 

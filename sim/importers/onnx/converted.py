@@ -55,10 +55,10 @@ def converted(model: Model, profile: Profile, dialect: Dialect) -> Converted:
 
 def _converted(model: Model, profile: Profile, dialect: Dialect, batched: bool) -> Converted:
     graph = Graph(model, Builder(profile), dialect, batched)
-    zeros = _zeros_of_inputs(model)
+    units = _units_of_inputs(model)
     for info in model.inputs:
         with _said(_surface("input", info)):
-            _input(graph, info, zeros.get(info.name))
+            _input(graph, info, *units.get(info.name, (1.0, 0)))
     for node in model.nodes:
         _take(graph, dialect, node)
     outlets = []
@@ -105,7 +105,7 @@ def _said(fail: Callable[[str], ImporterError]) -> Iterator[None]:
         raise fail(f"its attributes or inputs make no sense ({printable(str(error))[:100]})") from None
 
 
-def _input(graph: Graph, info: Info, zero: int | None) -> None:
+def _input(graph: Graph, info: Info, unit: float, zero: int) -> None:
     dims = info.dims[int(graph.batched):]
     if graph.batched and not info.dims:
         raise BatchError
@@ -123,8 +123,8 @@ def _input(graph: Graph, info: Info, zero: int | None) -> None:
     if form is None:
         raise ImporterError(f"input {printable(info.name)[:80]}: numbers of type {info.type} are not supported")
     layout = IMAGE if len(sides) == 3 and graph.batched else PLAIN
-    zero = 0 if zero is None or not form.min <= zero <= form.max else zero
-    op = graph.build.codes_input(info.name, stored_shape(sides, layout), form, 1.0, zero)
+    zero = zero if form.min <= zero <= form.max else 0
+    op = graph.build.codes_input(info.name, stored_shape(sides, layout), form, unit, zero)
     codes = Codes(op, sides, layout, form, zero)
     graph.values[info.name] = graph.shown[info.name] = codes
     graph.inlets[op] = Inlet(info.name, codes, graph.batched)
@@ -135,17 +135,28 @@ ZERO_SLOTS = {"QLinearConv": {0: 2}, "ConvInteger": {0: 2}, "QLinearMatMul": {0:
               "MatMulIntegerToFloat": {0: 4, 1: 5}, "QGemm": {0: 2}, "QLinearGlobalAveragePool": {0: 2},
               "QLinearAveragePool": {0: 2},
               "QLinearSigmoid": {0: 2}, "QLinearLeakyRelu": {0: 2}, "QLinearSoftmax": {0: 2}}
+"""Where operators have the zero points of what they read; scales stand before them."""
+SUMMING = ("ConvInteger", "MatMulInteger", "MatMulIntegerToFloat")
+"""Operators without scales, or with scales elsewhere."""
 
 
-def _zeros_of_inputs(model: Model) -> dict[str, int]:
-    """Zero points of inputs of the graph, as the first operator that reads them says."""
-    found: dict[str, int] = {}
+def _units_of_inputs(model: Model) -> dict[str, tuple[float, int]]:
+    """Scales and zero points of integer inputs of the graph, as the first operator that reads them says."""
+    found: dict[str, tuple[float, int]] = {}
     names = {info.name for info in model.inputs}
     for node in model.nodes:
         for slot, zero in ZERO_SLOTS.get(node.kind, {}).items():
             name = node.inputs[slot] if slot < len(node.inputs) else ""
-            told = model.constants.get(node.inputs[zero]) if zero < len(node.inputs) else None
-            if name in names and name not in found and told is not None and told.array.size == 1 \
-                    and told.array.dtype.kind in "iu":
-                found[name] = int(told.array.reshape(()))
+            if name in names and name not in found:
+                point = _one(model, node, zero, "iu")
+                scale = None if node.kind in SUMMING else _one(model, node, zero - 1, "f")
+                unit = 1.0 if scale is None or not 0.0 < scale < float("inf") else scale
+                found[name] = unit, 0 if point is None else int(point)
     return found
+
+
+def _one(model: Model, node: Node, slot: int, kinds: str) -> float | None:
+    """The one number of a constant input; None where there is none."""
+    told = model.constants.get(node.inputs[slot]) if slot < len(node.inputs) else None
+    is_one = told is not None and told.array.size == 1 and told.array.dtype.kind in kinds
+    return float(told.array.reshape(())) if told is not None and is_one else None

@@ -52,7 +52,7 @@ def filtered(graph: Graph, x: Codes, weights: np.ndarray, dims: tuple[int, ...],
         return graph.build.conv(name, x.op, weights, requant, form, kind=kind, zero=zero, scale=scale, **options)
 
     bounds = least - int(shift.max()) + int(more.min()), most - int(shift.min()) + int(more.max())
-    return Sums(emit, dims, layout, bounds)
+    return Sums(emit, dims, layout, bounds, kind)
 
 
 def requantized(graph: Graph, node: Node, sums: Sums, scales: tuple[np.float32, np.ndarray], target: Target, name: str,
@@ -65,7 +65,11 @@ def requantized(graph: Graph, node: Node, sums: Sums, scales: tuple[np.float32, 
     more = np.zeros(sums.channels, np.int64) if bias is None else np.broadcast_to(bias.astype(np.int64).ravel(),
                                                                                   sums.channels)
     each = np.ascontiguousarray(np.broadcast_to(weights.ravel(), sums.channels))
-    requant = graph.rules("conv", Ort).from_scales(source, each, scale, np.ascontiguousarray(more))
+    rule = graph.rules(sums.kind, Ort)
+    try:
+        requant = rule.from_scales(source, each, scale, np.ascontiguousarray(more))
+    except (NotImplementedError, AttributeError):
+        raise node.fail(f"requantizer {rule.name} is not made of scales: choose another one") from None
     op = sums.emit(name, requant, form, zero, float(scale))
     return Codes(op, sums.dims, sums.layout, form, zero)
 

@@ -57,8 +57,8 @@ def by_activations(graph: Graph, node: Node, a: Codes, b: Codes) -> Sums:
             graph.build.accumulator("matmul"), requant, zero_point=zero, zero=left.zero, other_zero=right.zero), scale)
 
     dims = (*a.dims[:-1], columns)
-    return Sums(emit, dims, PLAIN, (-reach, reach)) if len(dims) > 2 else Sums(
-        _as_tokens(graph, emit, (tokens, columns)), dims, PLAIN, (-reach, reach))
+    made = emit if len(dims) > 2 else _as_tokens(graph, emit, (tokens, columns))
+    return Sums(made, dims, PLAIN, (-reach, reach), "matmul")
 
 
 def _as_tokens(graph: Graph, emit: Any, sides: tuple[int, int]) -> Any:

@@ -72,13 +72,14 @@ class Sums:
     """Exact sums of products whose operation is made when it is known what becomes of them.
 
     `emit(name, requant, form, zero, scale)` makes it and gives its name; `bounds` hold every sum, also a register's that
-    is too narrow.
+    is too narrow.  `kind` is that of the profile's rule.
     """
 
     emit: Emit
     dims: Dims
     layout: str
     bounds: tuple[int, int]
+    kind: str = "conv"
     made: dict[str, Codes] = field(default_factory=dict)
 
     @property

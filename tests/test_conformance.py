@@ -377,6 +377,10 @@ def test_deeploy__saved_tensors_are_found_by_name_or_by_order():
         ("conv__ql_replaced__integerize_pact_conv2d_pass_0", "conv__ql_replaced__integerize_bn2d_signed_act_pass_0",
          "classifier__ql_replaced__integerize_pact_lin_pass_0"))}
     assert {name: array[0] for name, array in _by_name(counted, saved).items()} == {"t1": 0, "t2": 1, "t4": 2}
+    biased = chain("RequantShift", "MatMul", "Add", "RequantShift")
+    saved = {key: np.full(1, place) for place, key in enumerate(
+        ("rq1", "net__ql_replaced__pact_lin_pass_3", "rqs_merge_pass_0"))}
+    assert {name: array[0] for name, array in _by_name(biased, saved).items()} == {"t1": 0, "t3": 1, "t4": 2}
 
 
 @pytest.mark.parametrize(("title", "first"), [

@@ -70,7 +70,7 @@ def test_family__what_is_not_supported_is_this_list(family):
 @pytest.mark.parametrize("family", ["cmsis-nn", "tosa"])
 def test_family__small_cases_are_checked_in_plain_integers_too(family):
     rows = summary_of(family).rows
-    assert all(row.plain > 0 for row in rows), [row for row in rows if not row.plain]
+    assert {row.operation for row in rows if not row.plain} <= {"batch matmul", "network"}, "these alone are too large"
     assert sum(row.plain_differing for row in rows) == 0
 
 

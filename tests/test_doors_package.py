@@ -72,8 +72,7 @@ def test_command__says_what_there_is(script):
             assert f"\n  {name} " in result.stdout
     result = run(program, folder, "trian")
     assert result.returncode == 2
-    assert result.stderr == "error: 'trian' is no command, choose one of train, eval, sweep, tables, report, " \
-        "mistakes, profile, or --help\n"
+    assert result.stderr == f"error: 'trian' is no command, choose one of {', '.join(COMMANDS)}, or --help\n"
     assert "Usage: bittrue tables" in run(program, folder, "tables", "--help").stdout
 
 

@@ -24,7 +24,7 @@ from sim.profiles import profile
 DEEPLOY, DORY = "deeploy_pulp", "dory_nemo"
 _LAYER = re.compile(r"out_layer(\d+)\.txt")
 SAVED: Mapping[str, tuple[str, ...]] = {
-    "conv": ("Conv",), "lin": ("Gemm", "MatMul"), "act": ("RequantShift",)}
+    "conv": ("Conv",), "lin": ("Gemm", "MatMul"), "act": ("RequantShift",), "rq": ("RequantShift",)}
 """What the name of a saved tensor says of the operator that gives it, where nodes have other names."""
 STEPS = ("Mul", "Div", "Cast")
 """Between what a layer computes and its end."""
@@ -86,11 +86,12 @@ def _by_name(model: Model, saved: Mapping[str, np.ndarray]) -> dict[str, np.ndar
     nodes, found = iter(sorted(model.nodes, key=_number)), {}
     for key, array in saved.items():
         words = key.rpartition("replaced__")[2]  # before it stands the place in the network
-        kinds = next((kinds for word, kinds in SAVED.items() if f"_{word}" in words), ())
+        kinds = next((kinds for word, kinds in SAVED.items() if f"_{word}" in f"_{words}"), ())
         giver = next((node for node in nodes if not kinds or node.kind in kinds), None)
         if giver is None:
             raise UnsupportedError(f"nothing gives the saved tensor {key}")
-        found[giver.outputs[0]] = array
+        biased = [node for node in model.nodes if node.kind == "Add" and giver.outputs[0] in node.inputs]
+        found[(biased[0] if giver.kind == "MatMul" and biased else giver).outputs[0]] = array
     return found
 
 

@@ -226,14 +226,14 @@ runpy.run_module("sim.eval", run_name="__main__", alter_sys=True)
 
 
 def test_sim__runs_without_torch():
-    """Every module of sim but the checkpoint reader and the command works where torch cannot be imported."""
+    """Every module of sim but the checkpoint reader and the commands works where torch cannot be imported."""
     script = """
 import sys, pkgutil, importlib
 for name in ("torch", "training"):
     sys.modules[name] = None
 import sim
 for module in pkgutil.walk_packages(sim.__path__, "sim."):
-    if module.name not in ("sim.checkpoint", "sim.eval", "sim.conformance.__main__"):
+    if module.name not in ("sim.checkpoint", "sim.eval", "sim.export", "sim.conformance.__main__"):
         importlib.import_module(module.name)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)

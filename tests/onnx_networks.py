@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from hypothesis import assume
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -223,6 +224,7 @@ def _unary(kind: str, **attributes: Any) -> Any:
 
 
 def _softmax(draw: Any, net: Network, x: Tensor) -> None:
+    assume(x.dims[-1] > 1)  # of a single code the runtime's own table leaves float32
     tensor = _out(net, x.dims, 1 / 256, int(np.iinfo(net.dtype).min))
     if net.form == "qoperator":
         net.operator("QLinearSoftmax", [x.name, *net.pair(x), *net.pair(tensor)], tensor, axis=-1, opset=17)

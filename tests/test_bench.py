@@ -110,6 +110,7 @@ def test_convolutions__of_peers_do_the_same_job(module, impl):
 def test_peers__every_family_is_a_file_that_builds_what_its_rows_promise():
     pytest.importorskip("brevitas")
     pytest.importorskip("qonnx")
+    pytest.importorskip("ai_edge_litert")
     for peer in peers():
         module = importlib.import_module(f"bench.impls.{peer.family}")
         assert set(peer.what) <= module.BUILD[peer.impl].keys(), peer

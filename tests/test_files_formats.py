@@ -364,7 +364,7 @@ def test_records__that_are_committed_are_read():
     files = sorted(RECORDS.rglob("*.json"))
     assert len(files) > 300
     for file in files:
-        kind = {".train": "training", ".eval": "evaluation"}.get(Path(file.stem).suffix, file.stem)
+        kind = {".train": "training", ".eval": "evaluation", ".profile": "profile"}.get(Path(file.stem).suffix, file.stem)
         assert read_record(file, kind)["commit"]
 
 

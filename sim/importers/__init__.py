@@ -6,6 +6,8 @@ but the last has `is_mine(path) -> bool`, too.
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -51,14 +53,26 @@ def load_model(path: Path | str, profile: "Profile | None" = None) -> Imported:
     """
     from sim.profiles import profile as profile_named
 
-    reader, module = _choose(Path(path), profile)
-    imported: Imported = module.read(Path(path), profile or profile_named(reader.profiles[0]))
-    return imported
+    with _named(path):
+        reader, module = _choose(Path(path), profile)
+        imported: Imported = module.read(Path(path), profile or profile_named(reader.profiles[0]))
+        return imported
 
 
 def default_profile(path: Path | str) -> str:
     """The name of the profile that a model file gets where none is asked for.  Raises as `load_model`."""
-    return _choose(Path(path), None)[0].profiles[0]
+    with _named(path):
+        return _choose(Path(path), None)[0].profiles[0]
+
+
+@contextmanager
+def _named(path: Path | str) -> Iterator[None]:
+    """What is wrong with a file, with its name in front."""
+    try:
+        yield
+    except ImporterError as error:
+        told = str(error)
+        raise ImporterError(told if str(path) in told else f"{path}: {told}") from None
 
 
 def _choose(path: Path, profile: "Profile | None") -> tuple[Reader, ModuleType]:

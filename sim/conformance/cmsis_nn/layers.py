@@ -93,8 +93,8 @@ def dilated(weights: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
 def unpacked(packed: np.ndarray, count: int) -> np.ndarray:
     """int8 with two signed nibbles each, the low one first -> `count` of -8 .. 7.
 
-    >>> unpacked(np.array([0x21, -0x80], np.int8), 3)
-    array([ 1,  2,  0], dtype=int32)
+    >>> unpacked(np.array([0x21, -0x80], np.int8), 4).tolist()
+    [1, 2, 0, -8]
     """
     wide = packed.astype(np.int32)
     low = ((wide & 15) ^ 8) - 8

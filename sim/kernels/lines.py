@@ -70,13 +70,15 @@ def conv_direct(  # noqa: PLR0913
     counts = np.empty((len(parts) * items, width), np.int32)
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
-        mine = counts[item]
+        overflows = counts[item]
         if is_limited:
-            mine[:] = np.int32(0)
+            overflows[:] = np.int32(0)
+        mine = _enter(operands)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
-                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
+            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, constants, parts[part, 1],
+                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, overflows)
+        _leave(mine)
     if is_limited:
         add_counts(counts, parts, totals)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
-from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
+from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, planes_lines, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.finish import LANES as REGISTER
 from sim.kernels.finish import Ending
@@ -35,6 +35,9 @@ from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_code
 from sim.kernels.stages import divide_stages
 from sim.lazy import cached_property
 from sim.requantizers.requantizer import repeat_of, residual_arguments
+from sim.steps import choice
+from sim.steps.choice import BYTES, PLANES
+from sim.steps.planes import Plan
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into
 
@@ -56,6 +59,8 @@ class _Path:
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
     limits, or None where watching is no use; `watched` is a line of sums.
+
+    `tailored(op)` gives what else, of all these, is another one for each operation.
     """
 
     name: str
@@ -68,10 +73,15 @@ class _Path:
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
+    tailored: Callable[["ConvOp"], Mapping[str, Any]] | None = None
+
+    def made_for(self, op: "ConvOp") -> "_Path":
+        """With what depends on the operation."""
+        return self if self.tailored is None else replace(self, **self.tailored(op))
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
-        return driver(template, enter=self.enter, line=self.line, leave=self.leave, **callees)
+        return driver(template, **{"enter": self.enter, "line": self.line, "leave": self.leave, **callees})
 
 
 class Convolution(Step):
@@ -87,14 +97,17 @@ class Convolution(Step):
         self._window = None if op.window.is_plain and not op.operand_zero else op.window
         plain = op if self._window is None else replace(op, padding=0, paddings=(), operand_zero=0)
         taps = op.weights[..., 0].size
-        is_blind = op.accumulator.bits is None or op.accumulator.overflow == "wrap" or op.accumulator.tile in (1, END) \
-            or op.accumulator.tile >= taps
+        is_blind = op.accumulator.is_whole(taps) or op.accumulator.tile == 1
         if plain.dilation > 1 and is_blind:
             # zeros make more taps: a tile that held all of them is the whole sum
             tile = plain.accumulator.tile if plain.accumulator.tile < taps else END
             plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1,
                             accumulator=replace(plain.accumulator, tile=tile))
-        self._kernels = _Kernels(plain, isa if plain.window.is_plain else PLAIN)
+        method, is_plain = choice.wanted(), plain.window.is_plain
+        self._ways = {BYTES: _Kernels(plain, _PATHS[isa if is_plain else PLAIN])}
+        if method != BYTES and is_plain and isa in (VNNI, AMX) and _PLANES.layout(plain) is not None:
+            others = {} if method == PLANES else self._ways
+            self._ways = {**others, PLANES: _Kernels(plain, (_PLANES,))}
         self._correction = op.correction if op.operand_zero else None
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
@@ -115,6 +128,14 @@ class Convolution(Step):
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
         return self._kernels.registers(self._framed(inputs[0]))
+
+    @cached_property
+    def _kernels(self) -> "_Kernels":
+        """Those of the faster way, which is found out when they are first asked for."""
+        if len(self._ways) > 1:
+            self._ways = {method: self._ways[method] for method in [choice.faster(self._ways)]}
+        (kernels,) = self._ways.values()
+        return kernels
 
     @property
     def path(self) -> str:  # type: ignore[override]
@@ -144,16 +165,16 @@ def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
 class _Kernels:
     """A convolution as kernels know it, on one instruction set."""
 
-    def __init__(self, op: "ConvOp", isa: str) -> None:
+    def __init__(self, op: "ConvOp", paths: Sequence[_Path]) -> None:
         self.op = op
         register = op.accumulator.range
         is_limited = register is not None and register.bits < op.safe_bits
         self.register = register if is_limited else None
         self._path, self._layout = None, None
         if op.operand.bits <= 8 and 2 * max(map(abs, op.bounds)) < 2**31:  # contract C9
-            for path in _PATHS[isa]:
+            for path in paths:
                 if (layout := path.layout(op)) is not None:
-                    self._path, self._layout = path, layout
+                    self._path, self._layout = path.made_for(op), layout
                     break
         if self._path is None or self._layout is None:
             return
@@ -253,7 +274,7 @@ class _Kernels:
             ending = Ending(self._overflow, residual, op.format.signed, is_partial)
             line = path.to_codes(op, layout, ending, staged is not None)
             if staged is None:
-                loops[residual] = driver(conv_direct, line=line), (self._operands, self.register is not None, constants)
+                loops[residual] = path.run(conv_direct, line=line), (self._operands, self.register is not None, constants)
             else:
                 loops[residual] = driver(conv_staged, line=line, replay=replay_to_codes(ending)), (*staged, constants)
         return loops
@@ -334,9 +355,9 @@ class _Saturation:
 
 def _whole_sums(op: "ConvOp") -> str:
     """What limited registers do with whole sums, WRAP or CLIP; "" if they clip on the way to them."""
-    if op.accumulator.overflow == "wrap":
-        return WRAP
-    return CLIP if op.accumulator.tile == END or op.accumulator.tile >= op.weights[..., 0].size else ""
+    if not op.accumulator.is_whole(op.weights[..., 0].size):
+        return ""
+    return WRAP if op.accumulator.overflow == "wrap" else CLIP
 
 
 def _largest_product(op: "ConvOp") -> int:
@@ -474,6 +495,30 @@ def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched
     return line
 
 
+def _planes_layout(op: "ConvOp") -> Layout | None:
+    plan = Plan.of(op)
+    return None if plan is None else plan.layout
+
+
+def _plan_of(op: "ConvOp") -> Plan:
+    plan = Plan.of(op)
+    assert plan is not None
+    return plan
+
+
+def _planes_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    return _plan_of(op).operands()
+
+
+def _planes_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
+    return _plan_of(op).line(ending)
+
+
+def _planes_tailored(op: "ConvOp") -> dict[str, Any]:
+    channels = _plan_of(op).form.channels
+    return {"line": _plan_of(op).line(), "registers": lambda layout: channels}
+
+
 _DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
 _DEPTHWISE_VNNI = _Path("depthwise vnni", _depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
                         to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
@@ -484,6 +529,8 @@ _VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
 _AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
+_PLANES = _Path("planes", _planes_layout, _planes_operands, stay, planes_lines.enter, to_codes=_planes_to_codes,
+                tailored=_planes_tailored)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),

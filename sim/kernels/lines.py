@@ -70,15 +70,13 @@ def conv_direct(  # noqa: PLR0913
     counts = np.empty((len(parts) * items, width), np.int32)
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
-        overflows = counts[item]
+        mine = counts[item]
         if is_limited:
-            overflows[:] = np.int32(0)
-        mine = _enter(operands)
+            mine[:] = np.int32(0)
         for line in range(first, min(first + TOGETHER, lines)):
             n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, constants, parts[part, 1],
-                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, overflows)
-        _leave(mine)
+            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
+                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
     if is_limited:
         add_counts(counts, parts, totals)
 

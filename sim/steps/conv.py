@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.accumulator import END, prefix_bounds
 from sim.buffers import Padded
-from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, planes_lines, replay, vnni, vnni_lines
+from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.finish import LANES as REGISTER
 from sim.kernels.finish import Ending
@@ -59,8 +59,6 @@ class _Path:
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
     limits, or None where watching is no use; `watched` is a line of sums.
-
-    `tailored(op)` gives what else, of all these, is another one for each operation.
     """
 
     name: str
@@ -73,15 +71,31 @@ class _Path:
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
-    tailored: Callable[["ConvOp"], Mapping[str, Any]] | None = None
-
-    def made_for(self, op: "ConvOp") -> "_Path":
-        """With what depends on the operation."""
-        return self if self.tailored is None else replace(self, **self.tailored(op))
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
-        return driver(template, **{"enter": self.enter, "line": self.line, "leave": self.leave, **callees})
+        return driver(template, enter=self.enter, line=self.line, leave=self.leave, **callees)
+
+    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
+        """The loop that makes sums and hands them to "limit" and "codes"."""
+        return self.run(conv_codes, **callees)
+
+    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
+        """The loop from codes to codes in registers; None if there is none."""
+        return None if self.to_codes is None else driver(conv_direct, line=self.to_codes(op, layout, ending, False))
+
+
+@dataclass(frozen=True)
+class _BitPath(_Path):
+    """Bit planes, whose loops pack the codes of several lines at once."""
+
+    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
+        """As above."""
+        return _plan(op).loop(**callees)
+
+    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
+        """As above."""
+        return _plan(op).loop(ending)
 
 
 class Convolution(Step):
@@ -174,7 +188,7 @@ class _Kernels:
         if op.operand.bits <= 8 and 2 * max(map(abs, op.bounds)) < 2**31:  # contract C9
             for path in paths:
                 if (layout := path.layout(op)) is not None:
-                    self._path, self._layout = path.made_for(op), layout
+                    self._path, self._layout = path, layout
                     break
         if self._path is None or self._layout is None:
             return
@@ -204,7 +218,7 @@ class _Kernels:
         nothing = residual_arguments(None)
         totals = self._zeros()
         if self._saturation is None:
-            self._path.run(conv_codes, limit=self._limit, codes=keep_sums)(
+            self._path.sums_loop(op, limit=self._limit, codes=keep_sums)(
                 *place, self._operands, self._spare, totals, (), 1, *nothing, sums, 0)
         elif self._saturation.staged is not None:
             driver(conv_staged, line=self._path.watched, replay=REPLAY_TO_SUMS)(
@@ -250,7 +264,7 @@ class _Kernels:
         assert self._path is not None
         is_whole = len(layout.parts) == 1 and layout.width == op.shape[2]
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
-        run = self._path.run(conv_codes, limit=self._limit, codes=op.requant.line)
+        run = self._path.sums_loop(op, limit=self._limit, codes=op.requant.line)
         return run, op.requant.line_arguments(op.format, repeat), repeat
 
     @cached_property
@@ -263,7 +277,7 @@ class _Kernels:
         reach = max(map(abs, op.bounds))
         found = op.requant.register_arguments(op.format, reach) if op.format.dtype.itemsize == 1 else None
         staged = None if self._saturation is None else self._saturation.staged
-        if found is None or path.to_codes is None or (self._saturation is not None and staged is None):
+        if found is None or (self._saturation is not None and staged is None):
             return None
         gains, offsets, limits = found
         surplus = -len(gains) % REGISTER + 3 * REGISTER  # registers of channels that there are not are read, too
@@ -272,11 +286,13 @@ class _Kernels:
         loops: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {}
         for residual in RESIDUALS if op.skip else RESIDUALS[:1]:
             ending = Ending(self._overflow, residual, op.format.signed, is_partial)
-            line = path.to_codes(op, layout, ending, staged is not None)
-            if staged is None:
-                loops[residual] = path.run(conv_direct, line=line), (self._operands, self.register is not None, constants)
-            else:
+            if staged is not None and path.to_codes is not None:
+                line = path.to_codes(op, layout, ending, True)
                 loops[residual] = driver(conv_staged, line=line, replay=replay_to_codes(ending)), (*staged, constants)
+            elif staged is None and (loop := path.codes_loop(op, layout, ending)) is not None:
+                loops[residual] = loop, (self._operands, self.register is not None, constants)
+            else:
+                return None
         return loops
 
     @cached_property
@@ -495,28 +511,19 @@ def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched
     return line
 
 
-def _planes_layout(op: "ConvOp") -> Layout | None:
-    plan = Plan.of(op)
-    return None if plan is None else plan.layout
-
-
-def _plan_of(op: "ConvOp") -> Plan:
+def _plan(op: "ConvOp") -> Plan:
     plan = Plan.of(op)
     assert plan is not None
     return plan
 
 
+def _planes_layout(op: "ConvOp") -> Layout | None:
+    plan = Plan.of(op)
+    return None if plan is None else plan.layout
+
+
 def _planes_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    return _plan_of(op).operands()
-
-
-def _planes_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
-    return _plan_of(op).line(ending)
-
-
-def _planes_tailored(op: "ConvOp") -> dict[str, Any]:
-    channels = _plan_of(op).form.channels
-    return {"line": _plan_of(op).line(), "registers": lambda layout: channels}
+    return _plan(op).operands()
 
 
 _DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
@@ -529,8 +536,7 @@ _VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
 _AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
-_PLANES = _Path("planes", _planes_layout, _planes_operands, stay, planes_lines.enter, to_codes=_planes_to_codes,
-                tailored=_planes_tailored)
+_PLANES = _BitPath("planes", _planes_layout, _planes_operands, stay)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),

@@ -14,14 +14,12 @@ from sim.kernels.planes import Form
 from sim.lazy import cached_property
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sim.ops.conv import ConvOp
 
 MOST_PAIRS = 4
 """Planes of codes times digits of weights: more products of bits than that cost more than one product of bytes."""
-WIDEST = 256
-"""Channels of a part: the rows that it reads are packed once for all of them."""
+ROOM = 16 << 10
+"""Bytes of planes that a thread packs at once, if that makes no fewer than TOGETHER lines."""
 
 
 class Plan:
@@ -50,39 +48,34 @@ class Plan:
 
     @cached_property
     def layout(self) -> Layout:
-        """Parts of many tiles, as kernels pack the codes of a line once for each."""
+        """One part of all tiles: codes are packed once for all of them."""
         channels, tile = self.op.shape[2], self.form.channels
-        width = min(WIDEST, -(-channels // tile) * tile)
-        parts = [(0, first, min(width, channels - first)) for first in range(0, channels, width)]
-        return Layout(np.array(parts, np.int64), width, 1, self.op.weights.shape[1] * self.op.weights.shape[2])
+        taps = self.op.weights.shape[1] * self.op.weights.shape[2]
+        return Layout(np.array([[0, 0, channels]], np.int64), -(-channels // tile) * tile, 1, taps)
 
     def operands(self) -> tuple[Any, ...]:
-        """(weights, constants, geometry, packing, memory of planes) as planes_lines wants them, all in one row."""
-        op, layout, form = self.op, self.layout, self.form
+        """(weights, constants, geometry, packing) as planes_lines wants them, all in one row."""
+        op, form = self.op, self.form
         rows, columns, depth, _ = op.weights.shape
-        channels = len(layout.parts) * layout.width
-        words = aligned(planes.pack(op.weights, form, channels))
-        base = aligned(planes.constants(op.weights, form, channels, op.operand.signed))
+        words = aligned(planes.pack(op.weights, form, self.layout.width))
+        base = aligned(planes.constants(op.weights, form, self.layout.width, op.operand.signed))
         pixel = self.bits // 8
         steps = columns if form.is_paired else columns * self.bits // planes.WORD
-        geometry = rows, op.padding, steps, pixel if form.is_paired else planes.WORD // 8, pixel
         pixels = (op.shape[1] - 1) * op.stride + columns
-        registers = -(-pixels * depth // planes.BYTES)
         pitch = -(-pixels * pixel // 8) * 8
-        capacity = (TOGETHER - 1) * op.stride + rows
-        plane = (capacity + 1) * pitch + 8  # what is stored and read behind the last row
-        packing = capacity, pitch, registers if self.is_whole else pixels, depth
-        return words, base, *geometry, *packing, form.planes, plane
+        chunk = min(max(ROOM // (pitch * op.stride * form.planes), TOGETHER), op.shape[0])
+        count = -(-pixels * depth // planes.BYTES) if self.is_whole else pixels
+        step = pixel if form.is_paired else planes.WORD // 8
+        return words, base, rows, op.padding, steps, step, pixel, form.planes, chunk, pitch, count, depth
 
     @property
     def is_whole(self) -> bool:
         """Whether the channels of a pixel fill its bits."""
         return self.op.weights.shape[2] == self.bits
 
-    def line(self, ending: Ending | None = None) -> "Callable[..., None]":
-        """Lines of sums, or to codes."""
-        compiled: Callable[..., None] = planes_lines.line(self.form, self.op.operand.signed, self.is_whole, ending)
-        return compiled
+    def loop(self, ending: Ending | None = None, **callees: Any) -> Any:
+        """Over lines of sums, or with an `ending` to codes."""
+        return planes_lines.loop_of(self.form, self.op.operand.signed, self.is_whole, ending, **callees)
 
 
 def _tile(op: "ConvOp", digits: planes.Digits, is_paired: bool) -> tuple[int, int]:

@@ -1,0 +1,216 @@
+"""Bit planes against the plain loops and against products of bytes: every width, shape, register and ending."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.cases import resnet20_spec
+from sim.accumulator import Accumulator
+from sim.buffers import Padded
+from sim.formats import IntFormat
+from sim.hardware import HardwareSpec
+from sim.kernels import cache, planes
+from sim.kernels.isa import PLAIN, PORTABLE, available, has_bit_counts
+from sim.lowering import lower
+from sim.machine import Machine
+from sim.program import ConvOp
+from sim.requantizers.fp32 import Fp32
+from sim.steps import choice
+from sim.steps.conv import Convolution
+from tests.examples import examples
+from tests.strategies import accumulators, codes, generators, requantizers
+
+pytestmark = pytest.mark.skipif(not has_bit_counts() or "vnni" not in available(), reason="no counts of bits here")
+FASTEST = available()[-1]
+DIGITS = {"W1": [-1, 1], "W2": [-3, -1, 1, 3], "ternary": [-1, 0, 1]}
+
+
+@pytest.fixture
+def force(monkeypatch):
+    """A convolution that takes one way."""
+    def convolution(op, method):
+        monkeypatch.setenv(choice.METHOD, method)
+        return Convolution(op, FASTEST)
+
+    return convolution
+
+
+@st.composite
+def convolutions(draw):
+    """(convolution, its input, its residual or None): codes and weights of few bits, everything else at will."""
+    kind = draw(st.sampled_from(sorted(DIGITS)))
+    bits = draw(st.sampled_from([1, 2, 3, 4] if kind == "W1" else [1, 2]))
+    form = IntFormat(bits, signed=draw(st.booleans()))
+    depth = draw(st.one_of(st.sampled_from([16, 32, 48, 64, 96]), st.integers(1, 140)))
+    channels = draw(st.one_of(st.sampled_from([16, 32, 64]), st.integers(1, 150)))
+    taps, stride, dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3))), draw(st.integers(1, 3)), 1
+    if kind != "W2":  # dilated weights have zeros between them
+        dilation = draw(st.sampled_from([1, 1, 2])) if bits <= 2 else 1
+    reach = [(count - 1) * dilation + 1 for count in taps]
+    padding = draw(st.integers(0, 3))
+    sides = [max(draw(st.integers(1, most)), count - 2 * padding, 1)
+             for most, count in zip((12, 40), reach, strict=True)]
+    rng = draw(generators)
+    weights = _values(draw, rng, np.array(DIGITS[kind]), (*taps, depth, channels))
+    x = _values(draw, rng, np.arange(form.min, form.max + 1), (3, *sides, depth)).astype(form.dtype)
+    out = (*((side + 2 * padding - count) // stride + 1 for side, count in zip(sides, reach, strict=True)), channels)
+    target = IntFormat(draw(st.integers(1, 8)), signed=draw(st.booleans()))
+    accumulator = draw(accumulators().filter(lambda a: a.is_whole(weights[..., 0].size)))
+    if accumulator.bits is not None:  # about as wide as sums are
+        usual = int(np.sqrt(weights[..., 0].size) * form.bits).bit_length()
+        accumulator = dataclasses.replace(accumulator, bits=max(2, usual + draw(st.integers(-1, 3))))
+    most = 4 * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * 2**form.bits
+    source = draw(st.sampled_from([None, IntFormat(8, signed=False), IntFormat(8, signed=True)]))
+    skip = None if source is None else codes(draw, (3, *out), source).astype(source.dtype)
+    return ConvOp("conv", "x", out, target, skip="" if skip is None else "skip", weights=weights.astype(np.int32),
+                  stride=stride, padding=padding, groups=1, operand=form, weight_format=IntFormat(3, signed=True),
+                  weight_bits=2, accumulator=accumulator, requant=draw(requantizers(channels, most)),
+                  dilation=dilation), x, skip
+
+
+def _values(draw, rng, allowed, shape):
+    """Any of those allowed, or the same everywhere, or the same but for one."""
+    kind = draw(st.sampled_from(["any", "any", "any", "one value", "one hot"]))
+    if kind == "any":
+        return rng.choice(allowed, shape)
+    values = np.full(shape, rng.choice(allowed))
+    if kind == "one hot":
+        values[tuple(rng.integers(shape))] = rng.choice(allowed)
+    return values
+
+
+def results(convolution, x, skip):
+    """Sums, codes, and both counts of overflows."""
+    op = convolution.op
+    x, out = Padded.of(x, op.padding + 1), Padded.zeros(len(x), op.shape, op.format.dtype, 2)
+    sums, overflows = convolution.registers([x])
+    counts = convolution([x] if skip is None else [x, Padded.of(skip, 1)], out)
+    assert not out.array[:, :2].any()  # nothing is written beside the codes
+    assert not out.array[:, :, -2:].any()
+    return sums, out.interior, *(np.zeros(op.shape[2]) if c is None else c for c in (overflows, counts))
+
+
+@given(case=convolutions())
+@examples(200)
+def test_planes__are_the_plain_loops(case):
+    op, x, skip = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(choice.METHOD, "planes")
+        convolution = Convolution(op, FASTEST)
+    assert convolution.path.startswith("planes")
+    for mine, expected in zip(results(convolution, x, skip), results(Convolution(op, PLAIN), x, skip), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+
+
+def simple(weights, form, shape, **others):
+    """A convolution to bytes."""
+    channels = weights.shape[3]
+    one = Fp32(np.full(channels, 0.1, np.float32), np.full(channels, 90, np.float32), np.zeros(1, np.float32))
+    fixed = {"stride": 1, "padding": 1, "groups": 1, "operand": form, "weight_format": IntFormat(3, signed=True),
+             "weight_bits": 2, "accumulator": Accumulator(), "requant": one, "skip": ""}
+    return ConvOp("conv", "x", shape, IntFormat(8, signed=False), weights=weights.astype(np.int32), **fixed | others)
+
+
+@pytest.mark.parametrize("form", [IntFormat(1, signed=False), IntFormat(2, signed=False), IntFormat(2, signed=True)])
+@pytest.mark.parametrize("weight", [-3, -1, 1, 3])
+@pytest.mark.parametrize("depth", [1, 16, 17, 33, 64, 300])
+def test_extremes__of_every_code_are_exact(force, form, weight, depth):
+    """Every product at its largest, with a border of zeros and without."""
+    for code in {form.min, form.max}:
+        x = np.full((2, 5, 9, depth), code, form.dtype)
+        op = simple(np.full((3, 3, depth, 20), weight), form, (5, 9, 20))
+        sums = force(op, "planes").registers([Padded.of(x, 1)])[0]
+        seen = np.convolve(np.ones(5, int), np.ones(3, int), "same")[:, None] * np.convolve(
+            np.ones(9, int), np.ones(3, int), "same")
+        np.testing.assert_array_equal(sums, np.broadcast_to((weight * code * depth * seen)[..., None], sums.shape))
+
+
+@pytest.mark.parametrize(("values", "digits"), [
+    ([1], (0,)), ([-1, 1], (0,)), ([-3, 1], (0, 1)), ([3], (0, 1)), ([0, 1], (0, 0)), ([0], (0, 0)), ([-1, 0, 1], (0, 0)),
+    ([0, 3], None), ([-2, 1], None), ([2], None), ([5], None), ([-128, 127], None)])
+def test_digits__are_the_fewest_that_make_all_weights(values, digits):
+    weights = np.array(values).reshape(1, 1, 1, -1)
+    found = planes.digits_of(weights)
+    assert (None if found is None else found.exponents) == digits
+    if found is not None:
+        signs = 2 * found.bits(weights).astype(int) - 1
+        made = np.tensordot([1 << e for e in found.exponents], signs, 1)
+        np.testing.assert_array_equal(made, weights << found.is_halved)
+
+
+@pytest.mark.parametrize(("change", "is_possible"), [
+    ({}, True), ({"accumulator": Accumulator(6, "wrap", 1)}, True), ({"accumulator": Accumulator(6, "saturate", 0)}, True),
+    ({"accumulator": Accumulator(6, "saturate", 1)}, False), ({"accumulator": Accumulator(30, "saturate", 1)}, True),
+    ({"operand": IntFormat(5, signed=False)}, False), ({"operand": IntFormat(4, signed=False)}, True),
+    ({"weights": np.full((3, 3, 16, 20), 2, np.int32)}, False), ({"stride_width": 2, "shape": (5, 5, 20)}, False),
+    ({"weights": np.ones((3, 3, 8, 20), np.int32), "groups": 2}, False)])
+def test_path__is_planes_only_where_that_is_exact(force, change, is_possible):
+    op = dataclasses.replace(simple(np.ones((3, 3, 16, 20)), IntFormat(1, signed=False), (5, 9, 20)), **change)
+    assert force(op, "planes").path.startswith("planes") == is_possible
+    assert not force(op, "bytes").path.startswith("planes")
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+@pytest.mark.parametrize("hardware", [HardwareSpec(), HardwareSpec(Accumulator(8, "wrap")),
+                                      HardwareSpec(Accumulator(8, "saturate", 0), requant="tflite_single")])
+def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
+    """Every code, logit and counter of bytes, planes and the choice between them, portable and plain."""
+    program, found = lower(resnet20_spec(bits), hardware), []
+    pixels = np.random.default_rng(bits).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    for isa, method in ((PLAIN, ""), (FASTEST, "planes"), (FASTEST, "bytes"), (FASTEST, ""), (PORTABLE, "planes")):
+        monkeypatch.setenv(choice.METHOD, method)
+        machine, trace = Machine(program, isa), {}
+        machine.run(pixels, trace)
+        found.append(trace | {f"{name}, overflows": counts for name, counts in machine.overflows.items()})
+        inner = [machine.path_of(op) for op in program.convolutions[1:-1]]
+        assert all(path.startswith("planes") for path in inner) == (method == "planes" and isa == FASTEST) or not method
+    for other in found[1:]:
+        for name, values in found[0].items():
+            np.testing.assert_array_equal(other[name], values, err_msg=name)
+
+
+OP = simple(np.ones((3, 3, 16, 16)), IntFormat(1, signed=False), (4, 4, 16))
+
+
+def test_choice__is_measured_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.delenv(choice.METHOD, raising=False)
+    monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path)
+    monkeypatch.setattr(choice, "measure", lambda op, ways: {"bytes": 2.0, "planes": 1.0})
+    assert Convolution(OP, FASTEST).path == "planes to codes"
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_text() == "planes bytes 2.000e+00 planes 1.000e+00\n"
+    monkeypatch.setattr(choice, "measure", None)
+    assert Convolution(OP, FASTEST).path == "planes to codes"
+    monkeypatch.setattr(choice, "measure", lambda op, ways: {"bytes": 1.0, "planes": 2.0})
+    kept.write_text("planes")  # not whole
+    assert Convolution(OP, FASTEST).path == "vnni to codes"
+    assert kept.read_text().startswith("bytes ")
+    other = dataclasses.replace(OP, stride=2, shape=(2, 2, 16))
+    monkeypatch.setattr(choice, "_processor", lambda: ("another",))
+    assert [Convolution(op, FASTEST).path for op in (OP, other)] == ["vnni to codes", "vnni to codes"]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_choice__goes_by_widths_where_nothing_can_be_kept(monkeypatch, tmp_path, has_folder):
+    monkeypatch.delenv(choice.METHOD, raising=False)
+    monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path / "file" / "folder" if has_folder else None)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(choice, "measure", lambda op, ways: {"bytes": 1.0, "planes": 2.0})
+    wide = dataclasses.replace(OP, weights=np.full((3, 3, 16, 16), 3, np.int32), operand=IntFormat(2, signed=False))
+    assert [Convolution(op, FASTEST).path for op in (OP, wide)] == ["planes to codes", "vnni to codes"]
+
+
+def test_choice__is_measured_on_the_layer_itself(force):
+    ways = {method: force(OP, method)._kernels for method in ("bytes", "planes")}
+    seconds = choice.measure(OP, ways)
+    assert seconds.keys() == ways.keys()
+    assert all(0.0 < spent < 10.0 for spent in seconds.values())
+
+
+def test_method__that_there_is_not_is_refused(force):
+    with pytest.raises(ValueError, match="BITTRUE_METHOD: 'plains' is unknown, choose bytes or planes"):
+        force(OP, "plains")

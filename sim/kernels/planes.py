@@ -21,7 +21,7 @@ import numpy as np
 from llvmlite import ir
 
 from sim.kernels.finish import LANES, Ending, arguments_of, finish_tile
-from sim.kernels.ir import I8, I16, I32, I64, call, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.ir import I8, I16, I32, I64, call, constant, load, loop, machine_code, offset, registers, splat, store
 
 WORD, HALF = 32, 16
 """Bits of a step, and what the bits of a pixel are a multiple of."""
@@ -136,7 +136,7 @@ def make_tile(form: Form, ending: Ending | None = None) -> Callable[..., None]:
         counts = registers(builder, lanes, form.pixels, form.blocks, levels)
         codes_at, weights_at = registers(builder, I64, 2)
         builder.store(w, weights_at)
-        apart = builder.mul(pixel_stride, ir.Constant(I64, 1 + form.is_paired))
+        apart = builder.mul(pixel_stride, constant(1 + form.is_paired))
 
         def emit_step(mask: Any) -> None:
             here, there = builder.load(codes_at), builder.load(weights_at)
@@ -190,41 +190,33 @@ def _emit_sums(builder: Any, form: Form, counts: Any, base: Any) -> Any:
     return sums
 
 
-def make_packer(planes: int, signed: bool, is_whole: bool) -> Callable[..., None]:
-    """Bytes to bit planes: pack((codes, target, plane_stride, count, channels)), as machine code.
+def make_packer(planes: int) -> Callable[..., None]:
+    """Bytes to bit planes: pack((codes, target, plane_stride, count, channels, flip)), as machine code.
 
-    With `is_whole` the channels of a pixel fill its bits, and `count` is that of registers of bytes; without, it is that of
-    pixels, each of which begins a new half word.
+    `count` pixels of so many channels, each of which begins a new half word.  `flip` are the bits that change first.
     """
-    def emit_register(builder: Any, at: Any, target: Any, plane_stride: Any, mask: Any) -> None:
-        codes = load(builder, at, _CODES, 1)
-        if signed:
-            codes = builder.xor(codes, ir.Constant(_CODES, [1 << (planes - 1)] * BYTES))
-        for plane in range(planes):
-            bit = builder.and_(codes, ir.Constant(_CODES, [1 << plane] * BYTES))
-            bits = builder.bitcast(builder.icmp_unsigned("!=", bit, ir.Constant(_CODES, None)), I64)
-            bits = bits if mask is None else builder.and_(bits, mask)
-            store(builder, bits, offset(builder, target, plane, plane_stride), 1)
-
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        codes, target, plane_stride, count, channels = arguments
-        if is_whole:
-            with loop(builder, count) as step:
-                emit_register(builder, offset(builder, codes, step.index, BYTES),
-                              offset(builder, target, step.index, BYTES // 8), plane_stride, None)
-            return
-        full = builder.lshr(builder.sub(channels, ir.Constant(I64, 1)), ir.Constant(I64, 6))
-        rest = builder.sub(channels, builder.shl(full, ir.Constant(I64, 6)))
-        mask = builder.lshr(ir.Constant(I64, -1), builder.sub(ir.Constant(I64, BYTES), rest))
-        halves = builder.lshr(builder.add(channels, ir.Constant(I64, HALF - 1)), ir.Constant(I64, 4))
+        codes, target, plane_stride, count, channels, flip = arguments
+        flips = splat(builder, builder.trunc(flip, I8), BYTES)
+        full = builder.lshr(builder.sub(channels, constant(1)), constant(6))
+        rest = builder.sub(channels, builder.shl(full, constant(6)))
+        mask = builder.lshr(constant(-1), builder.sub(constant(BYTES), rest))
+        halves = builder.lshr(builder.add(channels, constant(HALF - 1)), constant(4))
+
+        def emit_register(at: Any, place: Any, kept: Any) -> None:
+            found = builder.xor(load(builder, at, _CODES, 1), flips)
+            for plane in range(planes):
+                bit = builder.and_(found, ir.Constant(_CODES, [1 << plane] * BYTES))
+                bits = builder.bitcast(builder.icmp_unsigned("!=", bit, ir.Constant(_CODES, None)), I64)
+                bits = bits if kept is None else builder.and_(bits, kept)
+                store(builder, bits, offset(builder, place, plane, plane_stride), 1)
+
         with loop(builder, count) as pixel:
             here = offset(builder, codes, pixel.index, channels)
-            there = offset(builder, target, pixel.index, builder.shl(halves, ir.Constant(I64, 1)))
+            there = offset(builder, target, pixel.index, builder.shl(halves, constant(1)))
             with loop(builder, full) as step:
-                emit_register(builder, offset(builder, here, step.index, BYTES),
-                              offset(builder, there, step.index, BYTES // 8), plane_stride, None)
+                emit_register(offset(builder, here, step.index, BYTES), offset(builder, there, step.index, BYTES // 8), None)
             # what lies behind the pixel is written now and again with the next one
-            emit_register(builder, offset(builder, here, full, BYTES), offset(builder, there, full, BYTES // 8),
-                          plane_stride, mask)
+            emit_register(offset(builder, here, full, BYTES), offset(builder, there, full, BYTES // 8), mask)
 
-    return machine_code(5, emit)
+    return machine_code(6, emit)

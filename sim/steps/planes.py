@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_PAIRS = 4
 """Planes of codes times digits of weights: more products of bits than that cost more than one product of bytes."""
+REGISTERS = 24
+"""Of counts: with more, codes and weights have too few left."""
 ROOM = 16 << 10
 """Bytes of planes that a thread packs at once, if that makes no fewer than TOGETHER lines."""
 
@@ -64,28 +66,25 @@ class Plan:
         pixels = (op.shape[1] - 1) * op.stride + columns
         pitch = -(-pixels * pixel // 8) * 8
         chunk = min(max(ROOM // (pitch * op.stride * form.planes), TOGETHER), op.shape[0])
-        count = -(-pixels * depth // planes.BYTES) if self.is_whole else pixels
         step = pixel if form.is_paired else planes.WORD // 8
-        return words, base, rows, op.padding, steps, step, pixel, form.planes, chunk, pitch, count, depth
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the channels of a pixel fill its bits."""
-        return self.op.weights.shape[2] == self.bits
+        whole = depth == self.bits  # one long pixel
+        packing = (1, pixels * depth) if whole else (pixels, depth)
+        flip = 1 << (form.planes - 1) if op.operand.signed else 0
+        return words, base, rows, op.padding, steps, step, pixel, form.planes, chunk, pitch, *packing, flip
 
     def loop(self, ending: Ending | None = None, **callees: Any) -> Any:
         """Over lines of sums, or with an `ending` to codes."""
-        return planes_lines.loop_of(self.form, self.op.operand.signed, self.is_whole, ending, **callees)
+        return planes_lines.loop_of(self.form, ending, **callees)
 
 
 def _tile(op: "ConvOp", digits: planes.Digits, is_paired: bool) -> tuple[int, int]:
-    """Pixels (or pairs) and blocks of a tile, as many as registers allow."""
+    """Pixels (or pairs of them) and blocks of a tile: as many as registers allow, few shapes in all."""
     levels = op.operand.bits + max(digits.exponents)
     channels, columns = op.shape[2], op.shape[1] // (1 + is_paired)
-    most = 24 // levels if levels > 1 else 16
-    blocks = 1 if channels <= 16 else 2
-    if levels == 1 and channels > 32:
-        blocks = 4
-    pixels = most // blocks
-    pixels = next(p for p in (8, 7, 6, 4, 3, 2, 1) if p <= min(pixels, columns))
-    return pixels, blocks
+    blocks = 1 if channels <= 16 else 4 if levels == 1 and channels > 32 else 2
+    most = 4 if blocks == 4 or levels > 2 else 8
+    if blocks * most * levels > REGISTERS:
+        blocks = 1 if levels == 2 else blocks
+    if columns % 7 == 0 and columns % 4 != 0 and most == 8:
+        most = 7
+    return (most if columns >= most else 1), blocks

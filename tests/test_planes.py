@@ -26,6 +26,8 @@ from tests.strategies import accumulators, codes, generators, requantizers
 pytestmark = pytest.mark.skipif(not has_bit_counts() or "vnni" not in available(), reason="no counts of bits here")
 FASTEST = available()[-1]
 DIGITS = {"W1": [-1, 1], "W2": [-3, -1, 1, 3], "ternary": [-1, 0, 1]}
+ENDS = [(None, False), (IntFormat(8, signed=False), False), (IntFormat(8, signed=True), True)]
+"""Formats of the residual, and whether codes are signed."""
 
 
 @pytest.fixture
@@ -57,13 +59,13 @@ def convolutions(draw):
     weights = _values(draw, rng, np.array(DIGITS[kind]), (*taps, depth, channels))
     x = _values(draw, rng, np.arange(form.min, form.max + 1), (3, *sides, depth)).astype(form.dtype)
     out = (*((side + 2 * padding - count) // stride + 1 for side, count in zip(sides, reach, strict=True)), channels)
-    target = IntFormat(draw(st.integers(1, 8)), signed=draw(st.booleans()))
+    source, is_signed = draw(st.sampled_from(ENDS))  # a few of all, as each is compiled anew
+    target = IntFormat(draw(st.integers(1, 8)), is_signed)
     accumulator = draw(accumulators().filter(lambda a: a.is_whole(weights[..., 0].size)))
     if accumulator.bits is not None:  # about as wide as sums are
         usual = int(np.sqrt(weights[..., 0].size) * form.bits).bit_length()
         accumulator = dataclasses.replace(accumulator, bits=max(2, usual + draw(st.integers(-1, 3))))
     most = 4 * int(np.abs(weights.astype(np.int64)).sum((0, 1, 2)).max()) * 2**form.bits
-    source = draw(st.sampled_from([None, IntFormat(8, signed=False), IntFormat(8, signed=True)]))
     skip = None if source is None else codes(draw, (3, *out), source).astype(source.dtype)
     return ConvOp("conv", "x", out, target, skip="" if skip is None else "skip", weights=weights.astype(np.int32),
                   stride=stride, padding=padding, groups=1, operand=form, weight_format=IntFormat(3, signed=True),
@@ -94,7 +96,7 @@ def results(convolution, x, skip):
 
 
 @given(case=convolutions())
-@examples(200)
+@examples(100)
 def test_planes__are_the_plain_loops(case):
     op, x, skip = case
     with pytest.MonkeyPatch.context() as patch:

@@ -155,9 +155,9 @@ def test_path__is_planes_only_where_that_is_exact(force, change, is_possible):
     assert not force(op, "bytes").path.startswith("planes")
 
 
-@pytest.mark.parametrize("bits", [1, 2])
-@pytest.mark.parametrize("hardware", [HardwareSpec(), HardwareSpec(Accumulator(8, "wrap")),
-                                      HardwareSpec(Accumulator(8, "saturate", 0), requant="tflite_single")])
+@pytest.mark.parametrize(("bits", "hardware"), [
+    (1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
+    (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))])
 def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
     """Every code, logit and counter of bytes, planes and the choice between them, portable and plain."""
     program, found = lower(resnet20_spec(bits), hardware), []

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 MOST_PAIRS = 4
 """Planes of codes times digits of weights: more products of bits than that cost more than one product of bytes."""
-REGISTERS = 24
-"""Of counts: with more, codes and weights have too few left."""
 ROOM = 16 << 10
 """Bytes of planes that a thread packs at once, if that makes no fewer than TOGETHER lines."""
 
@@ -78,13 +76,13 @@ class Plan:
 
 
 def _tile(op: "ConvOp", digits: planes.Digits, is_paired: bool) -> tuple[int, int]:
-    """Pixels (or pairs of them) and blocks of a tile: as many as registers allow, few shapes in all."""
+    """Pixels (or pairs of them) and blocks of a tile: what was fastest of all that fit registers, few shapes in all."""
     levels = op.operand.bits + max(digits.exponents)
     channels, columns = op.shape[2], op.shape[1] // (1 + is_paired)
-    blocks = 1 if channels <= 16 else 4 if levels == 1 and channels > 32 else 2
-    most = 4 if blocks == 4 or levels > 2 else 8
-    if blocks * most * levels > REGISTERS:
-        blocks = 1 if levels == 2 else blocks
-    if columns % 7 == 0 and columns % 4 != 0 and most == 8:
-        most = 7
-    return (most if columns >= most else 1), blocks
+    if levels == 1:
+        pixels, blocks = (8, 1) if channels <= 16 else (8, 2) if channels <= 32 else (4, 4)
+    else:
+        pixels, blocks = (8 if levels <= 3 else 4, 1) if channels <= 16 or levels > 3 else (4, 2)
+    if columns % 7 == 0 and columns % pixels != 0 and levels <= 3:  # those of ImageNet networks
+        pixels, blocks = 7, min(blocks, 2) if levels == 1 else 1
+    return (pixels if columns >= pixels else 1), blocks

@@ -16,7 +16,7 @@ from sim.kernels import cache, planes
 from sim.kernels.isa import PLAIN, PORTABLE, available, has_bit_counts
 from sim.lowering import lower
 from sim.machine import Machine
-from sim.program import ConvOp
+from sim.program import ConvOp, InputOp, Program, TableOp
 from sim.requantizers.fp32 import Fp32
 from sim.steps import choice
 from sim.steps.conv import Convolution
@@ -165,13 +165,67 @@ def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits,
     for isa, method in ((PLAIN, ""), (FASTEST, "planes"), (FASTEST, "bytes"), (FASTEST, ""), (PORTABLE, "planes")):
         monkeypatch.setenv(choice.METHOD, method)
         machine, trace = Machine(program, isa), {}
+        monkeypatch.setattr(machine, "_chunk", 1)
+        untraced = [machine.run(pixels)]  # tables may be left to the convolutions behind them
+        counts = machine.overflows
+        machine.reset()
         machine.run(pixels, trace)
-        found.append(trace | {f"{name}, overflows": counts for name, counts in machine.overflows.items()})
+        for logits in (*untraced, machine.run(pixels)):
+            np.testing.assert_array_equal(logits, trace["classifier"][:, 0, 0])
+        for name, count in counts.items():
+            np.testing.assert_array_equal(machine.overflows[name], 2 * count, err_msg=name)
+        found.append(trace | {f"{name}, overflows": count for name, count in counts.items()})
         inner = [machine.path_of(op) for op in program.convolutions[1:-1]]
         assert all(path.startswith("planes") for path in inner) == (method == "planes" and isa == FASTEST) or not method
     for other in found[1:]:
         for name, values in found[0].items():
             np.testing.assert_array_equal(other[name], values, err_msg=name)
+
+
+def with_table(table, rng, shortcut=False):
+    """A program with a table before a convolution, and one codes that it reads."""
+    depth, bits = 20, int(table.max()).bit_length()
+    weights = rng.choice(np.array([-1, 1]), (3, 3, depth, 16))
+    conv = simple(weights, IntFormat(bits, signed=False), (6, 9, 16))
+    last = simple(np.ones((6, 9, 16, 1)), IntFormat(8, signed=False), (1, 1, 1), padding=0)
+    wide = IntFormat(8, signed=False)
+    ops = (InputOp("image", "", (6, 9, depth), wide, np.tile(np.arange(256), (depth, 1)).astype(np.uint8)),
+           TableOp("table", "image", (6, 9, depth), conv.operand, table.astype(np.uint8)),
+           dataclasses.replace(conv, name="conv", source="table"),
+           dataclasses.replace(last, name="logits", source="conv", format=None))
+    return Program(ops, outputs=("table", "logits") if shortcut else ())
+
+
+@pytest.mark.parametrize("steps", [
+    [0], [254], [100], [0, 0, 0], [3, 3, 200], [10, 20, 30], [5, 250], [9, 9, 9, 40, 41, 42, 43], range(0, 150, 10)])
+def test_tables__that_rise_are_left_to_packing(monkeypatch, steps):
+    monkeypatch.setenv(choice.METHOD, "planes")
+    rng = np.random.default_rng(len(steps))
+    table = np.zeros(256, np.int64)
+    for step in steps:
+        table[step + 1 :] += 1
+    program = with_table(table, rng)
+    pixels = rng.integers(0, 256, (3, 6, 9, 20)).astype(np.uint8)
+    pixels[0, :, :, :16] = np.arange(6 * 9 * 16).reshape(6, 9, 16)  # every byte
+    machine = Machine(program, FASTEST)
+    assert machine.path_of(program.ops[1]) == "in conv"
+    np.testing.assert_array_equal(machine.run(pixels), Machine(program, PLAIN).run(pixels))
+    np.testing.assert_array_equal(machine.run(pixels, {}), Machine(program, PLAIN).run(pixels))
+
+
+@pytest.mark.parametrize(("change", "is_read"), [({3: 0}, False), ({0: 1}, False), ({}, True)])
+def test_tables__that_fall_or_that_others_read_are_looked_up(monkeypatch, change, is_read):
+    monkeypatch.setenv(choice.METHOD, "planes")
+    rng, table = np.random.default_rng(1), np.repeat(np.arange(2), [2, 254])
+    for code, value in change.items():
+        table[code] = value
+    program = with_table(table, rng, shortcut=is_read)
+    pixels = rng.integers(0, 5, (3, 6, 9, 20)).astype(np.uint8)
+    machine = Machine(program, FASTEST)
+    assert not machine.path_of(program.ops[1]).startswith("in ")
+    found, expected = machine.results(pixels), Machine(program, PLAIN).results(pixels)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 OP = simple(np.ones((3, 3, 16, 16)), IntFormat(1, signed=False), (4, 4, 16))

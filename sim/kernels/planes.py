@@ -13,6 +13,7 @@ One broadcast gives 32 channels of a pixel to 16 outputs.  Where a pixel has 16 
 and counts stay in 16 bits.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -190,13 +191,24 @@ def _emit_sums(builder: Any, form: Form, counts: Any, base: Any) -> Any:
     return sums
 
 
-def make_packer(planes: int) -> Callable[..., None]:
-    """Bytes to bit planes: pack((codes, target, plane_stride, count, channels, flip)), as machine code.
+def make_packer(planes: int, through_table: bool) -> Callable[..., None]:
+    """Bytes to bit planes: pack((codes, target, plane_stride, count, channels, flip, thresholds)), as machine code.
 
-    `count` pixels of so many channels, each of which begins a new half word.  `flip` are the bits that change first.
+    `count` pixels of so many channels, each of which begins a new half word.  `flip` are the bits that change first.  With
+    `through_table` unsigned bytes go through a table that rises first: a code is how many of its 2^planes - 1 `thresholds`,
+    bytes in rising order, are below the byte.
     """
+    def emit_bits(builder: Any, found: Any, limits: Sequence[Any]) -> list[Any]:
+        if limits:  # as these rise, bit i tells whether of every 2^i-th of them an odd number is passed
+            passed = [builder.icmp_unsigned(">", found, limit) for limit in limits]
+            return [functools.reduce(builder.xor, passed[(1 << plane) - 1 :: 1 << plane]) for plane in range(planes)]
+        return [builder.icmp_unsigned("!=", builder.and_(found, ir.Constant(_CODES, [1 << plane] * BYTES)),
+                                      ir.Constant(_CODES, None)) for plane in range(planes)]
+
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        codes, target, plane_stride, count, channels, flip = arguments
+        codes, target, plane_stride, count, channels, flip, thresholds = arguments
+        limits = [splat(builder, load(builder, offset(builder, thresholds, k, 1), I8, 1), BYTES)
+                  for k in range((1 << planes) - 1 if through_table else 0)]
         flips = splat(builder, builder.trunc(flip, I8), BYTES)
         full = builder.lshr(builder.sub(channels, constant(1)), constant(6))
         rest = builder.sub(channels, builder.shl(full, constant(6)))
@@ -205,9 +217,8 @@ def make_packer(planes: int) -> Callable[..., None]:
 
         def emit_register(at: Any, place: Any, kept: Any) -> None:
             found = builder.xor(load(builder, at, _CODES, 1), flips)
-            for plane in range(planes):
-                bit = builder.and_(found, ir.Constant(_CODES, [1 << plane] * BYTES))
-                bits = builder.bitcast(builder.icmp_unsigned("!=", bit, ir.Constant(_CODES, None)), I64)
+            for plane, bit in enumerate(emit_bits(builder, found, limits)):
+                bits = builder.bitcast(bit, I64)
                 bits = bits if kept is None else builder.and_(bits, kept)
                 store(builder, bits, offset(builder, place, plane, plane_stride), 1)
 
@@ -219,4 +230,4 @@ def make_packer(planes: int) -> Callable[..., None]:
             # what lies behind the pixel is written now and again with the next one
             emit_register(offset(builder, here, full, BYTES), offset(builder, there, full, BYTES // 8), mask)
 
-    return machine_code(6, emit)
+    return machine_code(7, emit)

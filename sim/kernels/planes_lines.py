@@ -19,16 +19,16 @@ from sim.kernels.planes import Form, make_packer, make_tile
 MANY_IMAGES = 8
 """From so many on, threads have enough to do with longer chunks of lines."""
 
-_pack = _tile = _along = _limit = _codes = make_packer(1)
+_pack = _tile = _along = _limit = _codes = make_packer(1, False)
 _at: Any = sums_at
 _at_once, _block = 1, 16
 
 
 def _rows(numbers: Any, source: int, row: int, target: int, plane: int, count: int) -> None:
     """Pack `count` rows, `row` bytes apart, from the address `source` on."""
-    pitch, pixels, channels, flip = numbers
+    pitch, pixels, channels, flip, thresholds = numbers
     for i in range(count):
-        _pack((source + i * row, target + i * pitch, plane, pixels, channels, flip))
+        _pack((source + i * row, target + i * pitch, plane, pixels, channels, flip, thresholds))
 
 
 def _tiles(corner: Any, weights: int, sizes: Any, constants: int, target: Any, channel: int, columns: int) -> None:
@@ -51,13 +51,14 @@ def planes_direct(  # noqa: PLR0913 - a kernel sees arrays, not objects
         constants: Any, skip: np.ndarray, skip_pad: int, has_skip: bool, out: np.ndarray, pad: int,
         totals: np.ndarray) -> None:
     """As conv_direct, for one part."""
-    w, base, rows, padding, steps, step, pixel, planes, chunk, pitch, pixels, channels, flip = operands
+    w, base, thresholds, rows, padding, steps, step, pixel, planes, chunk, pitch, pixels, channels, flip = operands
     gains, offsets, limits, spare = constants
     images, lines, columns, depth = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad, out.shape[3]
     if images < MANY_IMAGES:
         chunk = min(chunk, TOGETHER)
     chunks = (lines + chunk - 1) // chunk
     plane = ((chunk - 1) * stride + rows + 1) * pitch
+    packing = pitch, pixels, channels, flip, thresholds.ctypes.data
     counts = np.empty((images * chunks, width if is_limited else 0), np.int32)
     first_border, last_border = corner + padding, x.shape[1] - corner - padding
     x_at, w_at, base_at = x.ctypes.data + corner * x.strides[2], w.ctypes.data, base.ctypes.data
@@ -73,8 +74,8 @@ def planes_direct(  # noqa: PLR0913 - a kernel sees arrays, not objects
         packed = np.empty(planes * plane + 8, np.uint8)
         packed_at = packed.ctypes.data
         top = first * stride + corner
-        _rows((pitch, pixels, channels, flip), x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at,
-              plane, (last - 1 - first) * stride + rows)
+        _rows(packing, x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at, plane,
+              (last - 1 - first) * stride + rows)
         for tile in range((depth + _block - 1) // _block):
             for i in range(first, last):
                 above, below = _window(i * stride + corner, first_border, last_border, rows)
@@ -96,12 +97,13 @@ def planes_codes(  # noqa: PLR0913
         totals: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any, out: np.ndarray,
         pad: int) -> None:
     """As conv_codes, for one part."""
-    w, base, rows, padding, steps, step, pixel, planes, chunk, pitch, pixels, channels, flip = operands
+    w, base, thresholds, rows, padding, steps, step, pixel, planes, chunk, pitch, pixels, channels, flip = operands
     images, lines, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     if images < MANY_IMAGES:
         chunk = min(chunk, TOGETHER)
     chunks = (lines + chunk - 1) // chunk
     plane = ((chunk - 1) * stride + rows + 1) * pitch
+    packing = pitch, pixels, channels, flip, thresholds.ctypes.data
     counts = np.empty((images * chunks, width), np.int32)
     first_border, last_border = corner + padding, x.shape[1] - corner - padding
     x_at, w_at, base_at = x.ctypes.data + corner * x.strides[2], w.ctypes.data, base.ctypes.data
@@ -114,8 +116,8 @@ def planes_codes(  # noqa: PLR0913
         packed = np.empty(planes * plane + 8, np.uint8)
         packed_at = packed.ctypes.data
         top = first * stride + corner
-        _rows((pitch, pixels, channels, flip), x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at,
-              plane, (last - 1 - first) * stride + rows)
+        _rows(packing, x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at, plane,
+              (last - 1 - first) * stride + rows)
         for i in range(first, last):
             above, below = _window(i * stride + corner, first_border, last_border, rows)
             for tile in range(width // _block):
@@ -133,12 +135,16 @@ def planes_codes(  # noqa: PLR0913
 
 
 @cache
-def loop_of(form: Form, ending: Ending | None = None, **callees: Any) -> Any:
-    """Loops of sums, which go on with the `callees` "limit" and "codes", or with an `ending` to codes in registers."""
+def loop_of(form: Form, through_table: bool, ending: Ending | None = None, **callees: Any) -> Any:
+    """Loops of sums, which go on with the `callees` "limit" and "codes", or with an `ending` to codes in registers.
+
+    `through_table` as in make_packer.
+    """
     end = "_".join([str(ending), *(callee.__name__.strip("_") for callee in callees.values())])
-    name = f"planes_{form}_{end}"
+    name = f"planes_{'table_' if through_table else ''}{form}_{end}"
     along = specialize(_tiles, f"{name}_tiles", inline, _tile=make_tile(form, ending), _at_once=form.at_once,
                        _at=codes_at if ending else sums_at)
-    rows = specialize(_rows, f"planes_{form.planes}_rows", inline, _pack=make_packer(form.planes))
+    rows = specialize(_rows, f"planes_{form.planes}{'_table' if through_table else ''}_rows", inline,
+                      _pack=make_packer(form.planes, through_table))
     return specialize(planes_direct if ending else planes_codes, name, _along=along, _rows=rows, _block=form.channels,
                       **{f"_{key}": callee for key, callee in callees.items()})

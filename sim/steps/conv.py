@@ -5,6 +5,7 @@ into `operands`, and names the compiled function that computes a line of sums fr
 than a byte, sums beyond int32, interpreted kernels) goes through the plain int64 loops of kernels/conv.py.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -43,6 +44,7 @@ from sim.steps.zero import requantize_into
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
+    from sim.ops.requantize import TableOp
 
 
 RESIDUALS = ("", "unsigned", "signed")
@@ -87,15 +89,17 @@ class _Path:
 
 @dataclass(frozen=True)
 class _BitPath(_Path):
-    """Bit planes, whose loops pack the codes of several lines at once."""
+    """Bit planes, whose loops pack the codes of several lines at once, from behind a table if there are `thresholds`."""
+
+    thresholds: np.ndarray | None = None
 
     def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
         """As above."""
-        return _plan(op).loop(**callees)
+        return _plan(op).loop(self.thresholds is not None, **callees)
 
     def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
         """As above."""
-        return _plan(op).loop(ending)
+        return _plan(op).loop(self.thresholds is not None, ending)
 
 
 class Convolution(Step):
@@ -150,6 +154,18 @@ class Convolution(Step):
             self._ways = {method: self._ways[method] for method in [choice.faster(self._ways)]}
         (kernels,) = self._ways.values()
         return kernels
+
+    def through(self, table: "TableOp") -> "Convolution | None":
+        """The same convolution reading what that table reads; None where that is no gain or not possible."""
+        if self._window is not None or self.path.split()[0] != PLANES:
+            return None
+        thresholds = _plan(self._kernels.op).thresholds(table)
+        if thresholds is None:
+            return None
+        other = copy.copy(self)
+        other.__dict__.pop("_kernels")
+        other._ways = {PLANES: _Kernels(self._kernels.op, (_bit_path(thresholds),))}
+        return other
 
     @property
     def path(self) -> str:  # type: ignore[override]
@@ -522,8 +538,12 @@ def _planes_layout(op: "ConvOp") -> Layout | None:
     return None if plan is None else plan.layout
 
 
-def _planes_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    return _plan(op).operands()
+def _bit_path(thresholds: np.ndarray | None) -> _BitPath:
+    def operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+        return _plan(op).operands(thresholds)
+
+    return _BitPath("planes" if thresholds is None else "planes from a table", _planes_layout, operands, stay,
+                    thresholds=thresholds)
 
 
 _DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
@@ -536,7 +556,7 @@ _VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
 _AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
-_PLANES = _BitPath("planes", _planes_layout, _planes_operands, stay)
+_PLANES = _bit_path(None)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),

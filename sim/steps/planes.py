@@ -15,9 +15,11 @@ from sim.lazy import cached_property
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
+    from sim.ops.requantize import TableOp
 
 MOST_PAIRS = 4
 """Planes of codes times digits of weights: more products of bits than that cost more than one product of bytes."""
+BYTE_CODES = 256
 ROOM = 16 << 10
 """Bytes of planes that a thread packs at once, if that makes no fewer than TOGETHER lines."""
 
@@ -53,8 +55,8 @@ class Plan:
         taps = self.op.weights.shape[1] * self.op.weights.shape[2]
         return Layout(np.array([[0, 0, channels]], np.int64), -(-channels // tile) * tile, 1, taps)
 
-    def operands(self) -> tuple[Any, ...]:
-        """(weights, constants, geometry, packing) as planes_lines wants them, all in one row."""
+    def operands(self, thresholds: np.ndarray | None) -> tuple[Any, ...]:
+        """(weights, constants, thresholds, geometry, packing) as planes_lines wants them, all in one row."""
         op, form = self.op, self.form
         rows, columns, depth, _ = op.weights.shape
         words = aligned(planes.pack(op.weights, form, self.layout.width))
@@ -68,11 +70,23 @@ class Plan:
         whole = depth == self.bits  # one long pixel
         packing = (1, pixels * depth) if whole else (pixels, depth)
         flip = 1 << (form.planes - 1) if op.operand.signed else 0
-        return words, base, rows, op.padding, steps, step, pixel, form.planes, chunk, pitch, *packing, flip
+        limits = np.zeros(1, np.uint8) if thresholds is None else thresholds
+        return words, base, limits, rows, op.padding, steps, step, pixel, form.planes, chunk, pitch, *packing, flip
 
-    def loop(self, ending: Ending | None = None, **callees: Any) -> Any:
+    def loop(self, through_table: bool, ending: Ending | None = None, **callees: Any) -> Any:
         """Over lines of sums, or with an `ending` to codes."""
-        return planes_lines.loop_of(self.form, ending, **callees)
+        return planes_lines.loop_of(self.form, through_table, ending, **callees)
+
+    def thresholds(self, table: "TableOp") -> np.ndarray | None:
+        """The bytes above which a table takes its steps; None if it does more than rise from 0, which packing can do."""
+        wide = table.table.astype(np.int64)
+        steps = wide[1:] - wide[:-1]
+        most = (1 << self.form.planes) - 1
+        if table.least or table.zero_point or table.table.dtype != np.uint8 or len(table.table) > BYTE_CODES \
+                or self.op.operand.signed or table.table[0] or steps.min(initial=0) < 0 or steps.sum() > most:
+            return None
+        above = np.repeat(np.arange(len(steps)), steps)
+        return np.pad(above, (0, most - len(above)), constant_values=BYTE_CODES - 1).astype(np.uint8)
 
 
 def _tile(op: "ConvOp", digits: planes.Digits, is_paired: bool) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def _tile(op: "ConvOp", digits: planes.Digits, is_paired: bool) -> tuple[int, in
     if levels == 1:
         pixels, blocks = (8, 1) if channels <= 16 else (8, 2) if channels <= 32 else (4, 4)
     else:
-        pixels, blocks = (8 if levels <= 3 else 4, 1) if channels <= 16 or levels > 3 else (4, 2)
+        pixels, blocks = (8 if levels == 2 else 4, 1) if channels <= 16 or levels > 3 else (4, 2)
     if columns % 7 == 0 and columns % pixels != 0 and levels <= 3:  # those of ImageNet networks
         pixels, blocks = 7, min(blocks, 2) if levels == 1 else 1
     return (pixels if columns >= pixels else 1), blocks

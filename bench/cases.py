@@ -6,7 +6,7 @@ Cases travel to the workers as JSON, so they are plain values; data are made whe
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -87,10 +87,11 @@ class ConvCase(Case):
         steps = 2**bits - 1
         return (2 * rng.integers(0, steps + 1, shape) - steps).astype(np.int8)
 
-    def gain(self, bits: int) -> np.float32:
+    def gain(self, bits: int, code_bits: int | None = None) -> np.float32:
         """A factor after which typical sums use the whole range of codes, zeros included."""
-        typical = np.sqrt(self.products) * self.weights(bits).astype(np.float64).std() * 2**bits / np.sqrt(3.0)
-        return np.float32(2.0**bits / (2.0 * typical))
+        levels = 2.0 ** (code_bits or bits)
+        typical = np.sqrt(self.products) * self.weights(bits).astype(np.float64).std() * levels / np.sqrt(3.0)
+        return np.float32(levels / (2.0 * typical))
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,8 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
     "peak": Measure("GMAC/s", _per_second),
     "conv": Measure("GMAC/s", _per_second, TORCH),
     "depthwise": Measure("GMAC/s", _per_second, TORCH),
+    "planes": Measure("GMAC/s", _per_second, "bytes"),
+    "matmul": Measure("GMAC/s", _per_second, "vpdpbusd"),
     "accumulator": Measure("GMAC/s", _per_second, "bittrue W3A3, unlimited"),
     "network": Measure("images/s", _per_second, TORCH),
     "imagenet": Measure("images/s", _per_second, TORCH),
@@ -265,15 +268,25 @@ MOBILENET_V2 = tuple(
         (112, 32, 1), (112, 96, 2), (56, 144, 1), (56, 144, 2), (28, 192, 1), (28, 192, 2), (14, 384, 1), (14, 576, 1),
         (14, 576, 2), (7, 960, 1)))
 
+BIT_WIDTHS = ((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2))
+"""Of weights and codes: what bit planes may do faster than bytes."""
+MATMULS = tuple(
+    ConvCase(f"{64 * 16 * 16} x {depth} by {depth} x 64", depth == 512, 0, (), 64, 16, depth, 64, 1)
+    for depth in (64, 128, 256, 512, 1024, 2048))
+
 CASES: Mapping[str, tuple[Case, ...]] = MappingProxyType({
     "peak": (Case("registers only", quick=True),),
     "conv": RESNET20 + RESNET18,
     "depthwise": MOBILENET_V2,
+    "planes": tuple(replace(case, quick=case.depth == 32) for case in RESNET20 + RESNET18
+                    if case.kernel == 3 and case.stride == 1 and case.depth > 3),
+    "matmul": MATMULS,
     "accumulator": tuple(case for case in RESNET20 if case.kernel == 3 and case.depth > 3),
     "network": (
         NetworkCase("ResNet-20, 128 images of 32x32x3", quick=True),
         NetworkCase("ResNet-20, 10,000 images of 32x32x3", rounds=3, images=10_000, batch=100,
-                    impls=("bittrue W3A3, fp32", TORCH, "Brevitas W3A3"))),
+                    impls=("bittrue W3A3, fp32", "bittrue W1A1", "bittrue W1A1, bytes", "bittrue W2A2",
+                           "bittrue W2A2, bytes", TORCH, "Brevitas W3A3"))),
     "imagenet": tuple(
         NetworkCase(f"{name}, 8 images of 224x224x3", images=8, batch=8, model=model, side=224,
                     impls=("bittrue W8A8", TORCH, "onnxruntime int8"))

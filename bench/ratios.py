@@ -24,6 +24,8 @@ def add_ratios(rows: Sequence[Row]) -> None:
     """Give each measured row its ratio to the base of its measure: same case, and same instruction set if that is ours."""
     for row in rows:
         base = MEASURES[row["what"]].base
+        if row["what"] == "planes":
+            base = f"{row['impl'].partition(',')[0]}, {base}"  # at the same widths
         against = [other["value"] for other in rows if other["impl"] == base and other["value"] is not None
                    and (other["what"], other["case"]) == (row["what"], row["case"])
                    and (row["what"] != "accumulator" or other["isa"] == row["isa"])]
@@ -63,10 +65,12 @@ def _against(what: str, ours: str, theirs: str, isa: str = "", case: str = "") -
     return summary
 
 
-def _within(what: str, ours: str, theirs: str) -> "Summary":
-    """Two of our own on the same, fastest instruction set."""
+def _within(what: str, ours: str, theirs: str, is_meant: Callable[[str], bool] = lambda case: True) -> "Summary":
+    """Two of our own on the same, fastest instruction set, over the cases that are meant."""
     def summary(figures: Figures) -> tuple[float | None, int]:
-        return _mean_ratio(figures.by_case(what, ours, figures.fastest), figures.by_case(what, theirs, figures.fastest))
+        values = figures.by_case(what, ours, figures.fastest)
+        return _mean_ratio({case: value for case, value in values.items() if is_meant(case)},
+                           figures.by_case(what, theirs, figures.fastest))
 
     return summary
 
@@ -95,10 +99,16 @@ def _memory_growth(figures: Figures) -> tuple[float | None, int]:
 
 
 Summary = Callable[[Figures], tuple[float | None, int]]
+def _is_wide(case: str) -> bool:
+    """Whether a convolution has 32 channels or more."""
+    return "3x3, 16" not in case
+
+
 _LIMITED = "bittrue W3A3, saturate, "
 _UNLIMITED = "bittrue W3A3, unlimited"
 _LAYERS = "3x3 and 1x1 convolutions of ResNet-20 (32x32, batch 64) and ResNet-18 (224x224, batch 8), W8A8, geometric mean"
 _IMAGENET = "MobileNetV2, EfficientNet-B0 and ResNet-18, 8 images of 224x224, W8A8, whole machine, geometric mean"
+_CONVOLUTIONS = "3x3 convolutions of 32 channels and more of ResNet-20 and ResNet-18, codes to codes, geometric mean"
 _NETWORK = "ResNet-20 W3A3, 10,000 images, fp32 requantizer, whole machine"
 SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
     (f"{_LAYERS}, against oneDNN int8", "at least 1.0 x", _against("conv", OURS, "oneDNN int8")),
@@ -127,6 +137,13 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
      _within("accumulator", _LIMITED + "under 1 % overflow", _UNLIMITED)),
     ("saturate, tile 1, where sums of either sign flag everything, against unlimited", "at least 0.05 x",
      _within("accumulator", _LIMITED + "all flagged", _UNLIMITED)),
+    *((f"{_CONVOLUTIONS}, W{weights}A{codes} by bit planes, against our own products of bytes", target,
+       _within("planes", f"bittrue W{weights}A{codes}, planes", f"bittrue W{weights}A{codes}, bytes", _is_wide))
+      for weights, codes, target in ((1, 1, "at least 3.8 x"), (1, 2, "at least 2.2 x"), (2, 1, "at least 1.25 x"),
+                                     (2, 2, "at least 1.25 x"), (1, 3, "no target"), (1, 4, "no target"))),
+    *((f"ResNet-20 W{bits}A{bits}, 10,000 images, whole machine, against products of bytes alone", target,
+       _against("network", f"bittrue W{bits}A{bits}", f"bittrue W{bits}A{bits}, bytes", case="10,000"))
+      for bits, target in ((1, "at least 2.5 x"), (2, "at least 1.35 x"))),
     ("quantized training step ResNet-20 W2A2 against our own float step, same precision and layout", "at least 0.85 x",
      _steps("bittrue W2A2", "bittrue float32")),
     ("the same against Brevitas' quantized step", "at least 4 x", _steps("bittrue W2A2", "Brevitas W2A2")),

@@ -59,6 +59,10 @@ class Accumulator:
         """The values of the register; None if unlimited."""
         return None if self.bits is None else IntFormat(self.bits, signed=True)
 
+    def is_whole(self, products: int) -> bool:
+        """Whether the last of so many products tells all: no order of additions, and no sum on the way, matters."""
+        return self.bits is None or self.overflow == "wrap" or self.tile == END or self.tile >= products
+
 
 def prefix_bounds(weights: np.ndarray, operand: IntFormat) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest partial sum that any input, in any order of products, can reach (contract C7).

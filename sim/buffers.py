@@ -1,6 +1,6 @@
 """Tensors of codes with the next layer's padding already around them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,10 +135,19 @@ class Plan:
             owners[slot].append(name)
             until[slot] = max(last, step)
             at[name] = slot
-        self.places: Mapping[str, Place] = {
-            name: Place(slot, layout, layout != before if index else len(set(layouts)) > 1)
-            for slot, (names, layouts) in enumerate(zip(owners, self.slots, strict=True))
-            for index, (name, layout, before) in enumerate(zip(names, layouts, [layouts[-1], *layouts[:-1]], strict=True))}
+        self._owners = owners
+        self.places = self.places_without(())
+
+    def places_without(self, left_out: Container[str]) -> Mapping[str, Place]:
+        """Where tensors lie in runs that leave some of them out; their memory is the same."""
+        places: dict[str, Place] = {}
+        for slot, (names, layouts) in enumerate(zip(self._owners, self.slots, strict=True)):
+            before = None
+            for name, layout in zip(names, layouts, strict=True):
+                if name not in left_out:
+                    places[name] = Place(slot, layout, len(set(layouts)) > 1 if before is None else layout != before)
+                    before = layout
+        return places
 
     def _cost(self, slot: int, layout: Layout) -> tuple[bool, int, int]:
         """The same layout first, then the memory that grows least, then the smallest."""

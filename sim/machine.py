@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
-from sim.buffers import Layout, Padded, Plan
+from sim.buffers import Layout, Padded, Place, Plan
 from sim.inputs import InputError, check_codes
 from sim.kernels import isa as instruction_sets
+from sim.lazy import cached_property
 from sim.ops.op import Op
-from sim.program import ConvOp, Program
-from sim.steps import step_for
+from sim.program import ConvOp, Program, TableOp
+from sim.steps import Step, step_for
+from sim.steps.conv import Convolution
 
 WORKING_SET = 16 << 20
 """Codes that a chunk of images may have in its largest layer: they are read again while in the outermost cache.
@@ -39,12 +41,18 @@ class Tally:
 
 @dataclass
 class _Run:
-    """What one run writes to, nobody else's meanwhile: its memory, which the next run takes over, and its counts."""
+    """What one run writes to, nobody else's meanwhile: its memory, which the next run takes over, and its counts.
+
+    `joined` are the steps that it takes in the place of others, None for those that it leaves out; `places` where tensors
+    lie then.
+    """
 
     memory: dict[int, np.ndarray] = field(default_factory=dict)
     tensors: dict[str, Padded] = field(default_factory=dict)
     counts: dict[str, np.ndarray] = field(default_factory=dict)
     images: int = 0
+    joined: Mapping[str, Step | None] = field(default_factory=dict)
+    places: Mapping[str, Place] | None = None
 
 
 _ADDING = threading.RLock()
@@ -93,8 +101,9 @@ class Machine:
         self.reset()
         self._ops = {op.name: op for op in program.ops}
         self._steps = {op.name: step_for(op, [self._ops[name] for name in op.sources()], self.isa) for op in program.ops}
-        self._borders = _borders(program)
-        self._plan = _plan(program, self._borders)
+        self._tables = _lone_tables(program)
+        self._borders = _borders(program, self._tables)
+        self._plan = _plan(program, self._borders, self._tables)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
         self._idle: list[_Run] = []  # append and pop are one step each, whoever else does them
@@ -158,6 +167,8 @@ class Machine:
         names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         with self._running() as run:
+            if trace is None and self._joined:
+                run.joined, run.places = self._joined, self._joined_places
             chunks = -(-images // self._chunk)
             together = -(-images // chunks) if chunks else 1  # the last chunk is about as long as the others
             for start in range(0, images, together):
@@ -165,6 +176,9 @@ class Machine:
                 count = min(together, images - start)
                 values: dict[str, Padded] = {}
                 for op in self.program.ops:
+                    if run.joined.get(op.name, ...) is None:
+                        values[op.name] = values[op.source]
+                        continue
                     values[op.name] = result = self._step(run, op, _inputs(op, part, values), count)
                     if op.name in found:  # logits are made anew; codes lie in memory that others take over
                         found[op.name].append(result.array if op.format is None else result.interior.copy())
@@ -226,9 +240,25 @@ class Machine:
                     self._tally = Tally(before.images + run.images, {**before.overflows, **more})
             self._idle.append(_Run(run.memory, run.tensors))
 
+    @cached_property
+    def _joined(self) -> Mapping[str, Step | None]:
+        """Steps that do the work of a table as well, and the tables that need none then."""
+        joined: dict[str, Step | None] = {}
+        for table, reader in self._tables.items():
+            step, op = self._steps[reader], self._ops[table]
+            if isinstance(step, Convolution) and isinstance(op, TableOp) and (whole := step.through(op)) is not None:
+                joined |= {table: None, reader: whole}
+        return joined
+
+    @cached_property
+    def _joined_places(self) -> Mapping[str, Place]:
+        """Where tensors lie in runs with these steps."""
+        return self._plan.places_without({name for name, step in self._joined.items() if step is None})
+
     def path_of(self, op: Op) -> str:
         """How an operation runs, in a word or two: what a profile shows beside its time."""
-        return self._steps[op.name].path
+        step = self._joined.get(op.name, self._steps[op.name])
+        return f"in {self._tables[op.name]}" if step is None else step.path
 
     def _check_op(self, op: Op) -> None:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
@@ -259,7 +289,7 @@ class Machine:
         return accepted, counts.pop()
 
     def _step(self, run: _Run, op: Op, inputs: Sequence[Padded], images: int) -> Padded:
-        step = self._steps[op.name]
+        step = run.joined.get(op.name) or self._steps[op.name]
         if op.format is None:
             logits, counts = step.logits(inputs)
             result = Padded(logits, 0)
@@ -271,7 +301,7 @@ class Machine:
 
     def _output(self, run: _Run, op: Op, images: int) -> Padded:
         """The tensor that receives a result, its border the code of 0: made once for each run at a time."""
-        place, tensor = self._plan.places[op.name], run.tensors.get(op.name)
+        place, tensor = (run.places or self._plan.places)[op.name], run.tensors.get(op.name)
         is_new = tensor is None or len(tensor.array) < images
         if is_new:
             memory = run.memory.get(place.slot)
@@ -322,17 +352,35 @@ def _count(run: _Run, op: Any, counts: np.ndarray | None, images: int) -> None:
             f"{op.safe_bits} bits can never overflow")
 
 
-def _borders(program: Program) -> dict[str, int]:
-    """The widest border that any reader of an operation wants."""
+def _lone_tables(program: Program) -> dict[str, str]:
+    """Tables that a convolution reads, and nobody else, by name; and its name.  Borders are 0 before and behind them."""
+    zeros = {op.name: op.zero_point for op in program.ops}
+    readers: dict[str, list[Op]] = {op.name: [] for op in program.ops}
+    for op in program.ops:
+        for name in op.sources():
+            readers[name].append(op)
+    return {op.name: readers[op.name][0].name for op in program.ops
+            if isinstance(op, TableOp) and op.name not in program.output_names and len(readers[op.name]) == 1
+            and not zeros[op.source] and isinstance(readers[op.name][0], ConvOp) and readers[op.name][0].source == op.name}
+
+
+def _borders(program: Program, tables: Mapping[str, str]) -> dict[str, int]:
+    """The widest border that any reader of an operation wants, whoever reads a table in its place included."""
     borders = {op.name: 0 for op in program.ops}
     for op in program.ops:
         if op.sources():
             borders[op.sources()[0]] = max(borders[op.sources()[0]], op.border)
+    for op in program.ops:
+        if op.name in tables:
+            borders[op.source] = max(borders[op.source], borders[op.name])
     return borders
 
 
-def _plan(program: Program, borders: Mapping[str, int]) -> Plan:
+def _plan(program: Program, borders: Mapping[str, int], tables: Mapping[str, str]) -> Plan:
     """Tensors are needed until their last reader has run."""
     last = {name: step for step, op in enumerate(program.ops) for name in op.sources()}
+    for op in program.ops:
+        if op.name in tables:
+            last[op.source] = max(last[op.source], last[op.name])
     return Plan([(op.name, Layout(op.shape, op.format.dtype if op.format else np.dtype(np.uint8), borders[op.name],
                                   op.zero_point), last.get(op.name, step)) for step, op in enumerate(program.ops)])

@@ -89,3 +89,4 @@ def _possible():
 
 isa._possible = _possible
 isa.has_byte_permutes = lambda: True  # tests that import the name itself are patched too, as plugins come first
+isa.has_bit_counts = lambda: True

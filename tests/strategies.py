@@ -49,8 +49,8 @@ def formats(draw, wide: bool = False):
 
 @st.composite
 def clamps(draw, source: IntFormat | None = None, wide: bool = True):
-    """A format of any width, often that of the source, and what an operation does at its end: zero point and limits."""
-    form = source if source is not None and draw(st.integers(0, 2)) else draw(formats(wide=wide))
+    """A format (wider ones too if `wide`), often that of the source, and what an operation does at its end."""
+    form = source if source is not None and draw(st.integers(0, 2)) else draw(formats(wide))
     limits = ()
     if draw(st.integers(0, 3)) == 0:
         limits = tuple(sorted((draw(st.integers(form.min, form.max)), draw(st.integers(form.min, form.max)))))

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 from bench.cases import (
+    BIT_WIDTHS,
     CASES,
     MEASURES,
     ConvCase,
@@ -211,7 +212,7 @@ def test_session__a_turn_of_a_fixed_number_of_calls():
 
 def test_select__short_run_and_long_run():
     quick, full = (select(MEASURES, peers(), flag) for flag in (True, False))
-    assert len(quick) < 10 < len(full)
+    assert len(quick) <= 11 < len(full)
     assert {contest.what for contest in quick} == MEASURES.keys() - {"memory", "imagenet"}
     networks = [contest for contest in full if contest.what == "imagenet"]
     assert [contest.case.model for contest in networks] == ["mobilenetv2", "efficientnet_b0", "resnet18"]
@@ -220,9 +221,12 @@ def test_select__short_run_and_long_run():
     assert len([contest for contest in full if contest.what == "conv"]) == 18
     assert len([contest for contest in full if contest.what == "depthwise"]) == 10
     many = next(contest for contest in full if "10,000" in contest.case.name and contest.what == "network")
-    assert [peer.impl for peer in many.peers] == [
+    assert [peer.impl for peer in many.peers if "W1" not in peer.impl and "W2" not in peer.impl] == [
         "bittrue W3A3, fp32", "torch float32 channels-last", "Brevitas W3A3"]
     for contest in full:
+        if contest.what == "planes":
+            assert len(contest.peers) in (0, 2 * len(BIT_WIDTHS))  # none where bits cannot be counted
+            continue
         assert contest.peers
         if contest.what in CONVOLUTIONS:
             assert "oneDNN int8" in {peer.impl for peer in contest.peers}
@@ -243,6 +247,18 @@ def test_add_ratios__refer_to_the_base_of_the_same_case_and_of_ours_on_the_same_
     add_ratios(rows)
     assert [r.get("ratio") for r in rows] == [1.0, 2.0, None, 1.0, 1.0, 0.5, None]
     assert rows[1]["ratio to"] == torch
+
+
+def test_add_ratios__of_bit_planes_refer_to_bytes_of_the_same_widths():
+    rows = [row("planes", case, f"bittrue {widths}, {method}", value, "vnni") for case, widths, method, value in (
+        ("3x3, 16", "W1A1", "bytes", 10.0), ("3x3, 16", "W1A1", "planes", 30.0), ("3x3, 32", "W1A1", "bytes", 10.0),
+        ("3x3, 32", "W1A1", "planes", 40.0), ("3x3, 32", "W2A2", "bytes", 10.0), ("3x3, 32", "W2A2", "planes", 12.0))]
+    rows += [row("network", "ResNet-20, 10,000 images", f"bittrue {impl}", value, "vnni") for impl, value in (
+        ("W1A1", 30.0), ("W1A1, bytes", 10.0))]
+    add_ratios(rows)
+    assert [r.get("ratio") for r in rows] == [1.0, 3.0, 1.0, 4.0, 1.0, 1.2, None, None]
+    found = [entry["value"] for entry in summarize(rows, "vnni") if entry["value"] is not None]
+    assert found == pytest.approx([4.0, 1.2, 3.0])  # of the wide ones, and of the network
 
 
 def test_summarize__by_hand():

@@ -7,8 +7,8 @@ to its `Work`, and `isa()`, which says what instructions run.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.cases import Case
-from sim.kernels.isa import available
+from bench.cases import BIT_WIDTHS, Case
+from sim.kernels.isa import AMX, VNNI, available, choose, has_bit_counts
 
 CONVOLUTIONS = ("conv", "depthwise")
 
@@ -44,12 +44,13 @@ class Peer:
 
 
 def peers() -> tuple[Peer, ...]:
-    """All of them; ours once per instruction set of this processor."""
+    """All of them; ours once per instruction set of this processor, bit planes and their bytes on the fastest."""
     ours = tuple(Peer(impl, "bittrue", what, isa, when) for impl, what, when in OURS for isa in available())
-    return PEAK + ours + OTHERS
+    return PEAK + ours + (PLANES if has_bit_counts() and choose() in (VNNI, AMX) else ()) + OTHERS
 
 
-PEAK = tuple(Peer(name, "peak", ("peak",)) for name in ("vpdpbusd", "vdpbf16ps", "vfmadd float32"))
+PEAK = (Peer("vpdpbusd", "peak", ("peak", "matmul")),
+        *(Peer(name, "peak", ("peak",)) for name in ("vdpbf16ps", "vfmadd float32")))
 OURS = (
     ("bittrue W8A8", (*CONVOLUTIONS, "imagenet"), always),
     ("bittrue W3A3", CONVOLUTIONS, always),
@@ -65,6 +66,11 @@ OURS = (
     ("bittrue W3A3, tflite_single", ("network",), long_run),
     ("bittrue W3A3, fp32, wrap 10", ("network",), always),
     ("bittrue W3A3, fp32, saturate 10", ("network",), long_run),
+)
+PLANES = (
+    *(Peer(f"bittrue W{weights}A{codes}, {method}", "bittrue", ("planes", "matmul") if method == "planes" else ("planes",))
+      for weights, codes in BIT_WIDTHS for method in ("planes", "bytes")),
+    *(Peer(f"bittrue W{bits}A{bits}{method}", "bittrue", ("network",)) for bits in (1, 2) for method in ("", ", bytes")),
 )
 OTHERS = (
     Peer("torch float32", "torch_float", (*CONVOLUTIONS, "network")),

@@ -1,13 +1,15 @@
 """This project's machine: convolutions from codes to codes, accumulators, whole networks."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from bench.cases import ConvCase, ModelCase, NetworkCase, Work
+from bench.cases import BIT_WIDTHS, ConvCase, ModelCase, NetworkCase, Work
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
 from sim.formats import IntFormat
@@ -17,22 +19,26 @@ from sim.lowering import lower
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program
 from sim.requantizers.fp32 import Fp32
+from sim.steps.choice import BYTES, METHOD, PLANES
 
 isa = choose
 FEW = 0.01
 """The part of outputs below which "few" of them overflow or are flagged."""
 
 
-def program_of(case: ConvCase, bits: int, accumulator: Accumulator) -> Program:
-    """One inner convolution, between an input and the smallest last layer that there is."""
-    codes = IntFormat(bits, signed=False)
+def program_of(case: ConvCase, bits: int, accumulator: Accumulator, code_bits: int | None = None) -> Program:
+    """One inner convolution, between an input and the smallest last layer that there is.
+
+    Codes are as wide as weights unless `code_bits` says otherwise.
+    """
+    codes = IntFormat(code_bits or bits, signed=False)
     channels, side = case.channels, case.out_side
     weights = case.weights(bits).astype(np.int32)
     signed = IntFormat(int(np.abs(weights).max()).bit_length() + 1, signed=True)
     table = np.zeros((case.depth, 256), codes.dtype)
     conv = ConvOp("conv", "image", (side, side, channels), codes, skip="", weights=weights, stride=case.stride,
                   padding=case.padding, groups=case.groups, operand=codes, weight_format=signed, weight_bits=bits,
-                  accumulator=accumulator, requant=_scale(channels, case.gain(bits)))
+                  accumulator=accumulator, requant=_scale(channels, case.gain(bits, codes.bits)))
     last = ConvOp("last", "conv", (side, side, 1), None, skip="", weights=np.ones((1, 1, channels, 1), np.int32), stride=1,
                   padding=0, groups=1, operand=codes, weight_format=IntFormat(2, signed=True), weight_bits=2,
                   accumulator=Accumulator(), requant=_scale(1, np.float32(1.0)))
@@ -48,10 +54,10 @@ def convolution(case: ConvCase, bits: int) -> Work:
     return _convolution(case, bits, Accumulator())
 
 
-def _convolution(case: ConvCase, bits: int, accumulator: Accumulator) -> Work:
-    machine = Machine(program_of(case, bits, accumulator))
+def _convolution(case: ConvCase, bits: int, accumulator: Accumulator, code_bits: int | None = None) -> Work:
+    machine = Machine(program_of(case, bits, accumulator, code_bits))
     op = machine.program.convolutions[0]
-    x = Padded.of(case.codes(bits), op.padding)
+    x = Padded.of(case.codes(code_bits or bits), op.padding)
     assert op.format is not None
     out = Padded.zeros(case.images, op.shape, op.format.dtype, 1)  # with the border that a next 3x3 layer reads
 
@@ -60,6 +66,24 @@ def _convolution(case: ConvCase, bits: int, accumulator: Accumulator) -> Work:
         return out.interior
 
     return Work(run, case.gmacs)
+
+
+def by_method(method: str, make: Callable[[Any], Work], case: Any) -> Work:
+    """With bit planes or bytes forced, or the faster of both taken; says what runs it."""
+    before = os.environ.get(METHOD)
+    os.environ[METHOD] = method
+    try:
+        return make(case)
+    finally:
+        if before is None:
+            del os.environ[METHOD]
+        else:
+            os.environ[METHOD] = before
+
+
+def narrow(case: ConvCase, weights: int, codes: int) -> Work:
+    """Weights and codes of different widths."""
+    return _convolution(case, weights, Accumulator(), codes)
 
 
 def limited(case: ConvCase, bits: int, choose_bits: Callable[[ConvCase, int], int], overflow: str) -> Work:
@@ -138,6 +162,21 @@ def foreign(case: ModelCase, hardware: str) -> Work:
     return Work(lambda: machine.run(codes), case.images, extra={"logits": digest[:16]})
 
 
+def _planes() -> dict[str, dict[str, Callable[..., Work]]]:
+    """Of every pair of widths that bit planes may win: forced, and bytes beside them; networks with the faster way."""
+    rows: dict[str, dict[str, Callable[..., Work]]] = {}
+    for weights, codes in BIT_WIDTHS:
+        make = partial(narrow, weights=weights, codes=codes)
+        for method in (PLANES, BYTES):
+            rows[f"bittrue W{weights}A{codes}, {method}"] = {
+                what: partial(by_method, method, make) for what in ("planes", "matmul")}
+    for bits in (1, 2):
+        whole = partial(network, hardware=HardwareSpec(), bits=bits)
+        rows[f"bittrue W{bits}A{bits}"] = {"network": partial(by_method, "", whole)}
+        rows[f"bittrue W{bits}A{bits}, {BYTES}"]["network"] = partial(by_method, BYTES, whole)
+    return rows
+
+
 def _convolutions(bits: int) -> dict[str, Callable[[ConvCase], Work]]:
     return dict.fromkeys(("conv", "depthwise"), partial(convolution, bits=bits))
 
@@ -161,4 +200,5 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3, tflite_single": {"network": partial(network, hardware=HardwareSpec(requant="tflite_single"))},
     "bittrue W3A3, fp32, wrap 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "wrap")))},
     "bittrue W3A3, fp32, saturate 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "saturate")))},
+    **_planes(),
 }

@@ -115,6 +115,13 @@ def has_byte_permutes() -> bool:
 
 
 @cache
+def has_bit_counts() -> bool:
+    """Whether the ones of every lane can be counted (AVX512-VPOPCNTDQ for 32 bits, AVX512-BITALG for 16)."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return not INTERPRETED and all(features.get(name, False) for name in ("avx512bw", "avx512vpopcntdq", "avx512bitalg"))
+
+
+@cache
 def _possible() -> tuple[str, ...]:
     if INTERPRETED:
         return (PLAIN,)

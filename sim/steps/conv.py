@@ -5,6 +5,7 @@ into `operands`, and names the compiled function that computes a line of sums fr
 than a byte, sums beyond int32, interpreted kernels) goes through the plain int64 loops of kernels/conv.py.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -36,11 +37,15 @@ from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_code
 from sim.kernels.stages import divide_stages
 from sim.lazy import cached_property
 from sim.requantizers.requantizer import repeat_of, residual_arguments
+from sim.steps import choice
+from sim.steps.choice import BYTES, PLANES
+from sim.steps.planes import Plan
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into, shifted
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
+    from sim.ops.requantize import TableOp
 
 
 RESIDUALS = ("", "unsigned", "signed")
@@ -74,6 +79,29 @@ class _Path:
         """The compiled loop `template` over lines of this path."""
         return driver(template, enter=self.enter, line=self.line, leave=self.leave, **callees)
 
+    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
+        """The loop that makes sums and hands them to "limit" and "codes"."""
+        return self.run(conv_codes, **callees)
+
+    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
+        """The loop from codes to codes in registers; None if there is none."""
+        return None if self.to_codes is None else driver(conv_direct, line=self.to_codes(op, layout, ending, False))
+
+
+@dataclass(frozen=True)
+class _BitPath(_Path):
+    """Bit planes, whose loops pack the codes of several lines at once, from behind a table if there are `thresholds`."""
+
+    thresholds: np.ndarray | None = None
+
+    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
+        """As above."""
+        return _plan(op).loop(self.thresholds is not None, **callees)
+
+    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
+        """As above."""
+        return _plan(op).loop(self.thresholds is not None, ending)
+
 
 class Convolution(Step):
     """One convolution of a program on one instruction set.
@@ -96,8 +124,7 @@ class Convolution(Step):
         if op.start is not None and not is_clipping:
             plain = replace(plain, start=None, accumulator=Accumulator())
         taps = op.weights[..., 0].size
-        is_blind = op.accumulator.bits is None or op.accumulator.overflow == "wrap" or op.accumulator.tile in (1, END) \
-            or op.accumulator.tile >= taps
+        is_blind = op.accumulator.is_whole(taps) or op.accumulator.tile == 1
         if plain.dilation > 1 and is_blind:
             # zeros make more taps: a tile that held all of them is the whole sum
             tile = plain.accumulator.tile if plain.accumulator.tile < taps else END
@@ -108,8 +135,11 @@ class Convolution(Step):
         correction = op.correction if op.operand_zero else None
         if self._start is not None and self._register is None:
             correction = -self._start if correction is None else correction - self._start
-        self._correction = correction
-        self._kernels = _Kernels(plain, isa if is_fast else PLAIN, correction)
+        method = choice.wanted()
+        self._ways = {BYTES: _Kernels(plain, _PATHS[isa if is_fast else PLAIN], correction)}
+        if method != BYTES and is_fast and isa in (VNNI, AMX) and _PLANES.layout(plain) is not None:
+            others = {} if method == PLANES else self._ways
+            self._ways = {**others, PLANES: _Kernels(plain, (_PLANES,), correction)}
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
@@ -136,6 +166,26 @@ class Convolution(Step):
         counts = np.empty((len(sums) * self.op.shape[0], self.op.shape[2]), np.int32)
         wrap_sums(sums, -self._register.min, 2 * self._register.max + 1, counts)  # contract C7
         return sums, counts.sum(0, dtype=np.int64)
+
+    @cached_property
+    def _kernels(self) -> "_Kernels":
+        """Those of the faster way, which is found out when they are first asked for."""
+        if len(self._ways) > 1:
+            self._ways = {method: self._ways[method] for method in [choice.faster(self._ways)]}
+        (kernels,) = self._ways.values()
+        return kernels
+
+    def through(self, table: "TableOp") -> "Convolution | None":
+        """The same convolution reading what that table reads; None where that is no gain or not possible."""
+        if self._window is not None or self.path.split()[0] != PLANES:
+            return None
+        thresholds = _plan(self._kernels.op).thresholds(table)
+        if thresholds is None:
+            return None
+        other = copy.copy(self)
+        other.__dict__.pop("_kernels")
+        other._ways = {PLANES: _Kernels(self._kernels.op, (_bit_path(thresholds),), self._kernels.correction)}
+        return other
 
     @property
     def path(self) -> str:  # type: ignore[override]
@@ -170,14 +220,14 @@ def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
 class _Kernels:
     """A convolution as kernels know it, on one instruction set; `correction` [channels] is taken off its sums."""
 
-    def __init__(self, op: "ConvOp", isa: str, correction: np.ndarray | None = None) -> None:
+    def __init__(self, op: "ConvOp", paths: Sequence[_Path], correction: np.ndarray | None = None) -> None:
         self.op, self.correction, self.top = op, correction, op.window.paddings[0]
         register = op.accumulator.range
         is_limited = register is not None and register.bits < op.safe_bits
         self.register = register if is_limited else None
         self._path, self._layout = None, None
         if op.operand.bits <= 8 and 2 * max(map(abs, op.bounds)) < 2**31:  # contract C9
-            for path in _PATHS[isa]:
+            for path in paths:
                 if (layout := path.layout(op)) is not None:
                     self._path, self._layout = path, layout
                     break
@@ -209,7 +259,7 @@ class _Kernels:
         nothing = residual_arguments(None)
         totals = self._zeros()
         if self._saturation is None:
-            self._path.run(conv_codes, limit=self._limit, codes=keep_sums)(
+            self._path.sums_loop(op, limit=self._limit, codes=keep_sums)(
                 *place, self._operands, self._spare, totals, (), 1, *nothing, sums, 0)
         elif self._saturation.staged is not None:
             driver(conv_staged, line=self._path.watched, replay=REPLAY_TO_SUMS)(
@@ -257,9 +307,9 @@ class _Kernels:
         repeat = repeat_of(op.shape[1], layout.width) if is_whole else 1
         constants = op.requant.line_arguments(shifted(op), repeat)
         if not self._is_shifted:
-            return self._path.run(conv_codes, limit=self._limit, codes=op.requant.line), constants, repeat
+            return self._path.sums_loop(op, limit=self._limit, codes=op.requant.line), constants, repeat
         correction = np.zeros(op.shape[2], np.int64) if self.correction is None else self.correction
-        run = self._path.run(conv_codes, limit=self._limit, codes=corrected(op.requant.line))
+        run = self._path.sums_loop(op, limit=self._limit, codes=corrected(op.requant.line))
         return run, (correction.astype(np.int32), np.int32(op.zero_point), *constants), repeat
 
     @property
@@ -284,7 +334,7 @@ class _Kernels:
         if op.format.dtype.itemsize == 1:
             found = op.requant.in_registers(shifted(op), reach, self.correction, op.zero_point)
         staged = None if self._saturation is None else self._saturation.staged
-        if found is None or path.to_codes is None or (self._saturation is not None and staged is None):
+        if found is None or (self._saturation is not None and staged is None):
             return None
         surplus = -op.shape[2] % REGISTER + 3 * REGISTER  # registers of channels that there are not are read, too
         rows = np.ascontiguousarray(np.pad(found.rows, ((0, 0), (0, surplus)), mode="edge"))
@@ -294,11 +344,13 @@ class _Kernels:
         for residual in RESIDUALS if op.skip else RESIDUALS[:1]:
             ending = Ending(self._overflow, residual, op.format.signed, is_partial, found.rule,
                             bool(op.zero_point or op.limits))
-            line = path.to_codes(op, layout, ending, staged is not None)
-            if staged is None:
-                loops[residual] = driver(conv_direct, line=line), (self._operands, self.register is not None, constants)
-            else:
+            if staged is not None and path.to_codes is not None:
+                line = path.to_codes(op, layout, ending, True)
                 loops[residual] = driver(conv_staged, line=line, replay=replay_to_codes(ending)), (*staged, constants)
+            elif staged is None and (loop := path.codes_loop(op, layout, ending)) is not None:
+                loops[residual] = loop, (self._operands, self.register is not None, constants)
+            else:
+                return None
         return loops
 
     @cached_property
@@ -378,9 +430,9 @@ class _Saturation:
 
 def _whole_sums(op: "ConvOp") -> str:
     """What limited registers do with whole sums, WRAP or CLIP; "" if they clip on the way to them."""
-    if op.accumulator.overflow == "wrap":
-        return WRAP
-    return CLIP if op.accumulator.tile == END or op.accumulator.tile >= op.weights[..., 0].size else ""
+    if not op.accumulator.is_whole(op.weights[..., 0].size):
+        return ""
+    return WRAP if op.accumulator.overflow == "wrap" else CLIP
 
 
 def _largest_product(op: "ConvOp") -> int:
@@ -522,6 +574,25 @@ def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched
     return line
 
 
+def _plan(op: "ConvOp") -> Plan:
+    plan = Plan.of(op)
+    assert plan is not None
+    return plan
+
+
+def _planes_layout(op: "ConvOp") -> Layout | None:
+    plan = Plan.of(op)
+    return None if plan is None else plan.layout
+
+
+def _bit_path(thresholds: np.ndarray | None) -> _BitPath:
+    def operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+        return _plan(op).operands(thresholds)
+
+    return _BitPath("planes" if thresholds is None else "planes from a table", _planes_layout, operands, stay,
+                    thresholds=thresholds)
+
+
 _DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
 _DEPTHWISE_VNNI = _Path("depthwise vnni", _depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
                         to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
@@ -532,6 +603,7 @@ _VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI]
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
 _AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
+_PLANES = _bit_path(None)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     PLAIN: (),

@@ -141,6 +141,7 @@ def test_spec__is_a_network_that_can_be_lowered():
     assert sum(w.size for w in weights) == 268_336  # as many as the paper's 0.27 M
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("model", ["mobilenetv2", "efficientnet_b0", "resnet18"])
 def test_random_spec__uses_the_range_of_codes(model):
     spec = random_spec(model, 32, 8)
@@ -171,6 +172,7 @@ def test_layers_command__lists_the_costliest():
     assert_one_line(run("bench.layers", "--model", "nobody"), "nobody")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("model", ["mobilenetv2", "efficientnet_b0", "resnet18"])
 def test_networks__of_peers_are_the_same_as_ours(model):
     onnx_network = pytest.importorskip("bench.impls.onnx_network", exc_type=ImportError)
@@ -188,6 +190,7 @@ def test_networks__of_peers_are_the_same_as_ours(model):
     assert set(ours.BUILD["bittrue W8A8"]["imagenet"](case).extra) == {"logits"}
 
 
+@pytest.mark.exhaustive
 def test_narrowest__is_the_last_width_with_few_outputs():
     for share in (ours.flagged_share, ours._clipped_share):
         width = ours.narrowest(TINY, 3, share)

@@ -167,19 +167,20 @@ def test_own_kernels__are_those_of_the_file_as_it_is_now(trained, tmp_path):
 
 @pytest.mark.parametrize(("option", "value", "words"), [
     ("--model", "none.py:build", ["model: ", "none.py': no such file"]),
-    ("--model", "mine.py:biuld", ["'mine.py' has no 'biuld', did you mean build?"]),
-    ("--model", "mine.py:number", ["expected a function (image, classes, width) -> sim.network.Graph"]),
-    ("--model", "mine.py:build", ["'mine.py:build' returns NoneType, expected a function"]),
     ("--model", "mine.py:raises", ["'mine.py:raises', line 7: ZeroDivisionError: division by zero"]),
-    ("--model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
-    ("--teacher-model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
-    ("--model", "bad.py:build", ["bad.py', line 2: NameError: name 'nothing' is not defined"]),
-    ("--teacher-model", "mine.py:biuld", ["teacher-model: 'mine.py' has no 'biuld'"]),
     ("--scheme", "mine.py:number", ["expected a training.schemes.Scheme"]),
-    ("--scheme", "no.such.module:X", ["scheme: there is no module 'no'"]),
-    ("--quantizer", "mine.py:number", ["expected an object of a class derived from training.quantizers.Quantizer"]),
-    ("--quantizer", "mine.py:twinless", ["has no `twin`"]),
     ("--quantizer", "dorefaa", ["quantizer: 'dorefaa' is unknown, did you mean dorefa?"]),
+    *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in (
+        ("--model", "mine.py:biuld", ["'mine.py' has no 'biuld', did you mean build?"]),
+        ("--model", "mine.py:number", ["expected a function (image, classes, width) -> sim.network.Graph"]),
+        ("--model", "mine.py:build", ["'mine.py:build' returns NoneType, expected a function"]),
+        ("--model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
+        ("--teacher-model", "mine.py:ends", ["'mine.py:ends', line 9: SystemExit: 0"]),
+        ("--model", "bad.py:build", ["bad.py', line 2: NameError: name 'nothing' is not defined"]),
+        ("--teacher-model", "mine.py:biuld", ["teacher-model: 'mine.py' has no 'biuld'"]),
+        ("--scheme", "no.such.module:X", ["scheme: there is no module 'no'"]),
+        ("--quantizer", "mine.py:number", ["expected an object of a class derived from training.quantizers.Quantizer"]),
+        ("--quantizer", "mine.py:twinless", ["has no `twin`"]))),
 ])
 def test_own_parts__that_are_not_what_is_wanted_are_refused_in_one_line(tmp_path, option, value, words):
     (tmp_path / "mine.py").write_text(
@@ -203,6 +204,7 @@ def test_own_code__that_exits_is_an_error_wherever_it_is_called(tmp_path, code):
     assert result.returncode == 2
 
 
+@pytest.mark.exhaustive
 def test_own_requantizer__that_is_none_is_refused_in_one_line(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from sim.requantizers import Requantizer\nnumber = 3\nclass Nameless(Requantizer): pass\n"

@@ -97,6 +97,7 @@ def numbers(path: Path) -> np.ndarray:
     return np.array([int(float(word)) for word in re.split(r"[,\s]+", text) if word], np.int64)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fuse", [True, False], ids=["fused", "sums"])
 @pytest.mark.parametrize("folder", folders("dory"))
 def test_dorys_golden_layers(folder, fuse):

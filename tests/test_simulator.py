@@ -269,6 +269,7 @@ def test_saturation__watches_registers_to_the_last_unit(isa, signed, rng):
     np.testing.assert_array_equal(machine.overflows["logits"], 6 * ((sums > 127) | (sums < -128)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(PLAIN in ISAS, reason="interpreted kernels free nothing")
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="kernels that check indices take as long to compile again")
 @pytest.mark.parametrize("isa", ISAS)
@@ -365,11 +366,12 @@ def test_codes__of_lines_longer_than_a_tile_are_the_plain_loops(channels, column
                                          Accumulator(12, "saturate", 4)])
 @pytest.mark.parametrize(("channels", "groups", "source", "target"), [
     (24, 1, IntFormat(8, signed=True), IntFormat(8, signed=True)),
-    (40, 1, IntFormat(8, signed=False), IntFormat(5, signed=True, narrow=True)),
-    (80, 1, IntFormat(8, signed=True), IntFormat(8, signed=False)),
-    (32, 1, IntFormat(8, signed=False), IntFormat(4, signed=True)),
-    (24, 24, IntFormat(8, signed=True), IntFormat(8, signed=True, narrow=True)),
-    (40, 40, IntFormat(8, signed=False), IntFormat(3, signed=False))])
+    (40, 40, IntFormat(8, signed=False), IntFormat(3, signed=False)),
+    *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in (
+        (40, 1, IntFormat(8, signed=False), IntFormat(5, signed=True, narrow=True)),
+        (80, 1, IntFormat(8, signed=True), IntFormat(8, signed=False)),
+        (32, 1, IntFormat(8, signed=False), IntFormat(4, signed=True)),
+        (24, 24, IntFormat(8, signed=True), IntFormat(8, signed=True, narrow=True))))])
 def test_codes__of_any_sign_and_number_of_channels_are_the_plain_loops(channels, groups, source, target, accumulator,
                                                                        residual):
     """Channels that fill no whole registers are written next to others' codes, which must stay as they are."""

@@ -1,45 +1,33 @@
 """A convolution made ready: which kernel path runs it, its weights as that path wants them, and what its register does.
 
-A path is a way to compute exact sums of bytes, a row of `_PATHS`: it says whether it can do a convolution, packs the weights
-into `operands`, and names the compiled function that computes a line of sums from them.  What no path takes (codes wider
-than a byte, sums beyond int32, interpreted kernels) goes through the plain int64 loops of kernels/conv.py.
+What no path of paths.py takes (codes wider than a byte, sums beyond int32, interpreted kernels) goes through the plain int64
+loops of kernels/conv.py.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sim.accumulator import END, Accumulator, prefix_bounds
 from sim.buffers import Padded
-from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, replay, vnni, vnni_lines
+from sim.kernels import replay
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.finish import LANES as REGISTER
 from sim.kernels.finish import Ending
 from sim.kernels.ir import aligned
-from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
-from sim.kernels.layout import LANES, Layout, divide
-from sim.kernels.lines import (
-    conv_codes,
-    conv_direct,
-    conv_saturating_sums,
-    corrected,
-    depart,
-    driver,
-    keep_sums,
-    stay,
-)
-from sim.kernels.overflow import CLIP, LIMIT_LINE, WRAP
+from sim.kernels.isa import AMX, PLAIN, VNNI
+from sim.kernels.layout import Layout
+from sim.kernels.lines import conv_saturating_sums, corrected, driver, keep_sums
+from sim.kernels.overflow import LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_codes
-from sim.kernels.stages import divide_stages
 from sim.lazy import cached_property
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps import choice
 from sim.steps.choice import BYTES, PLANES
-from sim.steps.planes import Plan
+from sim.steps.paths import PATHS, PLANES_PATH, KernelPath, bit_path, largest_product, plan_of, sign_of, whole_sums
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into, shifted
 
@@ -50,57 +38,6 @@ if TYPE_CHECKING:
 
 RESIDUALS = ("", "unsigned", "signed")
 """What is added before codes are made, as finish.Ending names it."""
-
-
-@dataclass(frozen=True)
-class _Path:
-    """`layout(op)` is None where this path cannot run the operation; `line` compiles when it is first called.
-
-    `enter(operands)` gives a thread the operands for some lines, `leave` is what it does after them.  `to_codes(op, layout,
-    ending, is_watched)` is a line that goes on to codes in registers, if the path has that; it writes so many channels
-    together as `registers` says.
-
-    Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
-    limits, or None where watching is no use; `watched` is a line of sums.
-    """
-
-    name: str
-    layout: Callable[["ConvOp"], Layout | None]
-    operands: Callable[["ConvOp", np.ndarray, Layout], tuple[Any, ...]]
-    line: Callable[..., None]
-    enter: Callable[..., Any] = stay
-    leave: Callable[..., None] = depart
-    to_codes: Callable[["ConvOp", Layout, Ending, bool], Callable[..., None]] | None = None
-    registers: Callable[[Layout], int] = attrgetter("width")
-    stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
-    watched: Callable[..., None] = stay
-
-    def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
-        """The compiled loop `template` over lines of this path."""
-        return driver(template, enter=self.enter, line=self.line, leave=self.leave, **callees)
-
-    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
-        """The loop that makes sums and hands them to "limit" and "codes"."""
-        return self.run(conv_codes, **callees)
-
-    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
-        """The loop from codes to codes in registers; None if there is none."""
-        return None if self.to_codes is None else driver(conv_direct, line=self.to_codes(op, layout, ending, False))
-
-
-@dataclass(frozen=True)
-class _BitPath(_Path):
-    """Bit planes, whose loops pack the codes of several lines at once, from behind a table if there are `thresholds`."""
-
-    thresholds: np.ndarray | None = None
-
-    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
-        """As above."""
-        return _plan(op).loop(self.thresholds is not None, **callees)
-
-    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
-        """As above."""
-        return _plan(op).loop(self.thresholds is not None, ending)
 
 
 class Convolution(Step):
@@ -136,10 +73,10 @@ class Convolution(Step):
         if self._start is not None and self._register is None:
             correction = -self._start if correction is None else correction - self._start
         method = choice.wanted()
-        self._ways = {BYTES: _Kernels(plain, _PATHS[isa if is_fast else PLAIN], correction)}
-        if method != BYTES and is_fast and isa in (VNNI, AMX) and _PLANES.layout(plain) is not None:
+        self._ways = {BYTES: _Kernels(plain, PATHS[isa if is_fast else PLAIN], correction)}
+        if method != BYTES and is_fast and isa in (VNNI, AMX) and PLANES_PATH.layout(plain) is not None:
             others = {} if method == PLANES else self._ways
-            self._ways = {**others, PLANES: _Kernels(plain, (_PLANES,), correction)}
+            self._ways = {**others, PLANES: _Kernels(plain, (PLANES_PATH,), correction)}
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
@@ -179,12 +116,12 @@ class Convolution(Step):
         """The same convolution reading what that table reads; None where that is no gain or not possible."""
         if self._window is not None or self.path.split()[0] != PLANES:
             return None
-        thresholds = _plan(self._kernels.op).thresholds(table)
+        thresholds = plan_of(self._kernels.op).thresholds(table)
         if thresholds is None:
             return None
         other = copy.copy(self)
         other.__dict__.pop("_kernels")
-        other._ways = {PLANES: _Kernels(self._kernels.op, (_bit_path(thresholds),), self._kernels.correction)}
+        other._ways = {PLANES: _Kernels(self._kernels.op, (bit_path(thresholds),), self._kernels.correction)}
         return other
 
     @property
@@ -220,7 +157,7 @@ def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
 class _Kernels:
     """A convolution as kernels know it, on one instruction set; `correction` [channels] is taken off its sums."""
 
-    def __init__(self, op: "ConvOp", paths: Sequence[_Path], correction: np.ndarray | None = None) -> None:
+    def __init__(self, op: "ConvOp", paths: Sequence[KernelPath], correction: np.ndarray | None = None) -> None:
         self.op, self.correction, self.top = op, correction, op.window.paddings[0]
         register = op.accumulator.range
         is_limited = register is not None and register.bits < op.safe_bits
@@ -361,7 +298,7 @@ class _Kernels:
     @cached_property
     def _overflow(self) -> str:
         """What the register does with a whole sum that does not fit; "" where none comes, and where order matters."""
-        return "" if self.register is None else _whole_sums(self.op)
+        return "" if self.register is None else whole_sums(self.op)
 
     @property
     def _limit(self) -> Callable[..., None]:
@@ -404,7 +341,7 @@ class _Saturation:
     staged: tuple[Any, ...] | None
 
     @classmethod
-    def of(cls, op: "ConvOp", path: _Path, layout: Layout, operands: tuple[Any, ...]) -> "_Saturation | None":
+    def of(cls, op: "ConvOp", path: KernelPath, layout: Layout, operands: tuple[Any, ...]) -> "_Saturation | None":
         """None where registers and products do not fit 32-bit lanes, or groups stand between the products."""
         register, tile = op.accumulator.range, op.accumulator.tile
         assert register is not None
@@ -412,12 +349,12 @@ class _Saturation:
         low, high = prefix_bounds(op.weights, op.operand)
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
-        reach = -register.min + _largest_product(op) * tile
+        reach = -register.min + largest_product(op) * tile
         if op.groups > 1 or reach >= 2**31:
             return None
         narrow = reach < 2**15
         ordered = aligned(replay.pack(op.weights, layout, narrow))
-        replays = ordered, op.weights.shape[0], layout.run, narrow, tile, _sign(op)
+        replays = ordered, op.weights.shape[0], layout.run, narrow, tile, sign_of(op)
         stages = path.stages(op, layout, operands) if path.stages is not None else None
         if stages is not None:
             return cls((), (*stages, replays, *limits))
@@ -426,191 +363,3 @@ class _Saturation:
             return cls((operands, operands, risky, False, replays, *limits), None)
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
         return cls((*screens, risky, True, replays, *limits), None)
-
-
-def _whole_sums(op: "ConvOp") -> str:
-    """What limited registers do with whole sums, WRAP or CLIP; "" if they clip on the way to them."""
-    if not op.accumulator.is_whole(op.weights[..., 0].size):
-        return ""
-    return WRAP if op.accumulator.overflow == "wrap" else CLIP
-
-
-def _largest_product(op: "ConvOp") -> int:
-    """Magnitude that no product passes."""
-    return max(-op.operand.min, op.operand.max) * int(np.abs(op.weights.astype(np.int64)).max(initial=0))
-
-
-def _sign(op: "ConvOp") -> int:
-    """The sign bit of a byte of its input, 0 if there is none."""
-    return 128 if op.operand.signed else 0
-
-
-def _blocks_layout(op: "ConvOp") -> Layout | None:
-    layout = divide(op.weights, op.groups, 64)
-    exact = max(map(abs, op.bounds)) <= blocks.EXACT
-    return layout if exact or _exact_run(op) >= blocks.LEAST_RUN else None
-
-
-def _exact_run(op: "ConvOp") -> int:
-    """So many products can never pass 2^24."""
-    return blocks.EXACT // max(_largest_product(op), 1)
-
-
-def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    rows, columns = op.weights.shape[:2]
-    exact = (rows, layout.run) if max(map(abs, op.bounds)) <= blocks.EXACT else (0, min(layout.run, _exact_run(op)))
-    return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, _sign(op)
-
-
-def _depthwise_layout(op: "ConvOp") -> Layout | None:
-    channels = op.shape[2]
-    if op.weights.shape[2] != 1 or op.groups != channels or channels == 1 or np.abs(op.weights).max(initial=0) >= 2**15:
-        return None
-    width = min(depthwise.WIDTH, -(-channels // 16) * 16)
-    parts = [(first, first, min(width, channels - first)) for first in range(0, channels, width)]
-    return Layout(np.array(parts, np.int64), width, 1, 1)
-
-
-def _depthwise_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    return aligned(depthwise.pack(weights)), layout.parts[:, 2].copy(), op.operand.signed
-
-
-def _is_byte(weights: np.ndarray) -> bool:
-    return bool(weights.min(initial=0) >= -128 and weights.max(initial=0) <= 127)
-
-
-def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
-    is_possible = op.shape[1] >= depthwise_vnni.fewest_pixels(op.weights.shape[1], op.stride)
-    return _depthwise_layout(op) if _is_byte(op.weights) and is_possible else None
-
-
-def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    packed = aligned(depthwise_vnni.pack(weights, op.stride))
-    extra = vnni.surplus(weights, layout, op.operand.signed)  # parts are whole blocks side by side, as channels are
-    outputs = depthwise_vnni.outputs_of_pairs(op.weights.shape[1], op.stride)
-    return packed, extra, outputs, layout.parts[:, 2].copy(), op.operand.signed
-
-
-NOWHERE = -(1 << 20)
-"""So far outside an image no row of it is padding."""
-_SURPLUS = 1.15
-"""So many times the work that channels are worth may wide registers do: narrow ones wait more for codes."""
-
-
-def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
-    def layout(op: "ConvOp") -> Layout | None:
-        if not vnni.fits(op.weights):
-            return None
-        # 7 pixels x 32 channels waste nothing on the 7 and 14 columns of ImageNet networks, where 4 x 64 would
-        is_sevens = op.shape[1] % 7 == 0 and op.shape[1] % 4 != 0
-        if isa != VNNI or is_sevens:
-            return divide(op.weights, op.groups, 32)
-        widths = (64, 32, 16) if op.shape[1] >= 16 else (64, 32)  # narrow tiles want that many pixels
-        layouts = [divide(op.weights, op.groups, width) for width in widths]
-        return next(found for found in layouts if _computed(found) <= _SURPLUS * min(map(_computed, layouts)))
-
-    return layout
-
-
-def _computed(layout: Layout) -> int:
-    """Channels that are computed, the surplus included."""
-    return len(layout.parts) * layout.width
-
-
-def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    packed = aligned(vnni.pack(weights, layout))
-    _, planes, rows, quads = packed.shape[:4]
-    shape = (planes, rows // layout.segments, layout.segments, quads)
-    # rows that see only padding add nothing, unless it is not 0, or codes are signed and have 128 added; nor is there a way
-    # past them in a second plane
-    padding = op.padding if planes == 1 and not op.operand.signed else 0
-    if op.operand_zero or op.paddings:
-        padding = NOWHERE
-    return packed, vnni.surplus(weights, layout, op.operand.signed), *shape, padding, op.operand.signed
-
-
-def _divided(op: "ConvOp", layout: Layout) -> tuple[int, np.ndarray] | None:
-    assert op.accumulator.range is not None
-    return divide_stages(op.weights, layout, vnni.QUAD, op.operand, op.accumulator.range) if _is_byte(op.weights) else None
-
-
-def _vnni_stages(op: "ConvOp", layout: Layout, operands: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    stages = _divided(op, layout)
-    if stages is None:
-        return None
-    w, surplus, planes, rows, _, quads, padding, signed = operands
-    size, limits = stages
-    return (w, surplus, planes, rows, quads // size, size, padding, signed), limits
-
-
-def _watched_layout(op: "ConvOp") -> Layout | None:
-    """For registers that can be watched only: AMX adds up whole windows where no one can look."""
-    register = op.accumulator.range
-    if register is None or register.bits >= op.safe_bits or _whole_sums(op) or op.groups > 1:
-        return None
-    layout = _VNNI.layout(op)
-    return layout if layout is not None and _divided(op, layout) is not None else None
-
-
-def _amx_layout(op: "ConvOp") -> Layout | None:
-    return divide(op.weights, op.groups, 64) if vnni.fits(op.weights) else None
-
-
-def _amx_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    packed = aligned(amx.pack(weights, layout))
-    _, planes, rows, chunks = packed.shape[:4]
-    pixels = amx_lines.pixels_of(op.shape[1])
-    shape = (planes, rows // layout.segments, layout.segments, chunks)
-    return packed, *shape, pixels, op.operand.signed, aligned(amx.config(pixels))
-
-
-def _vnni_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
-    line: Callable[..., None] = vnni_lines.line_to_codes(op.operand.signed, ending, op.shape[1], layout.width, is_watched)
-    return line
-
-
-def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
-    line: Callable[..., None] = depthwise_vnni.line_to_codes(op.operand.signed, ending)
-    return line
-
-
-def _plan(op: "ConvOp") -> Plan:
-    plan = Plan.of(op)
-    assert plan is not None
-    return plan
-
-
-def _planes_layout(op: "ConvOp") -> Layout | None:
-    plan = Plan.of(op)
-    return None if plan is None else plan.layout
-
-
-def _bit_path(thresholds: np.ndarray | None) -> _BitPath:
-    def operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-        return _plan(op).operands(thresholds)
-
-    return _BitPath("planes" if thresholds is None else "planes from a table", _planes_layout, operands, stay,
-                    thresholds=thresholds)
-
-
-_DEPTHWISE = _Path("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
-_DEPTHWISE_VNNI = _Path("depthwise vnni", _depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
-                        to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
-_BLOCKS = _Path("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line)
-_AMX = _Path("amx", _amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
-_AMX_EMULATED = _Path("amx emulated", _amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
-_VNNI = _Path("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
-              stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
-_AVX_VNNI = _Path("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
-                  watched=vnni_lines.WATCHED[AVX_VNNI])
-_PLANES = _bit_path(None)
-_WATCHED = replace(_VNNI, layout=_watched_layout)
-_PATHS: Mapping[str, tuple[_Path, ...]] = {
-    PLAIN: (),
-    PORTABLE: (_DEPTHWISE, _BLOCKS),
-    AVX_VNNI: (_DEPTHWISE, _AVX_VNNI, _BLOCKS),
-    AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _WATCHED, _AMX, _BLOCKS),
-    AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),
-    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _VNNI, _BLOCKS),
-}
-"""For each instruction set its paths, the first that can run a convolution does."""

@@ -26,7 +26,8 @@ test-python: $(VENV)/.installed-test
 
 # The kernels as plain Python, where numpy reports every overflow and coverage sees every line
 test-interpreted: $(VENV)/.installed-test
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -W error -m coverage run --source sim -m pytest tests/test_simulator.py tests/test_agreement.py tests/test_requantizers.py
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -W error -m coverage run --source sim -m pytest tests/test_simulator.py tests/test_agreement.py tests/test_requantizers.py \
+		tests/test_ops_foreign.py
 	$(BIN)/python -m coverage report --include 'sim/kernels/co*.py,sim/requantizers/*,sim/machine.py,sim/lowering.py,sim/reference.py' --omit '*_vnni.py,sim/requantizers/__init__.py' --fail-under 95
 
 # The compiled kernels with every index checked

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx", reason="ONNX models are read with the package onnx")
+pytest.importorskip("onnxruntime", reason="what is compared with ONNX Runtime shares its helpers")
 
 from onnx import TensorProto, helper  # noqa: E402
 

@@ -109,7 +109,8 @@ def integer_div(to: State, node: Node) -> Value:
         return DivideOp(name, first, shape, form, second, "half_away", factor, other, epsilon)
 
     return _together(to, node, _both(to, node), make,
-                     lambda x, y: x * factor * (1 if y > 0 else -1))  # a denominator is 1 or more
+                     lambda x, y: x * factor * (1 if other * y + epsilon > 0 else -1),  # a denominator is 1 or more
+                     (0,))
 
 
 def true_integer_div(to: State, node: Node) -> Value:
@@ -128,8 +129,9 @@ def _both(to: State, node: Node) -> tuple[View, View]:
 
 
 def _together(to: State, node: Node, operands: tuple[View, View], make: Callable[[str, str, str, Shape, IntFormat], Op],
-              meaning: Callable[[int, int], int]) -> View:
-    """An operation of two tensors, spread to one shape; `meaning` of the ends of their bounds bounds the result."""
+              meaning: Callable[[int, int], int], between: tuple[int, ...] = ()) -> View:
+    """An operation of two tensors, spread to one shape; `meaning` of the ends of their bounds, and what is `between`, bound
+    the result."""
     a, b = operands
     rank = max(len(a.shape), len(b.shape))
     a, b = (_ranked(to, view, rank) for view in (a, b))
@@ -143,7 +145,7 @@ def _together(to: State, node: Node, operands: tuple[View, View], make: Callable
     if not all(x == y or 1 in (x, y) for x, y in zip(*sides, strict=True)) or whole != tuple(map(max, *sides)):
         raise node.refuse(f"shapes {list(a.shape)} and {list(b.shape)}: along the axes before the last two they must be "
                           "equal, or all of one 1")
-    ends = [meaning(x, y) for x in a.bounds for y in b.bounds]
+    ends = [*between, *(meaning(x, y) for x in a.bounds for y in b.bounds)]
     bounds = min(ends), max(ends)
     if not fits(*bounds):
         to.notes.append(f"{node.kind} {printable(node.name)}: results can need more than 32 bits, and are held within them")

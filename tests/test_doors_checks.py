@@ -29,14 +29,8 @@ def test_built_in_quantizers__pass(name):
     check_quantizer(name, examples=FEW)
 
 
-OF_TENSORS = {"exact_add", "mlas_add", "mlas_multiply", "ort_add", "tflite_add", "xnnpack_add"}
-"""What joins two tensors of foreign models, and is refused for whole networks."""
-COARSE = {"power_of_two", "rshift_floor"}
-"""Shifts alone: their scales are powers of two, so that they are not within a code of others."""
-
-
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", sorted(set(REQUANTIZERS) - OF_TENSORS - COARSE))
+@pytest.mark.parametrize("name", ["fp32", "tflite_single", "int16", "ruy_blocks"])  # test_requantizers.py has the others
 def test_built_in_requantizers__pass(name):
     check_requantizer(name, examples=FEW)
 

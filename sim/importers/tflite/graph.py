@@ -169,6 +169,10 @@ class Graph:
         form = self.build.format(source)
         return self.table(name, source, np.arange(form.min, form.max + 1), form, self.build.scale(source), zero)
 
+    def reshaped(self, name: str, source: str, sides: Sequence[int]) -> str:
+        """Numbers in their order, in another shape of any number of axes; `source` itself where it has it."""
+        return self.build.move(name, source, (math.prod(sides),), (0,), sides)
+
     def clamped(self, name: str, source: str, limits: tuple[int, ...]) -> str:
         """Codes within limits; `source` itself where there are none."""
         if not limits:

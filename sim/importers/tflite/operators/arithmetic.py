@@ -9,7 +9,6 @@ from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator, Tensor
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators.products import reshaped
 from sim.ops.add import AddOp
 from sim.ops.compare import MinMaxOp
 from sim.ops.multiply import MultiplyOp
@@ -179,8 +178,8 @@ def _operands(graph: Graph, node: Operator) -> tuple[str, str]:
     if not left.type == right.type == result.type:
         raise ImporterError(f"{node}: reads {left.type} and {right.type} and gives {result.type}, they must be of one type")
     a, b = (
-        reshaped(
-            graph, f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result)
+        graph.reshaped(
+            f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result)
         )
         for index, side in enumerate(("a", "b"))
     )

@@ -8,7 +8,6 @@ from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph, sides_of
-from sim.importers.tflite.operators.shapes import flat
 from sim.ops.concat import ConcatOp
 from sim.ops.slice import SliceOp
 
@@ -42,11 +41,11 @@ def _joined(graph: Graph, node: Operator, shapes: list[tuple[int, ...]], axis: i
         )
     before, form = result.shape[:axis], graph.form(result)
     parts = [
-        flat(graph, f"{graph.name(node)}_{index}", graph.codes(node, index), (*before, math.prod(shape[axis:])))
+        graph.reshaped(f"{graph.name(node)}_{index}", graph.codes(node, index), (*before, math.prod(shape[axis:])))
         for index, shape in enumerate(shapes)
     ]
     if len(parts) == 1:
-        graph.put(node, flat(graph, graph.name(node), parts[0], sides_of(result)))
+        graph.put(node, graph.reshaped(graph.name(node), parts[0], sides_of(result)))
         return
     length, channels = form.max - form.min + 1, math.prod(result.shape[axis:])
     table = np.tile(np.arange(form.min, form.max + 1).astype(form.dtype), len(parts))
@@ -64,7 +63,7 @@ def _joined(graph: Graph, node: Operator, shapes: list[tuple[int, ...]], axis: i
         ),
         float(graph.scale(result)),
     )
-    graph.put(node, flat(graph, f"{joined}_shape", joined, sides_of(result)))
+    graph.put(node, graph.reshaped(f"{joined}_shape", joined, sides_of(result)))
 
 
 def strided_slice(graph: Graph, node: Operator) -> None:
@@ -148,7 +147,7 @@ def _sliced(graph: Graph, node: Operator, index: int, parts: list[tuple[int, int
         if (start, stop, step) == (0, shape[axis], 1):
             continue
         around, place = _around(shape, axis)
-        source = flat(graph, f"{graph.name(node, output)}_axis{axis}", source, around)
+        source = graph.reshaped(f"{graph.name(node, output)}_axis{axis}", source, around)
         shape[axis] = -(-(stop - start) // step)
         starts, stops, steps = (
             _with(value, place, others) for value, others in ((start, (0, 0, 0)), (stop, around), (step, (1, 1, 1)))
@@ -168,7 +167,7 @@ def _sliced(graph: Graph, node: Operator, index: int, parts: list[tuple[int, int
         )
     if math.prod(shape) != math.prod(result.shape):
         raise ImporterError(f"{node}: gives {shape}, the file says {list(result.shape)}")
-    graph.put(node, flat(graph, graph.name(node, output), source, sides_of(result)), output)
+    graph.put(node, graph.reshaped(graph.name(node, output), source, sides_of(result)), output)
 
 
 def _with(value: int, place: int, others: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -69,18 +69,14 @@ def fully_connected(graph: Graph, node: Operator) -> None:
     rows, rest = divmod(math.prod(result.shape), weights.shape[1])
     if rest:
         raise ImporterError(f"{node}: {list(result.shape)} numbers are no rows of {weights.shape[1]}")
-    flat = (rows, 1, weights.shape[1])
     wanted = graph.image(graph.result(node))
     if math.prod(wanted) != rows * weights.shape[0]:
         raise ImporterError(
             f"{node}: {rows} rows of {weights.shape[0]} channels do not fill {list(graph.result(node).shape)}"
         )
-    if graph.build.shape(source) != flat:
-        source = reshaped(graph, f"{graph.name(node)}_rows", source, flat)
+    source = graph.reshaped(f"{graph.name(node)}_rows", source, (rows, 1, weights.shape[1]))
     made = _convolved(graph, node, "fully_connected", source, weights.T[None, None], 1, None)
-    if graph.build.shape(made) != wanted:
-        made = reshaped(graph, f"{made}_shape", made, wanted)
-    graph.put(node, made)
+    graph.put(node, graph.reshaped(f"{made}_shape", made, wanted))
 
 
 def _convolved(
@@ -203,12 +199,6 @@ def check_axes(node: Operator, tensor: Tensor, axes: int) -> None:
     """Raise ImporterError unless a tensor has so many axes, the first a batch of 1."""
     if len(tensor.shape) != axes or tensor.shape[0] != 1:
         raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are {axes} axes with a batch of 1")
-
-
-def reshaped(graph: Graph, name: str, source: str, shape: tuple[int, int, int]) -> str:
-    """Numbers in their order, as another image; `source` itself where it is that."""
-    flat = math.prod(shape)
-    return source if graph.build.shape(source) == shape else graph.build.move(name, source, (flat,), (0,), shape)
 
 
 def _centered(graph: Graph, name: str, source: str) -> str:

@@ -38,7 +38,7 @@ def mean(graph: Graph, node: Operator) -> None:
     shape = graph.build.shape(source)
     count = int(np.prod([shape[axis] for axis in axes]))
     made = MEANS[name](graph, node, source, axes, count)
-    graph.put(node, _squeezed(graph, node, made))
+    graph.put(node, graph.reshaped(f"{made}_shape", made, graph.image(graph.result(node))))
 
 
 def _reference(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
@@ -136,7 +136,7 @@ def reduce_max(graph: Graph, node: Operator) -> None:
         ),
         float(graph.scale(result)),
     )
-    graph.put(node, _squeezed(graph, node, made))
+    graph.put(node, graph.reshaped(f"{made}_shape", made, graph.image(result)))
 
 
 def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
@@ -153,14 +153,6 @@ def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
             "it of at most 4 are"
         )
     return tuple(sorted(places[axis] for axis in given))
-
-
-def _squeezed(graph: Graph, node: Operator, made: str) -> str:
-    """Without the axes that are gone."""
-    wanted, shape = graph.image(graph.result(node)), graph.build.shape(made)
-    if shape == wanted:
-        return made
-    return graph.build.move(f"{made}_shape", made, (int(np.prod(shape)),), (0,), wanted)
 
 
 OPERATORS = {"MEAN": mean, "REDUCE_MAX": reduce_max}

@@ -2,7 +2,6 @@
 
 import math
 
-from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph, sides_of
@@ -15,7 +14,7 @@ def reshape(graph: Graph, node: Operator) -> None:
     graph.same(node, given, result)
     if math.prod(given.shape) != math.prod(result.shape):
         raise ImporterError(f"{node}: {list(given.shape)} as {list(result.shape)} is not as many numbers")
-    graph.put(node, flat(graph, f"{graph.name(node)}", graph.codes(node, 0), sides_of(result)))
+    graph.put(node, graph.reshaped(graph.name(node), graph.codes(node, 0), sides_of(result)))
 
 
 def transpose(graph: Graph, node: Operator) -> None:
@@ -95,13 +94,6 @@ def _image(graph: Graph, node: Operator) -> tuple[int, int, int]:
     if len(tensor.shape) != 4 or tensor.shape[0] != 1:
         raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are 4 axes with a batch of 1")
     return graph.image(tensor)
-
-
-def flat(graph: Graph, name: str, source: str, sides: tuple[int, ...]) -> str:
-    """Numbers in their order, in another shape; `source` itself where it has it."""
-    if graph.build.shape(source) == image_of(sides):
-        return source
-    return graph.build.move(name, source, (math.prod(sides),), (0,), sides)
 
 
 OPERATORS = {

@@ -109,6 +109,13 @@ class Graph:
         """(height, width, channels) of a tensor of any number of axes."""
         return image_of(sides_of(tensor))
 
+    def image_read(self, node: Operator) -> Shape:
+        """(height, width, channels) of the first input.  Raises ImporterError unless those and a batch of 1 are its axes."""
+        tensor = self.tensor(node, 0)
+        if len(tensor.shape) != 4 or tensor.shape[0] != 1:
+            raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are 4 axes with a batch of 1")
+        return self.image(tensor)
+
     def same(self, node: Operator, *tensors: Tensor) -> None:
         """Raise ImporterError unless tensors have one type, scale and zero point, as operators that copy codes want it."""
         first = tensors[0]

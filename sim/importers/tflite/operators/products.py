@@ -10,7 +10,7 @@ from sim.accumulator import Accumulator
 from sim.formats import IntFormat
 from sim.importers.builder import same_paddings
 from sim.importers.imported import ImporterError
-from sim.importers.tflite.file import Operator, Tensor
+from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import WEIGHTS, Graph
 from sim.ops.op import Window
 from sim.requantizers import requantizer_named
@@ -26,9 +26,8 @@ SAME, VALID = 0, 1
 
 def conv_2d(graph: Graph, node: Operator) -> None:
     """CONV_2D: weights [channels, rows, columns, in channels / groups]."""
-    check_axes(node, graph.tensor(node, 0), 4)
+    channels = graph.image_read(node)[2]
     weights = _weights(graph, node, 4, 0).transpose(1, 2, 3, 0)
-    channels = graph.image(graph.tensor(node, 0))[2]
     if channels % weights.shape[2]:
         raise ImporterError(f"{node}: {channels} channels are no groups of {weights.shape[2]}")
     _convolved(
@@ -44,9 +43,8 @@ def conv_2d(graph: Graph, node: Operator) -> None:
 
 def depthwise_conv_2d(graph: Graph, node: Operator) -> None:
     """DEPTHWISE_CONV_2D: weights [1, rows, columns, channels], of which every input channel has so many in a row."""
-    check_axes(node, graph.tensor(node, 0), 4)
+    channels = graph.image_read(node)[2]
     weights = _weights(graph, node, 4, 3)
-    channels = graph.image(graph.tensor(node, 0))[2]
     if weights.shape[0] != 1 or weights.shape[3] % channels:
         raise ImporterError(f"{node}: weights {list(weights.shape)} for {channels} channels")
     _convolved(
@@ -178,7 +176,7 @@ def _bias(graph: Graph, node: Operator, channels: int) -> np.ndarray:
     return bias
 
 
-def window_of(graph: Graph, node: Operator, taps: tuple[int, ...], sides: tuple[int, int] | None = None) -> Window:
+def window_of(graph: Graph, node: Operator, taps: tuple[int, ...]) -> Window:
     """Strides, dilation and paddings of a node whose windows have so many rows and columns."""
     rows, columns = taps
     strides = graph.option(node, "StrideH", 1), graph.option(node, "StrideW", 1)
@@ -193,12 +191,6 @@ def window_of(graph: Graph, node: Operator, taps: tuple[int, ...], sides: tuple[
     height, width, _ = graph.image(graph.tensor(node, 0))
     around = (0, 0, 0, 0) if padding == VALID else same_paddings((height, width), (rows, columns), strides, dilation)
     return Window((rows, columns), strides, dilation, around)
-
-
-def check_axes(node: Operator, tensor: Tensor, axes: int) -> None:
-    """Raise ImporterError unless a tensor has so many axes, the first a batch of 1."""
-    if len(tensor.shape) != axes or tensor.shape[0] != 1:
-        raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are {axes} axes with a batch of 1")
 
 
 def _centered(graph: Graph, name: str, source: str) -> str:

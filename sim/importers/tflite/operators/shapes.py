@@ -68,7 +68,7 @@ def pad(graph: Graph, node: Operator) -> None:
 
 def depth_to_space(graph: Graph, node: Operator) -> None:
     """DEPTH_TO_SPACE: channels become blocks of pixels."""
-    height, width, channels = _image(graph, node)
+    height, width, channels = graph.image_read(node)
     size = graph.option(node, "BlockSize", 1)
     if size < 1 or channels % size**2:
         raise ImporterError(f"{node}: {channels} channels are no blocks of {size} x {size}")
@@ -77,7 +77,7 @@ def depth_to_space(graph: Graph, node: Operator) -> None:
 
 def space_to_depth(graph: Graph, node: Operator) -> None:
     """SPACE_TO_DEPTH: the inverse."""
-    height, width, channels = _image(graph, node)
+    height, width, channels = graph.image_read(node)
     size = graph.option(node, "BlockSize", 1)
     if size < 1 or height % size or width % size:
         raise ImporterError(f"{node}: {height}x{width} is no image of blocks of {size} x {size}")
@@ -87,13 +87,6 @@ def space_to_depth(graph: Graph, node: Operator) -> None:
 def _moved(graph: Graph, node: Operator, split: tuple[int, ...], order: tuple[int, ...]) -> None:
     graph.same(node, graph.tensor(node, 0), graph.result(node))
     graph.put(node, graph.build.move(graph.name(node), graph.codes(node, 0), split, order, sides_of(graph.result(node))))
-
-
-def _image(graph: Graph, node: Operator) -> tuple[int, int, int]:
-    tensor = graph.tensor(node, 0)
-    if len(tensor.shape) != 4 or tensor.shape[0] != 1:
-        raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are 4 axes with a batch of 1")
-    return graph.image(tensor)
 
 
 OPERATORS = {

@@ -1,6 +1,5 @@
 """Operators that multiply by weights, or activations by each other: their sums go through a register."""
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -110,11 +109,10 @@ def _convolved(
         start=bias if is_first else None,
         zero=graph.zero(result),
         limits=graph.limits(node, result, graph.option(node, "FusedActivationFunction")),
-        kind=kind,
+        register=register,
         scale=float(graph.scale(result)),
         weight_bits=4 if graph.tensor(node, 1).type == "INT4" else 8,
     )
-    graph.build.ops[name] = dataclasses.replace(graph.build.ops[name], accumulator=register)  # type: ignore[call-arg]
     if graph.build.shape(name) == graph.image(result):
         graph.put(node, name)
     elif kind != "fully_connected":

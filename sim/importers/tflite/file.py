@@ -81,14 +81,14 @@ def read_file(path: Path) -> Model:
     """The one graph of a file.  Raises ImporterError for what is damaged or beyond limits, OSError."""
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise ImporterError(f"{path}: {size:,} bytes are more than the {MOST_BYTES:,} that are read")
+        raise ImporterError(f"{size:,} bytes are more than the {MOST_BYTES:,} that are read")
     content = path.read_bytes()
     try:
         return _Reader(content).model()
-    except ImporterError as error:
-        raise ImporterError(f"{path}: {error}") from None
+    except ImporterError:
+        raise
     except Exception as error:  # the flatbuffers library follows damaged offsets until Python stops it, in many ways
-        raise ImporterError(f"{path}: a damaged TensorFlow Lite model ({type(error).__name__})") from None
+        raise ImporterError(f"a damaged TensorFlow Lite model ({type(error).__name__})") from None
 
 
 class _Reader:

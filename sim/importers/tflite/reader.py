@@ -29,10 +29,8 @@ def read(path: Path, profile: "Profile") -> Imported:
             _convert(graph, node)
         outputs = [_output(graph, number) for number in graph.model.outputs]
         program = graph.build.program(list(dict.fromkeys(outputs)))
-    except ImporterError as error:
-        raise ImporterError(f"{path}: {error}") from None
     except ProgramError as error:
-        raise ImporterError(f"{path}: {error}") from None
+        raise ImporterError(str(error)) from None
     pixels = [inferred(program.scales.get(op.name, 1.0)) for op in program.ops if op.is_input]
     kept = {op.name for op in program.ops}
     return Imported(

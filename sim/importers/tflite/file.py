@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.formats import unpacked
 from sim.importers.imported import ImporterError
 from sim.text import printable
 
@@ -204,7 +205,7 @@ class _Reader:
         if self.spent > SHARED * len(self.content) + (1 << 20):
             raise ImporterError(f"{where}: constants of more than {SHARED} times the file's size share its buffers")
         return (
-            _nibbles(data, math.prod(shape)) if dtype == "int4" else data.view(np.dtype(dtype).newbyteorder("<"))
+            unpacked(data, math.prod(shape)) if dtype == "int4" else data.view(np.dtype(dtype).newbyteorder("<"))
         ).reshape(shape)
 
     def _operator(self, number: int, operator: Any, codes: list[str], tensors: int) -> Operator:
@@ -248,9 +249,3 @@ def _array(values: Any, where: str) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     return np.zeros(0, np.int64)
-
-
-def _nibbles(data: np.ndarray, count: int) -> np.ndarray:
-    """Signed 4-bit codes, low nibble first, as int8."""
-    both = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
-    return np.where(both > 7, both - 16, both).astype(np.int8)

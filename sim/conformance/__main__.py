@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.command import CODES_DIFFER, new_app, new_console, output_file, printable, run_app, show_table
+from sim.command import CODES_DIFFER, new_app, new_console, new_table, output_file, printable, run_app, show_table
 from sim.conformance.case import Case, Outcome
 from sim.conformance.check import check
 from sim.conformance.families import FAMILIES
@@ -116,9 +115,7 @@ def show(console: Console, summary: Summary) -> None:
 
 
 def _table(family: str, rows: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=family)
-    for column in ("operation", "rule", "cases", "tensors", "codes", "differ"):
-        table.add_column(column, justify="left" if column in ("operation", "rule") else "right", no_wrap=True)
+    table = new_table("operation", "rule", "cases", "tensors", "codes", "differ", left=("operation", "rule"), title=family)
     for row in rows:
         table.add_row(row.operation, row.rule, f"{row.cases:,}", f"{row.tensors:,}", f"{row.codes:,}",
                       f"{row.differing + row.plain_differing:,}")

@@ -200,6 +200,11 @@ def sides_of(tensor: Tensor) -> tuple[int, ...]:
     return tensor.shape[1:] if len(tensor.shape) > 1 and tensor.shape[0] == 1 else tensor.shape
 
 
+def from_front(axis: int, count: int) -> int:
+    """An axis of `count` (or a place in a side of so many) by its number from the front; below 0 it is one from the end."""
+    return axis + count if axis < 0 else axis
+
+
 def half_away(value: float) -> int:
     """The nearest integer, ties away from 0."""
     return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)

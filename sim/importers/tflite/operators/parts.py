@@ -7,7 +7,7 @@ import numpy as np
 from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import Graph, sides_of
+from sim.importers.tflite.graph import Graph, from_front, sides_of
 from sim.ops.concat import ConcatOp
 from sim.ops.slice import SliceOp
 
@@ -16,15 +16,13 @@ def concatenation(graph: Graph, node: Operator) -> None:
     """CONCATENATION of inputs that share type, scale and zero point, along any axis."""
     if graph.option(node, "FusedActivationFunction"):
         raise ImporterError(f"{node}: a fused activation is not supported")
-    tensors = [graph.tensor(node, index) for index in range(len(node.inputs))]
-    result = graph.result(node)
-    axis = graph.option(node, "Axis") + (len(result.shape) if graph.option(node, "Axis") < 0 else 0)
-    _joined(graph, node, [tensor.shape for tensor in tensors], axis)
+    shapes = [graph.tensor(node, index).shape for index in range(len(node.inputs))]
+    _joined(graph, node, shapes, from_front(graph.option(node, "Axis"), len(graph.result(node).shape)))
 
 
 def pack(graph: Graph, node: Operator) -> None:
     """PACK: inputs of one shape along a new axis."""
-    axis = graph.option(node, "Axis") + (len(graph.result(node).shape) if graph.option(node, "Axis") < 0 else 0)
+    axis = from_front(graph.option(node, "Axis"), len(graph.result(node).shape))
     shapes = [graph.tensor(node, index).shape for index in range(len(node.inputs))]
     _joined(graph, node, [(*shape[:axis], 1, *shape[axis:]) for shape in shapes], axis)
 
@@ -118,7 +116,7 @@ def unpack(graph: Graph, node: Operator) -> None:
 
 def _divided(graph: Graph, node: Operator, index: int, axis: int, sizes: list[int] | None) -> None:
     shape = graph.tensor(node, index).shape
-    axis += len(shape) if axis < 0 else 0
+    axis = from_front(axis, len(shape))
     if not 0 <= axis < len(shape):
         raise ImporterError(f"{node}: axis {axis} is none of {list(shape)}")
     count, start = len(node.outputs), 0
@@ -184,7 +182,7 @@ def _around(shape: list[int], axis: int) -> tuple[tuple[int, int, int], int]:
 
 
 def _inside(bound: int, side: int) -> int:
-    return min(max(bound + side if bound < 0 else bound, 0), side)
+    return min(max(from_front(bound, side), 0), side)
 
 
 OPERATORS = {

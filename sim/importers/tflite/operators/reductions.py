@@ -16,7 +16,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import Graph, half_away
+from sim.importers.tflite.graph import Graph, from_front, half_away
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.reduce import ReduceOp
 from sim.requantizers import Requantizer, requantizer_named
@@ -143,7 +143,7 @@ def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
     """Axes of (height, width, channels) that a constant of axes of the tensor names."""
     tensor = graph.tensor(node, 0)
     count = len(tensor.shape)
-    given = {int(axis) + (count if axis < 0 else 0) for axis in graph.constant(node, 1).reshape(-1)}
+    given = {from_front(int(axis), count) for axis in graph.constant(node, 1).reshape(-1)}
     if not given or min(given) < 0 or max(given) >= count:
         raise ImporterError(f"{node}: the axes {sorted(given)} are none of {list(tensor.shape)}")
     places = {4: {1: 0, 2: 1, 3: 2}, 3: {1: 0, 2: 2}, 2: {1: 2}}.get(count, {})

@@ -177,7 +177,8 @@ class _Reader:
             return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         scales, axis = _array(given.ScaleAsNumpy(), where).astype(np.float32), given.QuantizedDimension()
         zeros = _array(given.ZeroPointAsNumpy(), where).astype(np.int64)
-        zeros = zeros if zeros.size == scales.size else np.zeros(scales.size, np.int64) if not zeros.size else zeros
+        if not zeros.size:
+            zeros = np.zeros(scales.size, np.int64)
         if zeros.size != scales.size:
             raise ImporterError(f"{where}: {scales.size} scales and {zeros.size} zero points")
         if not (np.isfinite(scales) & (scales > 0.0)).all():

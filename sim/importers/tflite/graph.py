@@ -66,6 +66,16 @@ class Graph:
             )
         return self.names[tensor.number]
 
+    def read(self, tensor: Tensor, called: Tensor) -> None:
+        """Make the codes of a tensor an input of the program; another tensor of the file may have its name."""
+        self.names[tensor.number] = self.build.codes_input(
+            called.name or f"t{called.number}",
+            self.image(tensor),
+            self.form(tensor),
+            float(self.scale(tensor)),
+            self.zero(tensor),
+        )
+
     def constant(self, node: Operator, index: int, types: Sequence[str] = ("INT32", "INT64")) -> np.ndarray:
         """An input that is a constant of one of some types."""
         tensor = self.tensor(node, index)

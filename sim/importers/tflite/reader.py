@@ -45,11 +45,8 @@ def read(path: Path, profile: "Profile") -> Imported:
 def _input(graph: Graph, number: int) -> None:
     """Codes as they come; a float input is that of the QUANTIZE which reads it."""
     tensor = graph.model.tensors[number]
-    if tensor.type == "FLOAT32":
-        return
-    graph.names[number] = graph.build.codes_input(
-        tensor.name or f"t{number}", graph.image(tensor), graph.form(tensor), float(graph.scale(tensor)), graph.zero(tensor)
-    )
+    if tensor.type != "FLOAT32":
+        graph.read(tensor, tensor)
 
 
 def _convert(graph: Graph, node: Operator) -> None:

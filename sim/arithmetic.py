@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.accumulator import END, Accumulator
+from sim.formats import is_whole
 from sim.hardware import HardwareSpec
 from sim.outputs import EvalError
 from sim.profiles import Profile, ProfileError, Rule, profile
@@ -82,7 +83,7 @@ def _conv(given: Profile) -> Rule:
 def _register(wanted: Arithmetic, width: Any, base: Accumulator, option: str) -> Accumulator:
     """The register of an option's width, or the one that there would be without it, with what the others say."""
     tile = base.tile if wanted.tile is None else _tile(wanted.tile)
-    if width is not None and not is_whole_number(width):
+    if width is not None and not is_whole(width):
         raise EvalError(f"{option}: {width!r} is not allowed, choose a whole number of bits")
     try:
         return Accumulator(base.bits if width is None else width, wanted.overflow or base.overflow,  # type: ignore[arg-type]
@@ -92,12 +93,7 @@ def _register(wanted: Arithmetic, width: Any, base: Accumulator, option: str) ->
 
 
 def _tile(tile: int | str) -> int:
-    is_number = is_whole_number(tile) or (isinstance(tile, str) and tile.isdecimal())
+    is_number = is_whole(tile) or (isinstance(tile, str) and tile.isdecimal())
     if tile != "end" and not (is_number and int(tile) >= 1):
         raise EvalError(f"tile: {tile!r} is not allowed, choose 1 or more products, or end")
     return END if tile == "end" else int(tile)
-
-
-def is_whole_number(value: object) -> bool:
-    """Whether it is an int and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,10 +6,12 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
@@ -22,8 +24,8 @@ from sim.registry import where
 from sim.text import printable, shell_word
 from sim.version import __version__
 
-__all__ = ["CODES_DIFFER", "INTERRUPTED", "REFUSED", "fail", "new_app", "new_console", "printable", "run_app", "shell_word",
-           "show_table"]
+__all__ = ["CODES_DIFFER", "INTERRUPTED", "REFUSED", "fail", "new_app", "new_console", "new_table", "printable", "run_app",
+           "shell_word", "show_table"]
 
 CODES_DIFFER, REFUSED, INTERRUPTED = 1, 2, 130
 """Exit statuses beside 0: 2 for what was refused or broke, be it an option, a file or this program."""
@@ -94,6 +96,14 @@ class _FailedError(SystemExit):
 def new_console(stderr: bool = False) -> Console:
     """A console that takes text as text: no markup, no emoji codes, any encoding, long lines whole where no terminal is."""
     return _PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def new_table(*columns: str, left: Collection[str], title: str | None = None) -> Table:
+    """A table of these columns, those of `left` with text and the others with numbers, whose cells stay on one line."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    return table
 
 
 def show_table(console: Console, table: Table) -> None:

@@ -5,14 +5,13 @@ from types import TracebackType
 from typing import Annotated, Any, get_args
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError
-from sim.command import CODES_DIFFER, new_app, new_console, output_file, run_app, show_table
+from sim.command import CODES_DIFFER, new_app, new_console, new_table, output_file, run_app, show_table
 from sim.evaluation import BATCH, Source, prepare
 from sim.importers import ImporterError
 from sim.lowering import LowerError
@@ -154,17 +153,10 @@ def _show(console: Console, result: Evaluation, per_class: bool) -> None:
         console.print(f"(not retrained: the checkpoint was trained as {checkpoint.spec.precision})")
 
 
-def _table(*columns: str, left: tuple[str, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
-    return table
-
-
 def _layer_table(result: Evaluation) -> Table:
     differing = result.verification.differing_by_layer if result.verification else {}
     columns = ["layer", "output", "formats", "MACs", "acc.", "safe", "overflows"]
-    table = _table(*columns, *(["differ"] if differing else []), left=("layer",))
+    table = new_table(*columns, *(["differ"] if differing else []), left=("layer",))
     for op in result.program.ops:
         cells = _layer_cells(op, result) if op.accumulates else [""] * (len(columns) - 1)
         if op.accumulates or differing.get(op.name):
@@ -182,7 +174,7 @@ def _layer_cells(op: Any, result: Evaluation) -> list[str]:
 
 
 def _class_table(result: Evaluation) -> Table:
-    table = _table("class", "name", "images", "right", "accuracy %", left=("name",))
+    table = new_table("class", "name", "images", "right", "accuracy %", left=("name",))
     for number, row in result.per_class.iterrows():
         accuracy = f"{row['accuracy']:.2f}" if row["images"] else "-"
         table.add_row(str(number), row["name"], f"{row['images']:,}", f"{row['right']:,}", accuracy)
@@ -200,8 +192,8 @@ def _show_comparison(console: Console, result: Evaluation, found: Verification) 
     if not is_exact:
         verdict += ", each layer given the model's codes and a wide accumulator"
     widths = result.subject.spec.precision.short
-    table = _table("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model",
-                   left=("network", "bits", "data", "simulator and torch model"))
+    table = new_table("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model",
+                      left=("network", "bits", "data", "simulator and torch model"))
     table.add_row(_title(result.subject.checkpoint), widths, result.examples.label, f"{found.fq_accuracy:.2f}",
                   f"{result.accuracy:.2f}", verdict)
     show_table(console, table)

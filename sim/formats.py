@@ -79,3 +79,13 @@ class IntFormat:
     def to_json(self) -> dict[str, int | bool]:
         """As files hold it; `narrow` only where it is."""
         return {"bits": self.bits, "signed": self.signed} | ({"narrow": True} if self.narrow else {})
+
+
+def unpacked(packed: np.ndarray, count: int) -> np.ndarray:
+    """Bytes with two signed codes of 4 bits each, the low half first -> `count` int8 of -8 .. 7.
+
+    >>> unpacked(np.array([0x21, -0x80], np.int8), 4).tolist()
+    [1, 2, 0, -8]
+    """
+    both = packed.view(np.int8)
+    return np.stack([((both & 15) ^ 8) - 8, both >> 4], axis=-1).ravel()[:count]

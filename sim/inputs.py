@@ -41,9 +41,7 @@ def check_pixels(pixels: Any, shape: Shape) -> None:
 def accept_ids(ids: Any, tokens: int, vocabulary: int) -> np.ndarray:
     """int32 [N, tokens, 1, 1] of ids int32 or int64 [N, tokens] below `vocabulary`; raises InputError for anything else."""
     wanted = f"ids: int32 0 .. {vocabulary - 1} [N, {tokens}] are wanted"
-    if not isinstance(ids, np.ndarray) or isinstance(ids, np.ma.MaskedArray):
-        hint = ": take .numpy()" if type(ids).__module__.partition(".")[0] == "torch" else ""
-        raise InputError(f"{wanted}, not a {type(ids).__qualname__}{hint}")
+    _check_array(wanted, ids)
     given = f"{ids.dtype} [{', '.join(map(str, ids.shape))}]"
     if ids.dtype not in (np.int32, np.int64) or ids.ndim != 2 or ids.shape[1] != tokens or not len(ids):
         raise InputError(f"{wanted}, not {given}{': one text, take ids[None]' if ids.shape == (tokens,) else ''}")
@@ -58,9 +56,7 @@ def accept_codes(name: str, given: Any, shape: Shape, form: IntFormat) -> np.nda
     Raises InputError for anything else.
     """
     wanted = f"{name}: codes {form.dtype} {form.min} .. {form.max} [N, {', '.join(map(str, shape))}] are wanted"
-    if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
-        hint = ": take .numpy()" if type(given).__module__.partition(".")[0] == "torch" else ""
-        raise InputError(f"{wanted}, not a {type(given).__qualname__}{hint}")
+    _check_array(wanted, given)
     found = f"{given.dtype} [{', '.join(map(str, given.shape))}]"
     is_fitting = given.ndim > 0 and [side for side in given.shape[1:] if side != 1] == [side for side in shape if side != 1]
     if given.dtype.kind not in "iu" or not is_fitting or not len(given):
@@ -70,6 +66,12 @@ def accept_codes(name: str, given: Any, shape: Shape, form: IntFormat) -> np.nda
     if not form.contains(given):
         raise InputError(f"{wanted}, not {found} of {given.min()} .. {given.max()}")
     return given.reshape(len(given), *shape).astype(form.dtype, copy=False)
+
+
+def _check_array(wanted: str, given: Any) -> None:
+    if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
+        hint = ": take .numpy()" if type(given).__module__.partition(".")[0] == "torch" else ""
+        raise InputError(f"{wanted}, not a {type(given).__qualname__}{hint}")
 
 
 def _shape_hint(given: tuple[int, ...], shape: Shape) -> str:

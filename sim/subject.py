@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.arithmetic import Arithmetic, hardware_of, is_whole_number
+from sim.arithmetic import Arithmetic, hardware_of
+from sim.formats import is_whole
 from sim.hardware import HardwareSpec
 from sim.importers import is_importable
 from sim.importers.pixels import image_program, is_of_codes
@@ -167,19 +168,19 @@ def _precision(trained: Precision, bits: int | None, boundary: int | None,
                activations: int | None) -> Precision:
     """The widths to run at: as trained, except where told otherwise."""
     inner = trained.inner if bits is None else bits
-    if not is_whole_number(inner) or inner not in QUANTIZED_BITS:
+    if not is_whole(inner) or inner not in QUANTIZED_BITS:
         given = "this network is float" if bits is None else f"{bits!r} is not allowed"
         raise EvalError(f"bits: {given}, choose --bits 1 to 8 or 16")
     if boundary is None:
         boundary = trained.boundary if trained.boundary != FLOAT_BITS or not trained.is_float else 8
-    if not is_whole_number(boundary):
+    if not is_whole(boundary):
         raise EvalError(f"boundary-bits: {boundary!r} is not allowed, choose a whole number of bits")
     if boundary == FLOAT_BITS:
         raise EvalError("boundary-bits: the first and last layer are float, add --boundary-bits 8 to quantize them")
     layers = trained.layers if inner == trained.inner else ()  # exceptions belong to the width they were chosen for
     if activations is None:
         activations = trained.activations if inner == trained.inner else 0
-    elif not is_whole_number(activations) or activations not in QUANTIZED_BITS:
+    elif not is_whole(activations) or activations not in QUANTIZED_BITS:
         raise EvalError(f"activation-bits: {activations!r} is not allowed, choose 1 to 8 or 16")
     return Precision(inner, boundary, 8 if trained.skip == FLOAT_BITS else trained.skip, layers, activations)
 

@@ -3,15 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.command import CODES_DIFFER, new_app, new_console, output_file, printable, run_app, show_table
+from sim.command import CODES_DIFFER, new_app, new_console, new_table, output_file, printable, run_app, show_table
 from sim.conformance.case import Case, Outcome
 from sim.conformance.check import check
 from sim.conformance.families import FAMILIES
@@ -20,8 +19,6 @@ from sim.conformance.summary import Row, Summary
 from sim.outputs import EvalError, check_outputs, is_stdout
 from sim.recognize import CONFORMANCE
 from sim.records import write_record
-from training.record import command_line, provenance, versions
-from training.tables import conformance_files, write_conformance
 
 PACKAGES = ("ai-edge-litert", "tflite-micro", "onnx", "onnxruntime", "qonnx", "tflite")
 """Runtimes and readers whose versions matter to some family."""
@@ -48,17 +45,17 @@ def main(
 
     Exit status: 0; 1 if codes differ; 2 if refused, or if nothing there can be compared.
     """
-    command = command_line("sim.conformance", {"family": family or None, "json": json_file}, [str(folder)])
     _check_outputs(json_file)
     cases = find(folder, _families(family))
-    record = provenance(command)
-    record["versions"] |= versions(PACKAGES)
+    record = {} if json_file is None else _record(folder, family, json_file)
     console = new_console()
     summary = Summary.of(run(console, cases))
     show(console, summary)
     if not summary.rows:
         raise ConformanceError(f"{folder}: none of its {len(cases)} cases can be run, the table says why")
     if json_file is not None:
+        from training.tables import write_conformance
+
         write_record(json_file, {"kind": "conformance", "folder": str(folder), **summary.to_json(), **record})
         for path in write_conformance(json_file):
             console.print(printable(path))
@@ -116,9 +113,7 @@ def show(console: Console, summary: Summary) -> None:
 
 
 def _table(family: str, rows: Sequence[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title=family)
-    for column in ("operation", "rule", "cases", "tensors", "codes", "differ"):
-        table.add_column(column, justify="left" if column in ("operation", "rule") else "right", no_wrap=True)
+    table = new_table("operation", "rule", "cases", "tensors", "codes", "differ", left=("operation", "rule"), title=family)
     for row in rows:
         table.add_row(row.operation, row.rule, f"{row.cases:,}", f"{row.tensors:,}", f"{row.codes:,}",
                       f"{row.differing + row.plain_differing:,}")
@@ -143,10 +138,21 @@ def _families(option: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _record(folder: Path, family: str, json_file: Path) -> dict[str, Any]:
+    """What ran, as a record holds it; without one, nothing of training (and torch) is loaded."""
+    from training.record import command_line, provenance, versions
+
+    record = provenance(command_line("sim.conformance", {"family": family or None, "json": json_file}, [str(folder)]))
+    record["versions"] |= versions(PACKAGES)
+    return record
+
+
 def _check_outputs(record: Path | None) -> None:
     """Raise ConformanceError or EvalError unless the record and its tables can be written, and replace nothing else."""
     if record is None:
         return
+    from training.tables import conformance_files
+
     tables = conformance_files(record)
     if record in tables or is_stdout(record) or (record.exists() and not record.is_file() and not record.is_dir()):
         raise ConformanceError(f"json: {record} is no file of its own: tables are made of it and written beside it, name "

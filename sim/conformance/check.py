@@ -1,7 +1,6 @@
 """Runs a case: through the machine and, where it is small, through plain Python integers; counts codes that differ."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,7 @@ def check(family: str, case: Case) -> Outcome:
     try:
         golden = _made(case)
         trace: dict[str, np.ndarray] = {}
-        Machine(golden.program).results(_handed(golden), trace)
+        Machine(golden.program).results(golden.given, trace)
     except REFUSALS as error:
         return Outcome(*about, reason=printable(error))
     differing, first = _compare(golden.expected, golden.tensors(trace))
@@ -58,14 +57,8 @@ def is_small(program: Program) -> bool:
 
 def plain_codes(golden: Golden) -> dict[str, np.ndarray]:
     """The first image in plain Python integers: [1, H, W, C] of each expected tensor."""
-    given: Any = {name: array[0].tolist() for name, array in golden.given.items()}
-    values, _ = reference.run(golden.program, given if len(given) > 1 else next(iter(given.values())))
+    values, _ = reference.run(golden.program, {name: array[0].tolist() for name, array in golden.given.items()})
     return golden.tensors({name: np.array(value)[None] for name, value in values.items()})
-
-
-def _handed(golden: Golden) -> Any:
-    """An array where there is one input, else all by name."""
-    return dict(golden.given) if len(golden.given) > 1 else next(iter(golden.given.values()))
 
 
 def _compare(expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> tuple[int, str]:

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -13,16 +14,27 @@ from sim.ops.op import Op
 from sim.profiles import ProfileError, profile
 from sim.program import ProgramError
 
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 _PATH = re.compile(r"^\S*[/\\]\S*: ")
 """The file with which an importer's line begins: cases have names of their own."""
 
 
+def refusing(make: Callable[Given, Made]) -> Callable[Given, Made]:
+    """The same, with an importer's errors as reasons."""
+    @wraps(make)
+    def made(*args: Given.args, **options: Given.kwargs) -> Made:
+        try:
+            return make(*args, **options)
+        except (ImporterError, ProgramError, ProfileError) as error:
+            raise UnsupportedError(_PATH.sub("", str(error))) from None
+    return made
+
+
+@refusing
 def read_model(path: Path, name: str) -> Imported:
     """A model on the arithmetic of a profile.  Raises UnsupportedError with the importer's reason."""
-    try:
-        return load_model(path, profile(name))
-    except (ImporterError, ProgramError, ProfileError) as error:
-        raise UnsupportedError(_PATH.sub("", str(error))) from None
+    return load_model(path, profile(name))
 
 
 def input_ops(imported: Imported) -> list[Op]:
@@ -44,13 +56,3 @@ def golden_of(rule: str, imported: Imported, given: Mapping[str, np.ndarray], ex
     if lost:
         raise UnsupportedError(f"its program does not have the tensors {', '.join(lost[:3])}")
     return Golden(rule, imported.program, given, expected, {name: imported.tensors[name] for name in expected})
-
-
-def refusing(make: Callable[[], Golden]) -> Callable[[], Golden]:
-    """The same, with an importer's errors as reasons."""
-    def made() -> Golden:
-        try:
-            return make()
-        except (ImporterError, ProgramError, ProfileError) as error:
-            raise UnsupportedError(_PATH.sub("", str(error))) from None
-    return made

@@ -5,7 +5,7 @@ become some here.  A graph of one quantizer alone is no program, as its codes co
 codes go to real numbers and back once more, which changes none and makes a program of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,10 @@ from sim.conformance.case import Case, Golden, UnsupportedError
 from sim.conformance.folder import Folder, read_archive
 from sim.conformance.networks import refusing
 from sim.importers.onnx import convert
-from sim.importers.onnx.model import model_of, proto
+from sim.importers.onnx.model import NARROW, model_of, proto
 from sim.profiles import profile
 
 PROFILE = "onnxruntime"
-NARROW: Mapping[str, tuple[int, bool]] = {"INT4": (4, True), "UINT4": (4, False), "INT2": (2, True), "UINT2": (2, False)}
-"""Types that archives keep as bytes without a type: bits, and whether they are signed."""
 QUANTIZE, RESTORE = "QuantizeLinear", "DequantizeLinear"
 REAL, AGAIN = "real", "again"
 
@@ -80,14 +78,14 @@ def _go_round(graph: Any) -> None:
 
 
 def _numbers(array: np.ndarray, value: Any) -> np.ndarray:
-    """An array as it is, or integers of bytes that are codes of few bits."""
+    """An array as it is, or integers of the bytes without a type as which archives keep codes of few bits."""
     if array.dtype.kind != "V":
         return array
     from onnx import TensorProto
 
-    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
     if kind not in NARROW or array.dtype.itemsize != 1:
-        raise UnsupportedError(f"numbers of the type {kind.lower()}")
+        raise UnsupportedError(f"numbers of the type {kind}")
     bits, is_signed = NARROW[kind]
     codes = array.view(np.uint8).astype(np.int16) & ((1 << bits) - 1)
     half = (1 << (bits - 1)) * is_signed

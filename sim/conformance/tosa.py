@@ -15,6 +15,7 @@ import numpy as np
 
 from sim.accumulator import Accumulator
 from sim.conformance.case import Case, Golden, UnsupportedError
+from sim.conformance.cmsis_nn.layers import dilated
 from sim.conformance.folder import Folder, read_archive
 from sim.formats import IntFormat, Shape
 from sim.ops.average import AverageOp
@@ -106,9 +107,7 @@ def _convolution(name: str, arrays: Arrays, weights: np.ndarray, groups: int) ->
     """Sums of 32 bits, bias included; weights lose their zero point here."""
     x, weight_zero = arrays["in0"], _first(arrays["const-3"])
     _, strides, paddings = _window(name, *weights.shape[:2])
-    down, across = _pair(name, "dilat")
-    spread = np.zeros(((weights.shape[0] - 1) * down + 1, (weights.shape[1] - 1) * across + 1, *weights.shape[2:]), np.int32)
-    spread[::down, ::across] = weights.astype(np.int32) - weight_zero
+    spread = dilated(weights.astype(np.int32) - weight_zero, _pair(name, "dilat"))
     form = S4 if "xi4" in name else _format(weights)
     form = IntFormat(form.bits + 1, signed=True) if weight_zero else form
     source = _input(X, _sides(x), x, arrays["const-2"])

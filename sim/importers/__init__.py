@@ -5,7 +5,6 @@ but the last has `is_mine(path) -> bool`, too.
 """
 
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,26 +52,28 @@ def load_model(path: Path | str, profile: "Profile | None" = None) -> Imported:
     """
     from sim.profiles import profile as profile_named
 
+    path = Path(path)
     with _named(path):
-        reader, module = _choose(Path(path), profile)
-        imported: Imported = module.read(Path(path), profile or profile_named(reader.profiles[0]))
+        reader, module = _choose(path, profile)
+        imported: Imported = module.read(path, profile or profile_named(reader.profiles[0]))
         return imported
 
 
 def default_profile(path: Path | str) -> str:
     """The name of the profile that a model file gets where none is asked for.  Raises as `load_model`."""
+    path = Path(path)
     with _named(path):
-        return _choose(Path(path), None)[0].profiles[0]
+        return _choose(path, None)[0].profiles[0]
 
 
 @contextmanager
-def _named(path: Path | str) -> Iterator[None]:
-    """What is wrong with a file, with its name in front."""
+def _named(path: Path) -> Iterator[None]:
+    """What is wrong with a file, with its name in front; those whose graphs are read by themselves put it there."""
     try:
         yield
     except ImporterError as error:
         told = str(error)
-        raise ImporterError(told if str(path) in told else f"{path}: {told}") from None
+        raise ImporterError(told if told.startswith((f"{path}: ", f"{path} is ")) else f"{path}: {told}") from None
 
 
 def _choose(path: Path, profile: "Profile | None") -> tuple[Reader, ModuleType]:
@@ -82,14 +83,11 @@ def _choose(path: Path, profile: "Profile | None") -> tuple[Reader, ModuleType]:
     if not readers:
         known = ", ".join(dict.fromkeys(reader.kind.what for reader in READERS))
         raise ImporterError(f"{path} is {kind.what}; importers read {known}")
-    present = [reader for reader in readers if importlib.util.find_spec(reader.module) is not None]
-    if not present:
-        raise ImporterError(f"{path}: there is no importer for {readers[0].kind.what} here")
-    for reader in present:
+    for reader in readers:
         if profile is not None and profile.name in reader.profiles:
             return reader, importlib.import_module(reader.module)
-    for reader in present[:-1]:
+    for reader in readers[:-1]:
         module = importlib.import_module(reader.module)
         if module.is_mine(path):
             return reader, module
-    return present[-1], importlib.import_module(present[-1].module)
+    return readers[-1], importlib.import_module(readers[-1].module)

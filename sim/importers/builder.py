@@ -84,8 +84,8 @@ class Builder:
         """The register of an operation of that kind in the profile."""
         if self.profile is None:
             return Accumulator()
-        accumulator: Accumulator | None = self.profile.rule(kind).accumulator
-        return Accumulator() if accumulator is None else accumulator
+        accumulator: Accumulator = self.profile.rule(kind).accumulator
+        return accumulator
 
     def codes_input(self, name: str, shape: Shape, form: IntFormat, scale: float = 1.0, zero: int = 0) -> str:
         """An input of codes as they come."""
@@ -106,9 +106,9 @@ class Builder:
         `window` is one step and no padding if None; `kind` says which rule of the profile has the register.  Results have
         `form` (None: logits).  `fields` are: groups; start [channels], what registers hold before the first product; zero,
         the zero point of the results; limits, their clamp if not all of the format; skip, a residual; weight_bits, those of
-        the file (else as many as the weights need).
+        the file (else as many as the weights need); register, if it is another than that of the rule.
         """
-        if unknown := fields.keys() - {"groups", "start", "zero", "limits", "skip", "weight_bits"}:
+        if unknown := fields.keys() - {"groups", "start", "zero", "limits", "skip", "weight_bits", "register"}:
             raise TypeError(f"conv has no {', '.join(unknown)}")
         held = IntFormat(max(2, bits_for(int(weights.min(initial=0)), int(weights.max(initial=0)))), signed=True)
         if weights.ndim != 4 or held.bits > 32:
@@ -120,7 +120,8 @@ class Builder:
             self.name(name), source, (*window.sides(*self.shape(source)[:2]), weights.shape[3]), form,
             skip=fields.get("skip", ""), weights=np.ascontiguousarray(weights, np.int32), stride=window.strides[0],
             padding=0, groups=fields.get("groups", 1), operand=self.format(source), weight_format=held,
-            weight_bits=fields.get("weight_bits") or held.bits, accumulator=self.accumulator(kind), requant=requant,
+            weight_bits=fields.get("weight_bits") or held.bits,
+            accumulator=fields.get("register") or self.accumulator(kind), requant=requant,
             stride_width=window.strides[1], dilation=window.dilation, paddings=window.paddings,
             operand_zero=self.zero(source), start=None if start is None else np.asarray(start, np.int64),
             zero_point=fields.get("zero", 0), limits=tuple(fields.get("limits", ()))), scale)

@@ -24,7 +24,6 @@ from sim.records import write_record
 
 PROFILES = "litert_reference,litert_ruy,litert_xnnpack,tflite_micro_cmsis_nn,tosa_1_0"
 WIDTHS = "32,24,20,18,16,14"
-BATCH = 500
 
 app = new_app()
 
@@ -78,8 +77,7 @@ def main(
 def rows_of(model: Path, hardware: Profile, inputs: Inputs, widths: list[int], pixels_as: str | None = None
             ) -> list[dict[str, Any]]:
     """Both rows of a profile: wrapped and saturated."""
-    whole = _answers(model, hardware, None, inputs, pixels_as)[0]
-    wanted = whole if inputs.labels is None else inputs.labels
+    wanted = _answers(model, hardware, None, inputs, pixels_as)[0] if inputs.labels is None else inputs.labels
     rows = []
     for overflow in ("wrap", "saturate"):
         cells = {}
@@ -95,11 +93,10 @@ def _answers(model: Path, hardware: Profile, register: Accumulator | None, input
     """The largest output of each input, and the share of outputs of layers with products that overflowed."""
     program = load_model(model, hardware if register is None else hardware.with_(register)).program
     program = program if inputs.pixels is None else image_program(program, pixels_as)[0]
-    machine, given, found = Machine(program), inputs.of(program), []
-    for start in range(0, len(given), BATCH):
-        found.append(machine.run(given[start : start + BATCH]).reshape(len(given[start : start + BATCH]), -1).argmax(1))
+    machine, given = Machine(program), inputs.of(program)
+    answers = machine.run(given).reshape(len(given), -1).argmax(1)
     outputs = sum(int(np.prod(op.shape)) for op in program.accumulating) * len(given)
-    return np.concatenate(found), sum(int(counts.sum()) for counts in machine.overflows.values()) / max(outputs, 1)
+    return answers, sum(int(counts.sum()) for counts in machine.overflows.values()) / max(outputs, 1)
 
 
 def _inputs(data: Path | None, limit: int) -> Inputs:

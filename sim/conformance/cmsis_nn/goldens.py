@@ -1,7 +1,7 @@
 """CMSIS-NN's tests as golden cases: a program around one operation, its input and its output; one network is longer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from sim.conformance.case import Golden, UnsupportedError
 from sim.conformance.cmsis_nn import layers, moves, others
 from sim.conformance.cmsis_nn.entry import Entry
 from sim.formats import Shape
+from sim.ops.add import AddOp
 from sim.ops.compare import MinMaxOp
+from sim.ops.multiply import MultiplyOp
 from sim.ops.op import Op
 from sim.program import Program
 
@@ -72,16 +74,12 @@ def largest(entry: Entry) -> Golden:
 
 def add(entry: Entry) -> Golden:
     """Two vectors."""
-    a, b = _pair(entry, "input1", "input2", -entry.number("INPUT1_OFFSET"), -entry.number("INPUT2_OFFSET"))
-    op = others.add(entry, a, b, entry.number("OUTPUT_OFFSET"))
-    return _of_two(op.requant.name, entry, a, b, op)
+    return _of_two(entry, others.add)
 
 
 def multiply(entry: Entry) -> Golden:
     """Two vectors."""
-    a, b = _pair(entry, "input1", "input2", -entry.number("INPUT1_OFFSET"), -entry.number("INPUT2_OFFSET"))
-    op = others.multiply(entry, a, b, entry.number("OUTPUT_OFFSET"))
-    return _of_two(op.requant.name, entry, a, b, op)
+    return _of_two(entry, others.multiply)
 
 
 def compare(entry: Entry) -> Golden:
@@ -169,14 +167,15 @@ def _pool_input(entry: Entry) -> Op:
     return layers.codes(X, shape, entry.array("input_tensor"))
 
 
-def _pair(entry: Entry, first: str, second: str, zero: int, other_zero: int) -> tuple[Op, Op]:
-    shape = 1, 1, entry.array(first).size
-    return (layers.codes(X, shape, entry.array(first), zero), layers.codes(OTHER, shape, entry.array(second), other_zero))
-
-
-def _of_two(rule: str, entry: Entry, a: Op, b: Op, op: Op) -> Golden:
-    given = {X: entry.array("input1").reshape(1, *a.shape), OTHER: entry.array("input2").reshape(1, *b.shape)}
-    return Golden(rule, Program((a, b, op)), given, {op.name: _output(entry)})
+def _of_two(entry: Entry, make: Callable[[Entry, Op, Op, int], AddOp | MultiplyOp]) -> Golden:
+    """One operation on two vectors."""
+    first, second = entry.array("input1"), entry.array("input2")
+    shape = 1, 1, first.size
+    a = layers.codes(X, shape, first, -entry.number("INPUT1_OFFSET"))
+    b = layers.codes(OTHER, shape, second, -entry.number("INPUT2_OFFSET"))
+    op = make(entry, a, b, entry.number("OUTPUT_OFFSET"))
+    given = {X: first.reshape(1, *shape), OTHER: second.reshape(1, *shape)}
+    return Golden(op.requant.name, Program((a, b, op)), given, {op.name: _output(entry)})
 
 
 def _golden(rule: str, source: Op, ops: Sequence[Op], x: np.ndarray, expected: np.ndarray) -> Golden:

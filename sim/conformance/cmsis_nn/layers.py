@@ -8,7 +8,7 @@ import numpy as np
 from sim.accumulator import Accumulator
 from sim.conformance.case import UnsupportedError
 from sim.conformance.cmsis_nn.entry import Entry
-from sim.formats import IntFormat, Shape
+from sim.formats import IntFormat, Shape, unpacked
 from sim.ops.codes_input import CodesInputOp
 from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
@@ -90,17 +90,6 @@ def dilated(weights: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
     return spread
 
 
-def unpacked(packed: np.ndarray, count: int) -> np.ndarray:
-    """int8 with two signed nibbles each, the low one first -> `count` of -8 .. 7.
-
-    >>> unpacked(np.array([0x21, -0x80], np.int8), 4).tolist()
-    [1, 2, 0, -8]
-    """
-    wide = packed.astype(np.int32)
-    low = ((wide & 15) ^ 8) - 8
-    return np.stack([low, wide >> 4], axis=1).ravel()[:count]
-
-
 def _weights(entry: Entry, shape: tuple[int, ...]) -> tuple[np.ndarray, IntFormat]:
     """int32 of a shape, from int8 or from half as many bytes."""
     stored, count = entry.array("weights", "input_weights"), int(np.prod(shape, dtype=np.int64))
@@ -108,7 +97,7 @@ def _weights(entry: Entry, shape: tuple[int, ...]) -> tuple[np.ndarray, IntForma
         raise UnsupportedError(f"{stored.size} weights of {stored.dtype}, {count} are wanted")
     if stored.size == count and (count > 1 or entry.numbers.get("W_TYPE") != "INT4"):
         return stored.astype(np.int32).reshape(shape), IntFormat(8, signed=True)
-    return unpacked(stored, count).reshape(shape), S4
+    return unpacked(stored, count).astype(np.int32).reshape(shape), S4
 
 
 def _paddings(sides: Shape, weights: tuple[int, ...], strides: tuple[int, int], out: tuple[int, int],

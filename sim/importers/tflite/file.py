@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.formats import unpacked
 from sim.importers.imported import ImporterError
 from sim.text import printable
 
@@ -81,14 +82,14 @@ def read_file(path: Path) -> Model:
     """The one graph of a file.  Raises ImporterError for what is damaged or beyond limits, OSError."""
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise ImporterError(f"{path}: {size:,} bytes are more than the {MOST_BYTES:,} that are read")
+        raise ImporterError(f"{size:,} bytes are more than the {MOST_BYTES:,} that are read")
     content = path.read_bytes()
     try:
         return _Reader(content).model()
-    except ImporterError as error:
-        raise ImporterError(f"{path}: {error}") from None
+    except ImporterError:
+        raise
     except Exception as error:  # the flatbuffers library follows damaged offsets until Python stops it, in many ways
-        raise ImporterError(f"{path}: a damaged TensorFlow Lite model ({type(error).__name__})") from None
+        raise ImporterError(f"a damaged TensorFlow Lite model ({type(error).__name__})") from None
 
 
 class _Reader:
@@ -176,7 +177,8 @@ class _Reader:
             return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
         scales, axis = _array(given.ScaleAsNumpy(), where).astype(np.float32), given.QuantizedDimension()
         zeros = _array(given.ZeroPointAsNumpy(), where).astype(np.int64)
-        zeros = zeros if zeros.size == scales.size else np.zeros(scales.size, np.int64) if not zeros.size else zeros
+        if not zeros.size:
+            zeros = np.zeros(scales.size, np.int64)
         if zeros.size != scales.size:
             raise ImporterError(f"{where}: {scales.size} scales and {zeros.size} zero points")
         if not (np.isfinite(scales) & (scales > 0.0)).all():
@@ -204,7 +206,7 @@ class _Reader:
         if self.spent > SHARED * len(self.content) + (1 << 20):
             raise ImporterError(f"{where}: constants of more than {SHARED} times the file's size share its buffers")
         return (
-            _nibbles(data, math.prod(shape)) if dtype == "int4" else data.view(np.dtype(dtype).newbyteorder("<"))
+            unpacked(data, math.prod(shape)) if dtype == "int4" else data.view(np.dtype(dtype).newbyteorder("<"))
         ).reshape(shape)
 
     def _operator(self, number: int, operator: Any, codes: list[str], tensors: int) -> Operator:
@@ -248,9 +250,3 @@ def _array(values: Any, where: str) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     return np.zeros(0, np.int64)
-
-
-def _nibbles(data: np.ndarray, count: int) -> np.ndarray:
-    """Signed 4-bit codes, low nibble first, as int8."""
-    both = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
-    return np.where(both > 7, both - 16, both).astype(np.int8)

@@ -66,6 +66,16 @@ class Graph:
             )
         return self.names[tensor.number]
 
+    def read(self, tensor: Tensor, called: Tensor) -> None:
+        """Make the codes of a tensor an input of the program; another tensor of the file may have its name."""
+        self.names[tensor.number] = self.build.codes_input(
+            called.name or f"t{called.number}",
+            self.image(tensor),
+            self.form(tensor),
+            float(self.scale(tensor)),
+            self.zero(tensor),
+        )
+
     def constant(self, node: Operator, index: int, types: Sequence[str] = ("INT32", "INT64")) -> np.ndarray:
         """An input that is a constant of one of some types."""
         tensor = self.tensor(node, index)
@@ -108,6 +118,13 @@ class Graph:
     def image(self, tensor: Tensor) -> Shape:
         """(height, width, channels) of a tensor of any number of axes."""
         return image_of(sides_of(tensor))
+
+    def image_read(self, node: Operator) -> Shape:
+        """(height, width, channels) of the first input.  Raises ImporterError unless those and a batch of 1 are its axes."""
+        tensor = self.tensor(node, 0)
+        if len(tensor.shape) != 4 or tensor.shape[0] != 1:
+            raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are 4 axes with a batch of 1")
+        return self.image(tensor)
 
     def same(self, node: Operator, *tensors: Tensor) -> None:
         """Raise ImporterError unless tensors have one type, scale and zero point, as operators that copy codes want it."""
@@ -169,6 +186,10 @@ class Graph:
         form = self.build.format(source)
         return self.table(name, source, np.arange(form.min, form.max + 1), form, self.build.scale(source), zero)
 
+    def reshaped(self, name: str, source: str, sides: Sequence[int]) -> str:
+        """Numbers in their order, in another shape of any number of axes; `source` itself where it has it."""
+        return self.build.move(name, source, (math.prod(sides),), (0,), sides)
+
     def clamped(self, name: str, source: str, limits: tuple[int, ...]) -> str:
         """Codes within limits; `source` itself where there are none."""
         if not limits:
@@ -187,6 +208,11 @@ class Graph:
 def sides_of(tensor: Tensor) -> tuple[int, ...]:
     """Of a tensor without its batch axis, where that is there and 1."""
     return tensor.shape[1:] if len(tensor.shape) > 1 and tensor.shape[0] == 1 else tensor.shape
+
+
+def from_front(axis: int, count: int) -> int:
+    """An axis of `count` (or a place in a side of so many) by its number from the front; below 0 it is one from the end."""
+    return axis + count if axis < 0 else axis
 
 
 def half_away(value: float) -> int:

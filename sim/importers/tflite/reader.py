@@ -29,10 +29,8 @@ def read(path: Path, profile: "Profile") -> Imported:
             _convert(graph, node)
         outputs = [_output(graph, number) for number in graph.model.outputs]
         program = graph.build.program(list(dict.fromkeys(outputs)))
-    except ImporterError as error:
-        raise ImporterError(f"{path}: {error}") from None
     except ProgramError as error:
-        raise ImporterError(f"{path}: {error}") from None
+        raise ImporterError(str(error)) from None
     pixels = [inferred(program.scales.get(op.name, 1.0)) for op in program.ops if op.is_input]
     kept = {op.name for op in program.ops}
     return Imported(
@@ -47,11 +45,8 @@ def read(path: Path, profile: "Profile") -> Imported:
 def _input(graph: Graph, number: int) -> None:
     """Codes as they come; a float input is that of the QUANTIZE which reads it."""
     tensor = graph.model.tensors[number]
-    if tensor.type == "FLOAT32":
-        return
-    graph.names[number] = graph.build.codes_input(
-        tensor.name or f"t{number}", graph.image(tensor), graph.form(tensor), float(graph.scale(tensor)), graph.zero(tensor)
-    )
+    if tensor.type != "FLOAT32":
+        graph.read(tensor, tensor)
 
 
 def _convert(graph: Graph, node: Operator) -> None:

@@ -1,7 +1,5 @@
 """Operators of two activations, element by element; either may be of one row, column or channel for all of the other's."""
 
-from typing import Any
-
 import numpy as np
 
 from sim.formats import IntFormat, Shape
@@ -9,12 +7,11 @@ from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator, Tensor
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators.products import reshaped
 from sim.ops.add import AddOp
 from sim.ops.compare import MinMaxOp
 from sim.ops.multiply import MultiplyOp
 from sim.ops.rescale import RescaleOp
-from sim.requantizers import requantizer_named
+from sim.requantizers import Requantizer, requantizer_named
 from sim.requantizers.exact_add import ExactAdd
 from sim.requantizers.tflite_add import BYTES, WORDS, TfliteAdd
 from sim.requantizers.tosa import TosaDouble, TosaSingle
@@ -40,30 +37,12 @@ def _sum(graph: Graph, node: Operator, sign: int) -> None:
     if graph.rule("add").requant == "exact_add":
         graph.put(node, _rescaled_sum(graph, node, a, b, sign))
         return
-    form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
-    kind: Any = requantizer_named("tflite_add" if form.bits > 8 else graph.rule("add").requant)
-    scales = graph.scale(left), graph.scale(right), scale, channels, sign
-    requant = (
-        kind.from_scales(*scales, left=WORDS) if form.bits > 8 and issubclass(kind, TfliteAdd) else kind.from_scales(*scales)
-    )
-    graph.put(
-        node,
-        graph.build.add(
-            AddOp(
-                graph.build.name(graph.name(node)),
-                a,
-                graph.image(result),
-                form,
-                b,
-                requant,
-                graph.zero(left),
-                graph.zero(right),
-                zero_point=graph.zero(result),
-                limits=graph.limits(node, result, graph.option(node, FUSED)),
-            ),
-            float(scale),
-        ),
-    )
+    scales = graph.scale(left), graph.scale(right), graph.scale(result), graph.image(result)[2], sign
+    if graph.form(result).bits > 8:
+        requant: Requantizer = TfliteAdd.from_scales(*scales, left=WORDS)
+    else:
+        requant = requantizer_named(graph.rule("add").requant).from_scales(*scales)  # type: ignore[attr-defined]
+    _joined(graph, node, AddOp, a, b, requant)
 
 
 def _rescaled_sum(graph: Graph, node: Operator, a: str, b: str, sign: int) -> str:
@@ -114,30 +93,38 @@ def mul(graph: Graph, node: Operator) -> None:
     """MUL."""
     left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
     a, b = _operands(graph, node)
-    form, scale, channels = graph.form(result), graph.scale(result), graph.image(result)[2]
+    scale, channels = graph.scale(result), graph.image(result)[2]
     rule = graph.rule("multiply")
-    kind = requantizer_named(rule.requant if form.bits == 8 else "double")
+    kind = requantizer_named(rule.requant if graph.form(result).bits == 8 else "double")
     factors, bias = np.full(channels, graph.scale(right), np.float32), np.zeros(channels, np.int64)
     if rule.product == "float32":
         requant = kind.from_real(graph.scale(left) * factors / scale, bias)  # type: ignore[attr-defined]
     else:
         requant = kind.from_scales(graph.scale(left), factors, scale, bias)  # type: ignore[attr-defined]
+    _joined(graph, node, MultiplyOp, a, b, requant)
+
+
+def _joined(
+    graph: Graph, node: Operator, kind: type[AddOp | MultiplyOp], a: str, b: str, requant: Requantizer
+) -> None:
+    """The operation whose requantizer makes the node's output of `a` and `b`."""
+    result = graph.result(node)
     graph.put(
         node,
         graph.build.add(
-            MultiplyOp(
+            kind(
                 graph.build.name(graph.name(node)),
                 a,
                 graph.image(result),
-                form,
+                graph.form(result),
                 b,
                 requant,
-                graph.zero(left),
-                graph.zero(right),
+                graph.zero(graph.tensor(node, 0)),
+                graph.zero(graph.tensor(node, 1)),
                 zero_point=graph.zero(result),
                 limits=graph.limits(node, result, graph.option(node, FUSED)),
             ),
-            float(scale),
+            float(graph.scale(result)),
         ),
     )
 
@@ -179,8 +166,8 @@ def _operands(graph: Graph, node: Operator) -> tuple[str, str]:
     if not left.type == right.type == result.type:
         raise ImporterError(f"{node}: reads {left.type} and {right.type} and gives {result.type}, they must be of one type")
     a, b = (
-        reshaped(
-            graph, f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result)
+        graph.reshaped(
+            f"{graph.name(node)}_{side}", graph.codes(node, index), _aligned(node, graph.tensor(node, index), result)
         )
         for index, side in enumerate(("a", "b"))
     )

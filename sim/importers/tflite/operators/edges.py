@@ -14,13 +14,7 @@ def quantize(graph: Graph, node: Operator) -> None:
         return
     if given.number not in graph.model.inputs:
         raise ImporterError(f"{node}: quantizes floats in the middle of the model, supported is an input")
-    graph.names[result.number] = graph.build.codes_input(
-        given.name or f"t{given.number}",
-        graph.image(result),
-        graph.form(result),
-        float(graph.scale(result)),
-        graph.zero(result),
-    )
+    graph.read(result, given)
     graph.notes.append(f"input {given.name} is float in the file, here it is the codes that {node} makes of it")
 
 

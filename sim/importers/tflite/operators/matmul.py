@@ -7,7 +7,7 @@ import numpy as np
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator, Tensor
 from sim.importers.tflite.graph import Graph, sides_of
-from sim.importers.tflite.operators.products import register_of, reshaped
+from sim.importers.tflite.operators.products import register_of
 from sim.ops.matmul import MatMulOp
 from sim.requantizers import requantizer_named
 
@@ -17,7 +17,7 @@ def batch_matmul(graph: Graph, node: Operator) -> None:
     left, right, result = graph.tensor(node, 0), graph.tensor(node, 1), graph.result(node)
     sides = [_heads(node, tensor) for tensor in (left, right)]
     a, b = (
-        reshaped(graph, f"{graph.name(node)}_{side}", graph.codes(node, index), sides[index])
+        graph.reshaped(f"{graph.name(node)}_{side}", graph.codes(node, index), sides[index])
         for index, side in enumerate(("a", "b"))
     )
     if graph.option(node, "AdjX"):
@@ -51,7 +51,7 @@ def batch_matmul(graph: Graph, node: Operator) -> None:
         ),
         float(scale),
     )
-    graph.put(node, reshaped(graph, f"{made}_shape", made, graph.image(result)))
+    graph.put(node, graph.reshaped(f"{made}_shape", made, graph.image(result)))
 
 
 def _heads(node: Operator, tensor: Tensor) -> tuple[int, int, int]:

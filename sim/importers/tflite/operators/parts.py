@@ -7,8 +7,7 @@ import numpy as np
 from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import Graph, sides_of
-from sim.importers.tflite.operators.shapes import flat
+from sim.importers.tflite.graph import Graph, from_front, sides_of
 from sim.ops.concat import ConcatOp
 from sim.ops.slice import SliceOp
 
@@ -17,15 +16,13 @@ def concatenation(graph: Graph, node: Operator) -> None:
     """CONCATENATION of inputs that share type, scale and zero point, along any axis."""
     if graph.option(node, "FusedActivationFunction"):
         raise ImporterError(f"{node}: a fused activation is not supported")
-    tensors = [graph.tensor(node, index) for index in range(len(node.inputs))]
-    result = graph.result(node)
-    axis = graph.option(node, "Axis") + (len(result.shape) if graph.option(node, "Axis") < 0 else 0)
-    _joined(graph, node, [tensor.shape for tensor in tensors], axis)
+    shapes = [graph.tensor(node, index).shape for index in range(len(node.inputs))]
+    _joined(graph, node, shapes, from_front(graph.option(node, "Axis"), len(graph.result(node).shape)))
 
 
 def pack(graph: Graph, node: Operator) -> None:
     """PACK: inputs of one shape along a new axis."""
-    axis = graph.option(node, "Axis") + (len(graph.result(node).shape) if graph.option(node, "Axis") < 0 else 0)
+    axis = from_front(graph.option(node, "Axis"), len(graph.result(node).shape))
     shapes = [graph.tensor(node, index).shape for index in range(len(node.inputs))]
     _joined(graph, node, [(*shape[:axis], 1, *shape[axis:]) for shape in shapes], axis)
 
@@ -42,11 +39,11 @@ def _joined(graph: Graph, node: Operator, shapes: list[tuple[int, ...]], axis: i
         )
     before, form = result.shape[:axis], graph.form(result)
     parts = [
-        flat(graph, f"{graph.name(node)}_{index}", graph.codes(node, index), (*before, math.prod(shape[axis:])))
+        graph.reshaped(f"{graph.name(node)}_{index}", graph.codes(node, index), (*before, math.prod(shape[axis:])))
         for index, shape in enumerate(shapes)
     ]
     if len(parts) == 1:
-        graph.put(node, flat(graph, graph.name(node), parts[0], sides_of(result)))
+        graph.put(node, graph.reshaped(graph.name(node), parts[0], sides_of(result)))
         return
     length, channels = form.max - form.min + 1, math.prod(result.shape[axis:])
     table = np.tile(np.arange(form.min, form.max + 1).astype(form.dtype), len(parts))
@@ -64,7 +61,7 @@ def _joined(graph: Graph, node: Operator, shapes: list[tuple[int, ...]], axis: i
         ),
         float(graph.scale(result)),
     )
-    graph.put(node, flat(graph, f"{joined}_shape", joined, sides_of(result)))
+    graph.put(node, graph.reshaped(f"{joined}_shape", joined, sides_of(result)))
 
 
 def strided_slice(graph: Graph, node: Operator) -> None:
@@ -119,7 +116,7 @@ def unpack(graph: Graph, node: Operator) -> None:
 
 def _divided(graph: Graph, node: Operator, index: int, axis: int, sizes: list[int] | None) -> None:
     shape = graph.tensor(node, index).shape
-    axis += len(shape) if axis < 0 else 0
+    axis = from_front(axis, len(shape))
     if not 0 <= axis < len(shape):
         raise ImporterError(f"{node}: axis {axis} is none of {list(shape)}")
     count, start = len(node.outputs), 0
@@ -148,7 +145,7 @@ def _sliced(graph: Graph, node: Operator, index: int, parts: list[tuple[int, int
         if (start, stop, step) == (0, shape[axis], 1):
             continue
         around, place = _around(shape, axis)
-        source = flat(graph, f"{graph.name(node, output)}_axis{axis}", source, around)
+        source = graph.reshaped(f"{graph.name(node, output)}_axis{axis}", source, around)
         shape[axis] = -(-(stop - start) // step)
         starts, stops, steps = (
             _with(value, place, others) for value, others in ((start, (0, 0, 0)), (stop, around), (step, (1, 1, 1)))
@@ -168,7 +165,7 @@ def _sliced(graph: Graph, node: Operator, index: int, parts: list[tuple[int, int
         )
     if math.prod(shape) != math.prod(result.shape):
         raise ImporterError(f"{node}: gives {shape}, the file says {list(result.shape)}")
-    graph.put(node, flat(graph, graph.name(node, output), source, sides_of(result)), output)
+    graph.put(node, graph.reshaped(graph.name(node, output), source, sides_of(result)), output)
 
 
 def _with(value: int, place: int, others: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -185,7 +182,7 @@ def _around(shape: list[int], axis: int) -> tuple[tuple[int, int, int], int]:
 
 
 def _inside(bound: int, side: int) -> int:
-    return min(max(bound + side if bound < 0 else bound, 0), side)
+    return min(max(from_front(bound, side), 0), side)
 
 
 OPERATORS = {

@@ -1,6 +1,5 @@
 """Operators that multiply by weights, or activations by each other: their sums go through a register."""
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from sim.accumulator import Accumulator
 from sim.formats import IntFormat
 from sim.importers.builder import same_paddings
 from sim.importers.imported import ImporterError
-from sim.importers.tflite.file import Operator, Tensor
+from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import WEIGHTS, Graph
 from sim.ops.op import Window
 from sim.requantizers import requantizer_named
@@ -26,9 +25,8 @@ SAME, VALID = 0, 1
 
 def conv_2d(graph: Graph, node: Operator) -> None:
     """CONV_2D: weights [channels, rows, columns, in channels / groups]."""
-    check_axes(node, graph.tensor(node, 0), 4)
+    channels = graph.image_read(node)[2]
     weights = _weights(graph, node, 4, 0).transpose(1, 2, 3, 0)
-    channels = graph.image(graph.tensor(node, 0))[2]
     if channels % weights.shape[2]:
         raise ImporterError(f"{node}: {channels} channels are no groups of {weights.shape[2]}")
     _convolved(
@@ -44,9 +42,8 @@ def conv_2d(graph: Graph, node: Operator) -> None:
 
 def depthwise_conv_2d(graph: Graph, node: Operator) -> None:
     """DEPTHWISE_CONV_2D: weights [1, rows, columns, channels], of which every input channel has so many in a row."""
-    check_axes(node, graph.tensor(node, 0), 4)
+    channels = graph.image_read(node)[2]
     weights = _weights(graph, node, 4, 3)
-    channels = graph.image(graph.tensor(node, 0))[2]
     if weights.shape[0] != 1 or weights.shape[3] % channels:
         raise ImporterError(f"{node}: weights {list(weights.shape)} for {channels} channels")
     _convolved(
@@ -69,18 +66,14 @@ def fully_connected(graph: Graph, node: Operator) -> None:
     rows, rest = divmod(math.prod(result.shape), weights.shape[1])
     if rest:
         raise ImporterError(f"{node}: {list(result.shape)} numbers are no rows of {weights.shape[1]}")
-    flat = (rows, 1, weights.shape[1])
     wanted = graph.image(graph.result(node))
     if math.prod(wanted) != rows * weights.shape[0]:
         raise ImporterError(
             f"{node}: {rows} rows of {weights.shape[0]} channels do not fill {list(graph.result(node).shape)}"
         )
-    if graph.build.shape(source) != flat:
-        source = reshaped(graph, f"{graph.name(node)}_rows", source, flat)
+    source = graph.reshaped(f"{graph.name(node)}_rows", source, (rows, 1, weights.shape[1]))
     made = _convolved(graph, node, "fully_connected", source, weights.T[None, None], 1, None)
-    if graph.build.shape(made) != wanted:
-        made = reshaped(graph, f"{made}_shape", made, wanted)
-    graph.put(node, made)
+    graph.put(node, graph.reshaped(f"{made}_shape", made, wanted))
 
 
 def _convolved(
@@ -116,11 +109,10 @@ def _convolved(
         start=bias if is_first else None,
         zero=graph.zero(result),
         limits=graph.limits(node, result, graph.option(node, "FusedActivationFunction")),
-        kind=kind,
+        register=register,
         scale=float(graph.scale(result)),
         weight_bits=4 if graph.tensor(node, 1).type == "INT4" else 8,
     )
-    graph.build.ops[name] = dataclasses.replace(graph.build.ops[name], accumulator=register)  # type: ignore[call-arg]
     if graph.build.shape(name) == graph.image(result):
         graph.put(node, name)
     elif kind != "fully_connected":
@@ -182,7 +174,7 @@ def _bias(graph: Graph, node: Operator, channels: int) -> np.ndarray:
     return bias
 
 
-def window_of(graph: Graph, node: Operator, taps: tuple[int, ...], sides: tuple[int, int] | None = None) -> Window:
+def window_of(graph: Graph, node: Operator, taps: tuple[int, ...]) -> Window:
     """Strides, dilation and paddings of a node whose windows have so many rows and columns."""
     rows, columns = taps
     strides = graph.option(node, "StrideH", 1), graph.option(node, "StrideW", 1)
@@ -197,18 +189,6 @@ def window_of(graph: Graph, node: Operator, taps: tuple[int, ...], sides: tuple[
     height, width, _ = graph.image(graph.tensor(node, 0))
     around = (0, 0, 0, 0) if padding == VALID else same_paddings((height, width), (rows, columns), strides, dilation)
     return Window((rows, columns), strides, dilation, around)
-
-
-def check_axes(node: Operator, tensor: Tensor, axes: int) -> None:
-    """Raise ImporterError unless a tensor has so many axes, the first a batch of 1."""
-    if len(tensor.shape) != axes or tensor.shape[0] != 1:
-        raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are {axes} axes with a batch of 1")
-
-
-def reshaped(graph: Graph, name: str, source: str, shape: tuple[int, int, int]) -> str:
-    """Numbers in their order, as another image; `source` itself where it is that."""
-    flat = math.prod(shape)
-    return source if graph.build.shape(source) == shape else graph.build.move(name, source, (flat,), (0,), shape)
 
 
 def _centered(graph: Graph, name: str, source: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from sim.formats import IntFormat
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import Graph, half_away
+from sim.importers.tflite.graph import Graph, from_front, half_away
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.reduce import ReduceOp
 from sim.requantizers import Requantizer, requantizer_named
@@ -38,7 +38,7 @@ def mean(graph: Graph, node: Operator) -> None:
     shape = graph.build.shape(source)
     count = int(np.prod([shape[axis] for axis in axes]))
     made = MEANS[name](graph, node, source, axes, count)
-    graph.put(node, _squeezed(graph, node, made))
+    graph.put(node, graph.reshaped(f"{made}_shape", made, graph.image(graph.result(node))))
 
 
 def _reference(graph: Graph, node: Operator, source: str, axes: tuple[int, ...], count: int) -> str:
@@ -136,14 +136,14 @@ def reduce_max(graph: Graph, node: Operator) -> None:
         ),
         float(graph.scale(result)),
     )
-    graph.put(node, _squeezed(graph, node, made))
+    graph.put(node, graph.reshaped(f"{made}_shape", made, graph.image(result)))
 
 
 def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
     """Axes of (height, width, channels) that a constant of axes of the tensor names."""
     tensor = graph.tensor(node, 0)
     count = len(tensor.shape)
-    given = {int(axis) + (count if axis < 0 else 0) for axis in graph.constant(node, 1).reshape(-1)}
+    given = {from_front(int(axis), count) for axis in graph.constant(node, 1).reshape(-1)}
     if not given or min(given) < 0 or max(given) >= count:
         raise ImporterError(f"{node}: the axes {sorted(given)} are none of {list(tensor.shape)}")
     places = {4: {1: 0, 2: 1, 3: 2}, 3: {1: 0, 2: 2}, 2: {1: 2}}.get(count, {})
@@ -153,14 +153,6 @@ def _axes(graph: Graph, node: Operator) -> tuple[int, ...]:
             "it of at most 4 are"
         )
     return tuple(sorted(places[axis] for axis in given))
-
-
-def _squeezed(graph: Graph, node: Operator, made: str) -> str:
-    """Without the axes that are gone."""
-    wanted, shape = graph.image(graph.result(node)), graph.build.shape(made)
-    if shape == wanted:
-        return made
-    return graph.build.move(f"{made}_shape", made, (int(np.prod(shape)),), (0,), wanted)
 
 
 OPERATORS = {"MEAN": mean, "REDUCE_MAX": reduce_max}

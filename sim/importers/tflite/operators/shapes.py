@@ -2,7 +2,6 @@
 
 import math
 
-from sim.importers.builder import image_of
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph, sides_of
@@ -15,7 +14,7 @@ def reshape(graph: Graph, node: Operator) -> None:
     graph.same(node, given, result)
     if math.prod(given.shape) != math.prod(result.shape):
         raise ImporterError(f"{node}: {list(given.shape)} as {list(result.shape)} is not as many numbers")
-    graph.put(node, flat(graph, f"{graph.name(node)}", graph.codes(node, 0), sides_of(result)))
+    graph.put(node, graph.reshaped(graph.name(node), graph.codes(node, 0), sides_of(result)))
 
 
 def transpose(graph: Graph, node: Operator) -> None:
@@ -69,7 +68,7 @@ def pad(graph: Graph, node: Operator) -> None:
 
 def depth_to_space(graph: Graph, node: Operator) -> None:
     """DEPTH_TO_SPACE: channels become blocks of pixels."""
-    height, width, channels = _image(graph, node)
+    height, width, channels = graph.image_read(node)
     size = graph.option(node, "BlockSize", 1)
     if size < 1 or channels % size**2:
         raise ImporterError(f"{node}: {channels} channels are no blocks of {size} x {size}")
@@ -78,7 +77,7 @@ def depth_to_space(graph: Graph, node: Operator) -> None:
 
 def space_to_depth(graph: Graph, node: Operator) -> None:
     """SPACE_TO_DEPTH: the inverse."""
-    height, width, channels = _image(graph, node)
+    height, width, channels = graph.image_read(node)
     size = graph.option(node, "BlockSize", 1)
     if size < 1 or height % size or width % size:
         raise ImporterError(f"{node}: {height}x{width} is no image of blocks of {size} x {size}")
@@ -88,20 +87,6 @@ def space_to_depth(graph: Graph, node: Operator) -> None:
 def _moved(graph: Graph, node: Operator, split: tuple[int, ...], order: tuple[int, ...]) -> None:
     graph.same(node, graph.tensor(node, 0), graph.result(node))
     graph.put(node, graph.build.move(graph.name(node), graph.codes(node, 0), split, order, sides_of(graph.result(node))))
-
-
-def _image(graph: Graph, node: Operator) -> tuple[int, int, int]:
-    tensor = graph.tensor(node, 0)
-    if len(tensor.shape) != 4 or tensor.shape[0] != 1:
-        raise ImporterError(f"{node}: reads {list(tensor.shape)}, supported are 4 axes with a batch of 1")
-    return graph.image(tensor)
-
-
-def flat(graph: Graph, name: str, source: str, sides: tuple[int, ...]) -> str:
-    """Numbers in their order, in another shape; `source` itself where it has it."""
-    if graph.build.shape(source) == image_of(sides):
-        return source
-    return graph.build.move(name, source, (math.prod(sides),), (0,), sides)
 
 
 OPERATORS = {

@@ -15,7 +15,7 @@ from sim.formats import IntFormat
 from sim.functions import FUNCTIONS
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import Graph, half_away
+from sim.importers.tflite.graph import RELU, RELU6, RELU_N1_TO_1, Graph
 from sim.importers.tflite.operators.hard_swish import hard_swish_code
 from sim.ops.defined import DefinedOp
 from sim.requantizers import requantizer_named
@@ -79,8 +79,8 @@ def hard_swish(graph: Graph, node: Operator) -> None:
     )
 
 
-def relu(low: float | None, high: float | None) -> Callable[[Graph, Operator], None]:
-    """An operator that rescales codes and clamps the real number; `double` in every runtime."""
+def relu(activation: int) -> Callable[[Graph, Operator], None]:
+    """An operator that rescales codes and clamps them as a fused activation does; `double` in every runtime."""
 
     def convert(graph: Graph, node: Operator) -> None:
         given, result = graph.tensor(node, 0), graph.result(node)
@@ -91,18 +91,8 @@ def relu(low: float | None, high: float | None) -> Callable[[Graph, Operator], N
         )
         if node.code == "RELU6" and graph.profile.name.startswith("tflite_micro") and not is_same:
             raise ImporterError(f"{node}: rescales, which tflite-micro does not do in RELU6")
-        bounds = [
-            None if bound is None else graph.zero(result) + half_away(float(np.float32(bound) / graph.scale(result)))
-            for bound in (low, high)
-        ]
-        scaled = _multiplied("double", _real(graph, node))
-
-        def code(value: int) -> int:
-            found = scaled(value - graph.zero(given)) + graph.zero(result)
-            found = found if bounds[0] is None else max(found, bounds[0])
-            return found if bounds[1] is None else min(found, bounds[1])
-
-        _tabulate(graph, node, code)
+        limits, scaled = graph.limits(node, result, activation), _multiplied("double", _real(graph, node))
+        _tabulate(graph, node, lambda code: scaled(code - graph.zero(given)) + graph.zero(result), limits)
 
     return convert
 
@@ -168,28 +158,33 @@ def _looked_up(graph: Graph, node: Operator, function: Callable[[np.ndarray], np
     reals = (np.arange(source.min, source.max + 1, dtype=np.float64) - graph.zero(given)) * float(graph.scale(given))
     steps = function(reals) / float(graph.scale(result))
     codes = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + graph.zero(result)
+    _put_table(graph, node, codes.clip(form.min, form.max))
+
+
+def _tabulate(
+    graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = (), is_wide: bool = False
+) -> None:
+    """Codes one by one, within limits or else the format; of more than 8 bits if `is_wide`."""
+    source, form = graph.form(graph.tensor(node, 0)), graph.form(graph.result(node))
+    if not is_wide:
+        _require_bytes(node, source)
+    low, high = limits or (form.min, form.max)
+    _put_table(graph, node, np.array([min(max(code_of(code), low), high) for code in range(source.min, source.max + 1)]))
+
+
+def _put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
+    """The node's output: a code for each of its input's."""
+    result = graph.result(node)
     graph.put(
         node,
         graph.table(
             graph.name(node),
             graph.codes(node, 0),
-            codes.clip(form.min, form.max),
-            form,
+            codes,
+            graph.form(result),
             float(graph.scale(result)),
             graph.zero(result),
         ),
-    )
-
-
-def _tabulate(graph: Graph, node: Operator, code_of: Callable[[int], int], is_wide: bool = False) -> None:
-    given, result = graph.tensor(node, 0), graph.result(node)
-    source, form = graph.form(given), graph.form(result)
-    if not is_wide:
-        _require_bytes(node, source)
-    codes = np.array([min(max(code_of(code), form.min), form.max) for code in range(source.min, source.max + 1)])
-    graph.put(
-        node,
-        graph.table(graph.name(node), graph.codes(node, 0), codes, form, float(graph.scale(result)), graph.zero(result)),
     )
 
 
@@ -206,9 +201,9 @@ OPERATORS: Mapping[str, Callable[[Graph, Operator], None]] = {
     "GELU": gelu,
     "ELU": elu,
     "HARD_SWISH": hard_swish,
-    "RELU": relu(0.0, None),
-    "RELU6": relu(0.0, 6.0),
-    "RELU_N1_TO_1": relu(-1.0, 1.0),
+    "RELU": relu(RELU),
+    "RELU6": relu(RELU6),
+    "RELU_N1_TO_1": relu(RELU_N1_TO_1),
     "LEAKY_RELU": leaky_relu,
     "ABS": absolute,
 }

@@ -2,7 +2,7 @@
 
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators.products import check_axes, window_of
+from sim.importers.tflite.operators.products import window_of
 from sim.ops.average import AverageOp
 from sim.ops.maxpool import MaxPoolOp
 
@@ -12,7 +12,7 @@ FUSED = "FusedActivationFunction"
 def average_pool_2d(graph: Graph, node: Operator) -> None:
     """AVERAGE_POOL_2D.  TensorFlow Lite rounds the average of codes as they are, zero point included."""
     source, result, rule = graph.codes(node, 0), graph.result(node), graph.rule("average")
-    check_axes(node, graph.tensor(node, 0), 4)
+    graph.image_read(node)
     graph.same(node, graph.tensor(node, 0), result)
     window = window_of(graph, node, _taps(graph, node))
     name, zero = graph.name(node), graph.zero(result)
@@ -42,7 +42,7 @@ def average_pool_2d(graph: Graph, node: Operator) -> None:
 def max_pool_2d(graph: Graph, node: Operator) -> None:
     """MAX_POOL_2D."""
     source, result = graph.codes(node, 0), graph.result(node)
-    check_axes(node, graph.tensor(node, 0), 4)
+    graph.image_read(node)
     graph.same(node, graph.tensor(node, 0), result)
     window = window_of(graph, node, _taps(graph, node))
     (rows, columns), (down, across) = window.taps, window.strides

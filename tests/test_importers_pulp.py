@@ -267,6 +267,46 @@ def test_a_mean_without_a_factor_is_rounded_down(place):
     assert any("rounded down" in note for note in graph.notes)
 
 
+@pytest.mark.parametrize(("factor", "addend", "numbers"), [
+    (0, 0, (1, 1, 1)),  # 0 alone: by 1
+    (1, 0, (1, 1, 1)),  # 0 .. 3: by 1 .. 4
+    (1, -3, (1, 1, 5)),  # -3 .. 0: by 2 .. 5
+    (-1, -1, (7, -2, 0)),  # -4 .. -1: by 8 .. 2, eta below 0
+    (0, 0, (3, 2, -1)),  # 0 alone: by -1
+    (1, 1, (9, 1, -9)),  # 1 .. 4: by -8 .. -5
+    (1, 1, (5, -1, 0)),  # 1 .. 4: by -1 .. -4
+    (2, -3, (4, 3, 0)),  # -3, -1, 1, 3: of both signs
+    (0, 300, (1, 1, 1)),  # 300 alone: quotients below all dividends
+], ids=str)
+@pytest.mark.parametrize("least", [0, 1, -2])
+def test_integer_div__bounds_go_by_the_sign_of_the_denominator(place, factor, addend, numbers, least):
+    """Of least .. least + 3 by a tensor of factor * (0 .. 3) + addend, each by each, in plain integers: none is clipped,
+    and what follows is told bounds that hold all."""
+    net = Net((1, 2))
+    above, below = (net.add("Gather", "x", net.constant([index], np.int64), shape=(1, 1), axis=1) for index in (0, 1))
+    above = net.add("Add", above, net.constant([least]))
+    below = net.add("Add", net.add("Mul", below, net.constant([factor])), net.constant([addend]))
+    output = net.add("IntegerDiv", above, below, **dict(zip(("Delta", "eta", "eps"), numbers, strict=True)))
+    model = net.model(output)
+    place.write_bytes(model.SerializeToString())
+    samples = np.array(list(itertools.product(range(4), repeat=2)))
+    graph = read_deeploy(place, DEEPLOY, inputs={"x": IntFormat(2, signed=False)})
+    tensors, _ = trace_of(graph, {"x": samples})
+    wanted = np.array([integer_onnx.run(model, {"x": sample[None]})[output].values for sample in samples])
+    np.testing.assert_array_equal(tensors[output], wanted)
+    low, high = graph.views[output].bounds
+    assert low <= wanted.min() <= wanted.max() <= high
+
+
+def test_integer_div__one_by_nothing_and_epsilon_is_one(place):
+    net = Net((1, 1))
+    output = net.add("IntegerDiv", "x", net.constant([[0]]), Delta=1, eta=1, eps=1)
+    place.write_bytes(net.model(output).SerializeToString())
+    graph = read_deeploy(place, DEEPLOY, inputs={"x": IntFormat(1, signed=False)})
+    tensors, _ = trace_of(graph, {"x": np.array([[0], [1]])})
+    assert tensors[output].tolist() == [[0], [1]]
+
+
 def test_a_cache_without_tokens_is_nothing_to_hand_over(place):
     """Deeploy's decoders begin with an empty cache, which a Concat reads."""
     info = onnx.helper.make_tensor_value_info

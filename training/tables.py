@@ -22,7 +22,6 @@ from training.performance import performance_rows
 from training.plots import plot_performance
 from training.report.catalog import PANELS, PLOTS, TABLES, Report, draw
 from training.report.records import Record, TableError
-from training.report.rows import hardware_of
 
 RESULTS = Path("results")
 """Of the working directory: where sweeps put records and tables are made unless told otherwise."""
@@ -114,7 +113,7 @@ def performance_files(record: Path) -> list[Path]:
 def write_performance(record: Path) -> list[Path]:
     """Tables and plot of a run of bench.peers, beside its record or, from results/records, in results; the files."""
     run = Record(record, read_record(record))
-    rows = pd.DataFrame(list(performance_rows(run.content, hardware_of(run))))
+    rows = pd.DataFrame(list(performance_rows(run)))
     files = performance_files(record)
     texts = TABLES["performance"].texts(rows)
     for file in files[:2]:
@@ -131,7 +130,7 @@ def conformance_files(record: Path) -> list[Path]:
 def write_conformance(record: Path) -> list[Path]:
     """Tables of a run of sim.conformance, beside its record or, from results/records, in results; the files."""
     run = Record(record, read_record(record, "conformance"))
-    texts = TABLES["conformance"].texts(pd.DataFrame(list(conformance_rows(run.content, hardware_of(run)))))
+    texts = TABLES["conformance"].texts(pd.DataFrame(list(conformance_rows(run))))
     files = conformance_files(record)
     for file in files:
         write_text_atomically(file, texts[file.suffix])

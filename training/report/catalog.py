@@ -34,7 +34,7 @@ from training.report.panels import (
 )
 from training.report.profiles import profile_rows, summarize_profiles
 from training.report.records import Records, TableError, find_records
-from training.report.rows import curve_rows, hardware_of, job_rows, scheme_rows
+from training.report.rows import curve_rows, job_rows, scheme_rows
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
@@ -99,14 +99,12 @@ class Table:
 
 def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
     run = report.records.conformance
-    if run is not None:
-        yield from conformance_rows(run.content, hardware_of(run))
+    return iter(()) if run is None else conformance_rows(run)
 
 
 def _rows_of_benchmarks(report: Report) -> Iterator[dict[str, Any]]:
     run = report.records.performance
-    if run is not None:
-        yield from performance_rows(run.content, hardware_of(run))
+    return iter(()) if run is None else performance_rows(run)
 
 
 TABLES: Mapping[str, Table] = MappingProxyType({

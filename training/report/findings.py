@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sim.text import printable
-from training.report.accuracy import FINISHED, accuracy_rows
+from training.report.accuracy import FINISHED
 from training.report.catalog import Report
 from training.report.claims import Judged, judge
 from training.report.panels import FLOAT_BITS, bits_text
@@ -27,8 +27,7 @@ class Findings:
     @classmethod
     def of(cls, report: Report) -> "Findings":
         """All of it, from records alone."""
-        return cls(report, pd.DataFrame(list(accuracy_rows(report.records, report.groups))),
-                   tuple(judge(report.groups, report.records.mistakes)),
+        return cls(report, pd.DataFrame(report.accuracy), tuple(judge(report.groups, report.records.mistakes)),
                    pd.DataFrame(list(job_rows(report.records.grids))))
 
     @property

@@ -218,8 +218,12 @@ def draw(report: Report, name: str, file: Path) -> bool:
         if not rows.empty:
             plot(rows, file)
         return not rows.empty
-    panels_of, columns = PANELS[name]
-    panels = list(filter(is_drawable, panels_of(report)))
+    panels = panels_of(report, name)
     if panels:
-        draw_panels(panels, file, columns)
+        draw_panels(panels, file, PANELS[name][1])
     return bool(panels)
+
+
+def panels_of(report: Report, name: str) -> list[Panel]:
+    """Those of PANELS on which there is something."""
+    return list(filter(is_drawable, PANELS[name][0](report)))

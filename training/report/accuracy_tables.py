@@ -8,7 +8,7 @@ import pandas as pd
 
 from training.report import published
 from training.report.accuracy import FINISHED, OVERFLOWS, REFERENCE, WIDTHS, register
-from training.report.corrections import both_verdicts, p_text
+from training.report.corrections import both_verdicts, interval_text, p_text
 from training.report.markup import Section, markdown_text
 from training.report.summaries import mean_text
 
@@ -119,13 +119,10 @@ def _paired(part: pd.DataFrame) -> Iterator[Cells]:
             continue
         verdicts = first[f"{REFERENCE}: verdict"], first[f"{REFERENCE}: corrected verdict"]
         yield {**_name(group), "pairs": str(int(first["pairs"])), "difference": f"{told['difference']:+.2f}",
-               "95 % interval": _interval(told["low"], told["high"]),
-               "corrected": _interval(told["corrected low"], told["corrected high"]), "p, Holm": p_text(told["corrected p"]),
+               "95 % interval": interval_text(told["low"], told["high"]),
+               "corrected": interval_text(told["corrected low"], told["corrected high"]),
+               "p, Holm": p_text(told["corrected p"]),
                "beyond noise": both_verdicts(*verdicts)}
-
-
-def _interval(low: float, high: float) -> str:
-    return "-" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
 
 
 def _others(part: pd.DataFrame) -> Iterator[Cells]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from sim.network import FLOAT_BITS
 from training.report import published
 from training.report.accuracy import FINISHED, OVERFLOWS, REFERENCE, WIDTHS, register
 from training.report.corrections import both_verdicts, interval_text, p_text
@@ -131,7 +132,7 @@ def _others(part: pd.DataFrame) -> Iterator[Cells]:
         here = part[(part["bits"] == bits) & (part["status"] == FINISHED)]
         for figure in published.of(first["dataset"], first["model"], int(bits)):
             same = here[here["scheme"] == figure.scheme]
-            ours = same["FQ"] if bits == 32 else same["bit-true"]
+            ours = same["FQ"] if bits == FLOAT_BITS else same["bit-true"]
             yield {"bits": str(bits), "scheme": figure.scheme or "another", "ours %": compact(ours) if len(same) else "-",
                    "published %": f"{figure.value:.2f}", "by": figure.by, "read in": figure.source,
                    "protocol": figure.protocol}

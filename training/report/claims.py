@@ -13,17 +13,19 @@ from typing import Any
 import pandas as pd
 
 from sim.command import printable
+from sim.network import FLOAT_BITS
 from training.comparisons import ablation_rows, between, paired, verdict
 from training.report.corrections import with_corrections
 from training.report.identity import Group, changes_of
 from training.report.mistakes import mistake_rows
+from training.report.panels import bits_text
 from training.report.record import Record
 
 FILE = Path(__file__).resolve().parent / "claims.toml"
 CONFIRMED, REFUTED, OPEN, NOT_RUN = "confirmed", "refuted", "open", "not run"
 MARGIN = 1.0
 """Points within which accuracies are the same."""
-FLOAT, FLOAT_BITS = "float", 32
+FLOAT = "float"
 UNTAUGHT = "individual"
 
 
@@ -108,8 +110,7 @@ def _where(row: dict[str, Any]) -> str:
     options = f", {row['options']}" if row["options"] else ""
     mine, theirs = row["epochs along path"], row["against epochs"]
     budget = f" ({mine} and {theirs} epochs)" if mine != theirs and None not in (mine, theirs) else ""
-    bits = f"{row['bits']} bit{'s' * (row['bits'] > 1)}"
-    return f"{row['dataset']}, {bits}, {row['path']} and {row['against path']}{budget}{options}"
+    return f"{row['dataset']}, {bits_text(row['bits'])}, {row['path']} and {row['against path']}{budget}{options}"
 
 
 def _than_float(claim: Claim, groups: list[Group]) -> Iterator[dict[str, Any]]:

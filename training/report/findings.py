@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from sim.network import FLOAT_BITS
 from sim.text import printable
 from training.report.accuracy import FINISHED
 from training.report.catalog import Report
 from training.report.claims import Judged, judge
-from training.report.panels import FLOAT_BITS, bits_text
+from training.report.panels import bits_text
 from training.report.rows import hardware_of, job_rows
 from training.report.summaries import mean_text, names, short_commits
 

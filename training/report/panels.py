@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from sim.network import FLOAT_BITS
 from training.report.accuracy import FINISHED
 from training.report.profiles import network_name
 from training.report.record import Record
 from training.schemes import SCHEMES
 
-FLOAT_BITS = 32
 LADDER = ("individual", "single-level", "skip-level", "takd")
 """The four ways of the teacher-assistant report."""
 REFERENCE = "float"

@@ -39,9 +39,8 @@ class Run:
 
     @property
     def trains(self) -> bool:
-        """Whether a step of it was trained; one that is only calibrated has one entry, of its validation loss."""
-        own = [step["epochs"] for step in self.training["steps"].values() if "from" not in step]
-        return not all(len(entries) == 1 and entries[0].get("loss") == entries[0].get("validation_loss") for entries in own)
+        """Whether a step of it was trained."""
+        return not all(only_calibrates(step) for step in self.training["steps"].values() if "from" not in step)
 
     @property
     def seed(self) -> int:
@@ -67,6 +66,12 @@ class Run:
     def bit_true(self) -> float | None:
         """Test accuracy on integers in percent."""
         return None if self.evaluation is None else float(self.evaluation["result"]["accuracy"])
+
+
+def only_calibrates(step: Mapping[str, Any]) -> bool:
+    """Whether a step of a record was not trained: it has one entry then, of its validation loss."""
+    entries = step["epochs"]
+    return len(entries) == 1 and entries[0].get("loss") == entries[0].get("validation_loss")
 
 
 @dataclass

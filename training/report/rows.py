@@ -61,13 +61,17 @@ def _commands(training: Record) -> str:
     return printable("; then ".join(dict.fromkeys([str(training["command"]), *later])))
 
 
+def is_training(grid: Record, job: Mapping[str, Any]) -> bool:
+    """Whether a job in the record of a grid is a training of its own, no evaluation and no other grid's."""
+    return bool(job["name"] == f"{grid['grid']}/{job['job']}-seed{job['seed']}")
+
+
 def job_rows(grids: list[Record]) -> Iterator[dict[str, Any]]:
     """One row per job of a sweep that is not finished, with its error if there was one; those of other grids are theirs."""
     for grid in grids:
         for job in grid["jobs"]:
             if job["status"] != "finished" and job["name"].startswith(f"{grid['grid']}/"):
-                name = job["name"].split("/", 1)[-1]
-                kind = "training" if name == f"{job['job']}-seed{job['seed']}" else "evaluation"
+                name, kind = job["name"].split("/", 1)[-1], "training" if is_training(grid, job) else "evaluation"
                 yield {"grid": printable(grid["grid"]), "job": printable(name), "of": printable(job["job"]), "kind": kind,
                        "scheme": printable(job["scheme"]), "path": "-".join(map(str, job["path"])), "seed": job["seed"],
                        "epochs": job["epochs"], "status": printable(job["status"]),

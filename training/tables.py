@@ -23,18 +23,20 @@ from training.report.records import TableError
 RESULTS = Path("results")
 """Of the working directory: where sweeps put records and tables are made unless told otherwise."""
 FORMATS = {"md": ".md", "csv": ".csv", "latex": ".tex"}
+Folders = Annotated[list[Path] | None, typer.Argument(
+    help="folders (or files) of your runs and evaluations  [default: results/records]")]
+SkipDamaged = Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out, do not stop")]
 
 app = new_app()
 
 
 @app.command()
 def main(
-    folders: Annotated[list[Path] | None, typer.Argument(
-        help="folders (or files) of your runs and evaluations  [default: results/records]")] = None,
+    folders: Folders = None,
     out: Annotated[Path | None, typer.Option(help="folder of the tables  [default: that of the records]")] = None,
     results: Annotated[Path | None, typer.Option(help="folder of records/ and of the tables  [default: results]")] = None,
     formats: Annotated[str, typer.Option("--format", help="any of " + ",".join(FORMATS))] = "md,csv",
-    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out, do not stop")] = False,
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Write every table that the records allow, and the plots.
 

@@ -82,9 +82,9 @@ def curve_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
     """One row per epoch of a student's own step."""
     for number, group in enumerate(groups):
         for run in group.runs:
+            config = run.config
+            common = {"group": number, "dataset": printable(group.label), "scheme": printable(config["scheme"]),
+                      "path": "-".join(map(str, config["path"])), "bits": config["path"][-1],
+                      "changed": bool(changes_of(config)), "options": group.settings, "seed": run.seed}
             for entry in list(run.training["steps"].values())[-1]["epochs"]:
-                yield {"group": number, "dataset": printable(group.label), "scheme": printable(run.config["scheme"]),
-                       "path": "-".join(map(str, run.config["path"])), "bits": run.config["path"][-1],
-                       "changed": bool(changes_of(run.config)), "options": group.settings, "seed": run.seed,
-                       "epoch": entry["epoch"],
-                       "validation accuracy": entry["validation_accuracy"]}
+                yield {**common, "epoch": entry["epoch"], "validation accuracy": entry["validation_accuracy"]}

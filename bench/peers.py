@@ -27,7 +27,7 @@ from sim.outputs import EvalError, check_outputs, is_stdout
 from sim.recognize import PERFORMANCE
 from sim.records import write_record
 from training.record import command_line, provenance, versions
-from training.tables import performance_files, write_performance
+from training.tables import table_files, write_tables
 
 ROUNDS, QUICK_ROUNDS = 9, 2
 PAUSE = 0.02
@@ -66,7 +66,7 @@ def main(
     ratios = summarize(rows, choose())
     show(new_console(), rows, ratios)
     write_record(json_file, {"rows": rows, "ratios": ratios, "quick": quick, **record})
-    for path in write_performance(json_file):
+    for path in write_tables("performance", json_file):
         print(printable(path))
 
 
@@ -75,7 +75,7 @@ def _check_file(record: Path) -> None:
 
     They replace those of an earlier call, and nothing else.
     """
-    tables = performance_files(record)
+    tables = table_files("performance", record)
     if record.suffix in {table.suffix for table in tables}:
         raise PeersError(f"json: {record} has the name of a table that is written with it, choose another ending (.json)")
     if is_stdout(record) or (record.exists() and not record.is_file() and not record.is_dir()):

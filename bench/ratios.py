@@ -98,12 +98,12 @@ def _memory_growth(figures: Figures) -> tuple[float | None, int]:
     return (None, 0) if few is None or many is None else (many / few, 1)
 
 
-Summary = Callable[[Figures], tuple[float | None, int]]
 def _is_wide(case: str) -> bool:
     """Whether a convolution has 32 channels or more."""
     return "3x3, 16" not in case
 
 
+Summary = Callable[[Figures], tuple[float | None, int]]
 _LIMITED = "bittrue W3A3, saturate, "
 _UNLIMITED = "bittrue W3A3, unlimited"
 _LAYERS = "3x3 and 1x1 convolutions of ResNet-20 (32x32, batch 64) and ResNet-18 (224x224, batch 8), W8A8, geometric mean"

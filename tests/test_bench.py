@@ -37,7 +37,7 @@ from sim.network import Conv
 from tests.cli import assert_one_line, run
 from training import products
 from training.plots import _means
-from training.tables import write_performance
+from training.tables import write_tables
 
 TINY = ConvCase("tiny", images=2, side=5, depth=4, channels=6, kernel=3, stride=2)
 PEERS = (Peer("bittrue W8A8", "bittrue", ("conv",), "portable"), Peer("numpy float32 matmul", "numpy_matmul", ("conv",)))
@@ -329,7 +329,7 @@ def test_tables__of_a_run_in_which_nothing_was_measured(tmp_path):
     origin = {"command": "c", "commit": "0" * 40, "date": "2026-01-01", "hardware": {"cpu": "x", "threads": 1, "cores": 1}}
     missing = {**row("conv", "a", "x", None), "spread": None, "missing": "x is not installed"}
     file.write_text(json.dumps({"rows": [missing], "ratios": summarize([missing], "vnni"), **origin}))
-    assert {path.suffix for path in write_performance(file)} == {".csv", ".md", ".svg"}
+    assert {path.suffix for path in write_tables("performance", file)} == {".csv", ".md", ".svg"}
     assert "x is not installed" in (tmp_path / "p.md").read_text()
 
 

@@ -15,7 +15,7 @@ from sim.conformance.families import FAMILIES
 from sim.conformance.folder import Folder, read_archive
 from sim.conformance.summary import Summary
 from tests.cli import assert_one_line, run
-from training.tables import make_tables, write_conformance
+from training.tables import make_tables, write_tables
 
 MULTIPLIER, EXPONENT = 1342580370, -9
 X = [[100, -128, 127, 3], [-7, 0, 55, -90]]
@@ -248,7 +248,7 @@ def test_record__makes_the_tables_again(tmp_path):
     assert "SVDF" not in texts["conformance.md"]
     assert "LSTM has state between steps" in texts["conformance.md"]
     (tmp_path / "results" / "conformance.md").unlink()
-    assert [path.name for path in write_conformance(file)] == ["conformance.csv", "conformance.md"]
+    assert [path.name for path in write_tables("conformance", file)] == ["conformance.csv", "conformance.md"]
     assert (tmp_path / "results" / "conformance.md").read_text() == texts["conformance.md"]
 
 

@@ -1,7 +1,5 @@
 """Mistakes that networks share, and profiles of their codes: counts by hand, chains of runs, records that become tables."""
 
-import csv
-import io
 import json
 
 import numpy as np
@@ -16,6 +14,7 @@ from sim.records import read_record
 from tests.examples import examples
 from tests.records import ROOT
 from tests.test_sweep_grid import BOTH, schedule, write  # noqa: F401 - a fixture
+from tests.test_tables_groups import csv_rows
 from training.data import load_dataset
 from training.examined import ExamineError, chain
 from training.mistakes import Shared, compare, main, shared
@@ -89,14 +88,14 @@ def test_command__records_every_pair_and_tables_show_it(ladder, tmp_path):
             assert network["right"] == int((model(test.pixels.float()).argmax(1) == test.labels).sum())
     assert [network["name"] for network in record["networks"]] == ["takd 32", "takd 32-8", "takd 32-8-2"]
     assert [(pair["teacher"], pair["student"]) for pair in record["pairs"]] == [(0, 1), (0, 2), (1, 2)]
-    rows = list(csv.DictReader(io.StringIO(make_tables(tmp_path)["mistakes.csv"])))
+    rows = csv_rows(make_tables(tmp_path)["mistakes.csv"])
     assert [int(row["both wrong"]) for row in rows] == [pair["both_wrong"] for pair in sorted(
         record["pairs"], key=lambda pair: (pair["student"], pair["student"] - pair["teacher"]))]
     changed = json.loads((tmp_path / "m.json").read_text())
     del changed["digest"], changed["schema"]
     changed["pairs"][0]["both_wrong"] = 7
     (tmp_path / "m.json").write_text(json.dumps(changed))
-    assert any(row["both wrong"] == "7" for row in csv.DictReader(io.StringIO(make_tables(tmp_path)["mistakes.csv"])))
+    assert any(row["both wrong"] == "7" for row in csv_rows(make_tables(tmp_path)["mistakes.csv"]))
 
 
 @pytest.mark.parametrize(("call", "words"), [

@@ -1,8 +1,6 @@
 """Main table, pictures and page: every number is that of a record, whatever users name is text, and a screen is enough."""
 
-import csv
 import html.parser
-import io
 import itertools
 import json
 import re
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 from sim.text import printable
 from tests import records
 from tests.examples import examples
+from tests.test_tables_groups import csv_rows
 from training.report import published
 from training.report.__main__ import make_report
 from training.report.catalog import PANELS, Report
@@ -53,10 +52,6 @@ def runs_of(folder, **schemes):
 SCHEMES = {"individual": [80.0, 81.0, 82.0], "skip_level": [90.0, 91.5, 91.0], "single_level": [85.0, 86.0, 87.5]}
 
 
-def rows_of(text):
-    return list(csv.DictReader(io.StringIO(text)))
-
-
 @pytest.fixture
 def folder(tmp_path):
     runs_of(tmp_path / "records", **SCHEMES)
@@ -64,7 +59,7 @@ def folder(tmp_path):
 
 
 def test_accuracy__has_the_figures_of_every_evaluation(folder):
-    for row in rows_of(make_tables(folder)["accuracy.csv"]):
+    for row in csv_rows(make_tables(folder)["accuracy.csv"]):
         accuracy = SCHEMES[row["scheme"].replace("-", "_")][int(row["seed"])]
         assert float(row["FQ"]) == float(row["bit-true"]) == accuracy
         assert (row["requantizer"], float(row["integer"])) == ("tflite_single", accuracy - 1)
@@ -132,7 +127,7 @@ def test_pareto_and_bits__have_a_point_for_every_width(tmp_path):
 
 
 def test_paired_differences__are_corrected_for_their_number(folder):
-    rows = {row["scheme"]: row for row in rows_of(make_tables(folder)["comparisons.csv"]) if row["against"] == "individual"}
+    rows = {row["scheme"]: row for row in csv_rows(make_tables(folder)["comparisons.csv"]) if row["against"] == "individual"}
     assert {row["comparisons"] for row in rows.values()} == {"2"}
     for row in rows.values():
         assert float(row["corrected low"]) < float(row["low"]) < float(row["high"]) < float(row["corrected high"])
@@ -288,7 +283,7 @@ def test_figure__has_a_mark_for_every_point_and_a_legend():
 
 
 def test_committed_rows__are_not_lost():
-    rows = pd.DataFrame(rows_of(make_tables(RESULTS / "records")["accuracy.csv"]))
+    rows = pd.DataFrame(csv_rows(make_tables(RESULTS / "records")["accuracy.csv"]))
     trained = list((RESULTS / "records" / "digits").glob("*.train.json"))
     assert (rows["dataset"] == "digits").sum() == len(trained)
     assert np.isfinite(rows.loc[rows["status"] == "finished", "FQ"].astype(float)).all()

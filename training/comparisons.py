@@ -4,8 +4,9 @@ Only runs of equal configuration are paired: a comparison changes the scheme (it
 ablation what its row names, and nothing else.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -99,38 +100,34 @@ def comparison_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
 
 def _comparisons(groups: list[Group]) -> Iterator[dict[str, Any]]:
     ancestry = Ancestry(run for group in groups for run in group.runs)
-    for cell, pairs in _cells(groups, ancestry):
+    for cell in _cells(groups):
         references = [group for scheme in REFERENCES for group in cell if group.config["scheme"] == scheme] or cell[:1]
         for reference in references:
             for group in cell:
-                if pairs(group, reference):
-                    yield from _comparison(group, reference, ancestry)
+                yield from _comparison(group, reference, ancestry)
 
 
-def between(groups: list[Group], scheme: str, other: str) -> Iterator[dict[str, Any]]:
-    """One scheme against another wherever both ran under equal settings; all of these are a family."""
-    ancestry = Ancestry(run for group in groups for run in group.runs)
-    yield from with_corrections(
-        (row for cell, pairs in _cells(groups, ancestry)
-         for group in cell if group.config["scheme"] == scheme
-         for reference in cell if reference.config["scheme"] == other and pairs(group, reference)
-         for row in _comparison(group, reference, ancestry)), lambda row: scheme)
+def between(groups: list[Group], scheme: str, other: str, ancestry: Ancestry) -> Iterator[dict[str, Any]]:
+    """One scheme against another wherever both ran under equal settings, not corrected for how many these are."""
+    for cell in _cells(groups):
+        mine, theirs = ([group for group in cell if group.config["scheme"] == which] for which in (scheme, other))
+        for group, reference in itertools.product(mine, theirs):
+            yield from _comparison(group, reference, ancestry)
 
 
-def _cells(groups: list[Group], ancestry: Ancestry) -> Iterator[tuple[list[Group], Callable[[Group, Group], bool]]]:
-    """Groups that have in common what schemes must have, and whether two of them may be compared."""
-    def pairs(one: Group, other: Group) -> bool:
-        return (one is not other and _same_data(one, other) and _same_distillation(one, other)
-                and _same_budget(one, other, ancestry))
-
+def _cells(groups: list[Group]) -> Iterable[list[Group]]:
+    """Groups that have in common what schemes must have."""
     cells: dict[str, list[Group]] = {}
     for group in groups:
         cells.setdefault(_condition(group), []).append(group)
-    for cell in cells.values():
-        yield cell, pairs
+    return cells.values()
 
 
 def _comparison(group: Group, reference: Group, ancestry: Ancestry) -> Iterator[dict[str, Any]]:
+    """Their row; none where they may not be compared."""
+    if group is reference or not (_same_data(group, reference) and _same_distillation(group, reference)
+                                  and _same_budget(group, reference, ancestry)):
+        return
     measure, mine, theirs = accuracies(group, reference)
     row = paired(mine, theirs)
     if row["n"]:

@@ -1,11 +1,14 @@
 """Tables of a run of sim.conformance: every row with its provenance, what was not run with its reason."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from training.report.markup import Section
+from training.report.record import Record
+from training.report.rows import origin_of
+from training.report.summaries import origin_cells
 
 TITLE = "Conformance"
 NOTE = (
@@ -18,9 +21,9 @@ NOTE = (
 NOT_RUN = "not supported"
 
 
-def conformance_rows(run: Mapping[str, Any], hardware: str) -> Iterator[dict[str, Any]]:
+def conformance_rows(run: Record) -> Iterator[dict[str, Any]]:
     """The rows of a record, then what was not run."""
-    origin = {"commit": run["commit"], "date": run["date"], "hardware": hardware, "command": run["command"]}
+    origin = origin_of(run)
     empty = dict.fromkeys(("tensors", "codes compared", "codes differing", "plain", "plain differing"))
     for number, row in enumerate(run["rows"]):
         yield {"number": number, "family": row["family"], "operation": row["operation"], "rule": row["rule"],
@@ -34,8 +37,7 @@ def conformance_rows(run: Mapping[str, Any], hardware: str) -> Iterator[dict[str
 
 def conformance_table(rows: pd.DataFrame) -> list[Section]:
     """A sum for each family, the rows, and what was not run."""
-    origin = {"commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
-              "command": rows["command"]}
+    origin = {**origin_cells(rows), "command": list(rows["command"])}
     left = rows["rule"] == NOT_RUN
     names = ["cases", "tensors", "codes compared", "codes differing", "plain", "plain differing"]
     counts = {name: rows[name].map(_number) for name in names}
@@ -44,7 +46,7 @@ def conformance_table(rows: pd.DataFrame) -> list[Section]:
     missing = pd.DataFrame({"family": rows["family"], "operation": rows["operation"], "cases": rows["cases"].map(_number),
                             "reason": rows["reason"], "which": rows["which"], **origin})[left]
     sums = rows[~left].groupby("family", sort=False)[names].sum().map(_number).reset_index()
-    first = {key: values.iloc[0] for key, values in origin.items()}
+    first = {key: values[0] for key, values in origin.items()}
     sections = [Section(sums.assign(**first).astype(str), common=tuple(origin)),
                 Section(shown.astype(str), heading="By operation and rule", common=tuple(origin))]
     if not missing.empty:

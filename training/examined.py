@@ -110,6 +110,17 @@ def images_of(networks: Sequence[Examined], dataset: str | None, data: Path | No
     return loaded
 
 
+def about(images: Dataset) -> dict[str, Any]:
+    """What a record says of the data."""
+    return {"dataset": images.label, "data": {"name": images.name, "path": images.path, "digest": images.digest()}}
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise ExamineError for a number of images that is none."""
+    if limit is not None and limit < 1:
+        raise ExamineError(f"limit: {limit} is not allowed, choose 1 or more images")
+
+
 @torch.no_grad()
 def predictions(model: QuantNetwork, data: Dataset, limit: int | None) -> torch.Tensor:
     """The class that it names for each test image, in the arithmetic of the hardware; int64 [N]."""

@@ -19,7 +19,7 @@ from sim.command import new_app, new_console, output_file, printable, run_app, s
 from sim.outputs import EvalError, check_outputs
 from sim.records import write_record
 from training.data import DataError
-from training.examined import Examined, ExamineError, chain, images_of, predictions
+from training.examined import Examined, ExamineError, about, chain, check_limit, images_of, predictions
 from training.record import command_line, provenance
 
 KIND = "mistakes"
@@ -83,8 +83,7 @@ def main(
 
     Example: python -m training.mistakes runs/mine/takd-seed0 --json runs/mine/takd-seed0/mistakes.json
     """
-    if limit is not None and limit < 1:
-        raise ExamineError(f"limit: {limit} is not allowed, choose 1 or more images")
+    check_limit(limit)
     files = list(dict.fromkeys(file for place in networks for file in chain(place)))
     if len(files) < 2:
         raise ExamineError("networks: name two checkpoints at least, teacher first, or the folder of a run with a teacher")
@@ -107,9 +106,7 @@ def compare(files: Sequence[Path], dataset: str | None = None, data: Path | None
     pairs = [{"teacher": one, "student": other, **asdict(shared(labels, answers[one], answers[other]))}
              for other in range(len(found)) for one in range(other)]
     told = [{**each.to_json(), "right": int((answer == labels).sum())} for each, answer in zip(found, answers, strict=True)]
-    return {"kind": KIND, **provenance(command), "dataset": images.label,
-            "data": {"name": images.name, "path": images.path, "digest": images.digest()}, "images": len(labels),
-            "networks": told, "pairs": pairs}
+    return {"kind": KIND, **provenance(command), **about(images), "images": len(labels), "networks": told, "pairs": pairs}
 
 
 def _show(record: dict[str, Any]) -> None:

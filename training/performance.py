@@ -6,6 +6,9 @@ from typing import Any
 import pandas as pd
 
 from training.report.markup import Section, markdown_text
+from training.report.record import Record
+from training.report.rows import origin_of
+from training.report.summaries import origin_cells
 
 TITLE = "Performance"
 NOTE = (
@@ -19,9 +22,9 @@ SUMMARY = "summary"
 """What the rows that hold ratios over many cases measure."""
 
 
-def performance_rows(run: Mapping[str, Any], hardware: str) -> Iterator[dict[str, Any]]:
+def performance_rows(run: Record) -> Iterator[dict[str, Any]]:
     """The rows of a record, then its summary."""
-    origin = {"commit": run["commit"], "date": run["date"], "hardware": hardware, "command": run["command"]}
+    origin = origin_of(run)
     number = 0
     for row in run["rows"]:
         low, high = row["spread"] or (None, None)
@@ -46,8 +49,7 @@ def _details(row: Mapping[str, Any]) -> str:
 
 def performance_table(rows: pd.DataFrame) -> list[Section]:
     """Summary and the rows of each measure; what all of one run share is named once above each."""
-    origin = {"commit": rows["commit"].str[:10], "date": rows["date"].str[:10], "hardware": rows["hardware"],
-              "command": rows["command"]}
+    origin = {**origin_cells(rows), "command": list(rows["command"])}
     is_summary = rows["what"] == SUMMARY
     summary = pd.DataFrame({"measure": rows["case"], "target": rows["target"], "reached": rows["value"].map(_number),
                             "met": [_is_met(*pair) for pair in zip(rows["value"], rows["target"], strict=True)],

@@ -19,7 +19,7 @@ from sim.network import FLOAT_BITS
 from sim.outputs import EvalError, check_outputs
 from sim.records import write_record
 from training.data import DataError
-from training.examined import Examined, ExamineError, images_of, predictions
+from training.examined import Examined, ExamineError, about, check_limit, images_of, predictions
 from training.layers import ConvLayer
 from training.layers.activate import Activate
 from training.network import QuantNetwork
@@ -48,8 +48,7 @@ def main(
 
     Example: python -m training.profile --model runs/mine/ckpt.pt --json runs/mine/profile.json
     """
-    if limit < 1:
-        raise ExamineError(f"limit: {limit} is not allowed, choose 1 or more images")
+    check_limit(limit)
     check_outputs({"json": json_file}, {"model": model, "data": data}, {})
     options = {"model": model, "dataset": dataset, "data": data, "limit": limit, "json": json_file}
     record = examine(model, dataset, data, limit, command_line("training.profile", options))
@@ -72,9 +71,8 @@ def examine(file: Path, dataset: str | None = None, data: Path | None = None, li
     finally:
         for each in watched.values():
             each.handle.remove()
-    return {"kind": KIND, **provenance(command), "dataset": images.label,
-            "data": {"name": images.name, "path": images.path, "digest": images.digest()},
-            "images": len(images.test.first(limit)), "network": found.to_json(), "weights": list(weights(network)),
+    return {"kind": KIND, **provenance(command), **about(images), "images": len(images.test.first(limit)),
+            "network": found.to_json(), "weights": list(weights(network)),
             "activations": [{"name": name, **each.to_json()} for name, each in watched.items()]}
 
 

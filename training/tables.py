@@ -14,31 +14,29 @@ import typer
 
 from sim.command import new_app, printable, run_app
 from sim.files import write_text_atomically
-from sim.records import RecordError, read_record
+from sim.records import RecordError
 from training.comparisons import ComparisonError
-from training.conformance import conformance_rows
 from training.folder import CURVES_FILE, RECORD_FILE
-from training.performance import performance_rows
-from training.plots import plot_performance
 from training.report.catalog import PANELS, PLOTS, TABLES, Report, draw
-from training.report.records import Record, TableError
-from training.report.rows import hardware_of
+from training.report.records import TableError
 
 RESULTS = Path("results")
 """Of the working directory: where sweeps put records and tables are made unless told otherwise."""
 FORMATS = {"md": ".md", "csv": ".csv", "latex": ".tex"}
+Folders = Annotated[list[Path] | None, typer.Argument(
+    help="folders (or files) of your runs and evaluations  [default: results/records]")]
+SkipDamaged = Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out, do not stop")]
 
 app = new_app()
 
 
 @app.command()
 def main(
-    folders: Annotated[list[Path] | None, typer.Argument(
-        help="folders (or files) of your runs and evaluations  [default: results/records]")] = None,
+    folders: Folders = None,
     out: Annotated[Path | None, typer.Option(help="folder of the tables  [default: that of the records]")] = None,
     results: Annotated[Path | None, typer.Option(help="folder of records/ and of the tables  [default: results]")] = None,
     formats: Annotated[str, typer.Option("--format", help="any of " + ",".join(FORMATS))] = "md,csv",
-    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out, do not stop")] = False,
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Write every table that the records allow, and the plots.
 
@@ -105,36 +103,23 @@ def _files(report: Report, formats: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def performance_files(record: Path) -> list[Path]:
-    """Where `write_performance` puts tables and plot of a record."""
+def table_files(name: str, record: Path) -> list[Path]:
+    """Where `write_tables` puts them: beside the record or, from results/records, in results."""
     folder = record.parent.parent if record.parent.name == "records" else record.parent
-    return [folder / name for name in (f"{record.stem}.csv", f"{record.stem}.md", f"{record.stem}.svg")]
+    suffixes = (".csv", ".md", *((".svg",) if f"{name}.svg" in PLOTS else ()))
+    return [folder / f"{record.stem}{suffix}" for suffix in suffixes]
 
 
-def write_performance(record: Path) -> list[Path]:
-    """Tables and plot of a run of bench.peers, beside its record or, from results/records, in results; the files."""
-    run = Record(record, read_record(record))
-    rows = pd.DataFrame(list(performance_rows(run.content, hardware_of(run))))
-    files = performance_files(record)
-    texts = TABLES["performance"].texts(rows)
-    for file in files[:2]:
-        write_text_atomically(file, texts[file.suffix])
-    plot_performance(rows, files[2])
-    return files
-
-
-def conformance_files(record: Path) -> list[Path]:
-    """Where `write_conformance` puts the tables of a record."""
-    return performance_files(record)[:2]
-
-
-def write_conformance(record: Path) -> list[Path]:
-    """Tables of a run of sim.conformance, beside its record or, from results/records, in results; the files."""
-    run = Record(record, read_record(record, "conformance"))
-    texts = TABLES["conformance"].texts(pd.DataFrame(list(conformance_rows(run.content, hardware_of(run)))))
-    files = conformance_files(record)
+def write_tables(name: str, record: Path) -> list[Path]:
+    """Write one table of a record that was just made, and its plot if it has one; the files."""
+    report = Report.of([record])
+    texts = TABLES[name].texts(pd.DataFrame(list(TABLES[name].rows(report))))
+    files = table_files(name, record)
     for file in files:
-        write_text_atomically(file, texts[file.suffix])
+        if file.suffix in texts:
+            write_text_atomically(file, texts[file.suffix])
+        else:
+            draw(report, f"{name}{file.suffix}", file)
     return files
 
 

@@ -54,10 +54,10 @@ def main(
     if not summary.rows:
         raise ConformanceError(f"{folder}: none of its {len(cases)} cases can be run, the table says why")
     if json_file is not None:
-        from training.tables import write_conformance
+        from training.tables import write_tables
 
         write_record(json_file, {"kind": "conformance", "folder": str(folder), **summary.to_json(), **record})
-        for path in write_conformance(json_file):
+        for path in write_tables("conformance", json_file):
             console.print(printable(path))
     if summary.differing_codes:
         raise typer.Exit(CODES_DIFFER)
@@ -151,9 +151,9 @@ def _check_outputs(record: Path | None) -> None:
     """Raise ConformanceError or EvalError unless the record and its tables can be written, and replace nothing else."""
     if record is None:
         return
-    from training.tables import conformance_files
+    from training.tables import table_files
 
-    tables = conformance_files(record)
+    tables = table_files("conformance", record)
     if record in tables or is_stdout(record) or (record.exists() and not record.is_file() and not record.is_dir()):
         raise ConformanceError(f"json: {record} is no file of its own: tables are made of it and written beside it, name "
                                "one that ends in .json")

@@ -15,7 +15,7 @@ from training.report.findings import Findings
 from training.report.page import page
 from training.report.readme import MARK, readme
 from training.report.records import TableError
-from training.tables import places
+from training.tables import Folders, SkipDamaged, places
 
 PAGE, README = "report.html", "README.md"
 
@@ -24,11 +24,10 @@ app = new_app()
 
 @app.command()
 def main(
-    folders: Annotated[list[Path] | None, typer.Argument(
-        help="folders (or files) of your runs and evaluations  [default: results/records]")] = None,
+    folders: Folders = None,
     out: Annotated[Path | None, typer.Option(help="folder of the page  [default: that of the records]")] = None,
     results: Annotated[Path | None, typer.Option(help="folder of records/ and of the page  [default: results]")] = None,
-    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="leave damaged records out, do not stop")] = False,
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Write report.html and README.md: what the records say, for people.
 

@@ -8,8 +8,8 @@ from sim.command import printable
 from training.comparisons import OF_METHOD, comparison_rows
 from training.report.compute import Compute, bit_operations, weight_bits
 from training.report.identity import Group, changes_of, default_config
-from training.report.records import Record, Records, Run, config_text
-from training.report.rows import origin_of
+from training.report.records import Record, Records, Run, config_text, name_of_data
+from training.report.rows import is_training, origin_of
 
 WIDTHS = (16, 12, 10)
 OVERFLOWS = ("saturate", "wrap")
@@ -134,15 +134,9 @@ def _missing(grids: Iterable[Record], runs: list[Run]) -> Iterator[dict[str, Any
     labels = {(run.config["dataset"], run.config["data"]): run.label for run in runs}
     for grid in grids:
         for job in grid["jobs"]:
-            is_training = job["name"] == f"{grid['grid']}/{job['job']}-seed{job['seed']}"
-            if job["status"] == FINISHED or not is_training or not {"model", "preset", "dataset", "data"} <= job.keys():
+            is_known = {"model", "preset", "dataset", "data"} <= job.keys()
+            if job["status"] == FINISHED or not is_training(grid, job) or not is_known:
                 continue
-            label = labels.get((job["dataset"], job["data"]), _stem(job))
+            label = labels.get((job["dataset"], job["data"]), name_of_data(job))
             yield {"status": printable(job["status"]), **_named(label, job), "options": "", "group": -1, "seed": job["seed"],
                    "epochs along path": math.nan, **origin_of(grid)}
-
-
-def _stem(job: Mapping[str, Any]) -> str:
-    """What data without a record are called: by their file."""
-    name = str(job["data"]).rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    return name if job["dataset"] == "npz" and name else str(job["dataset"])

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from sim.network import FLOAT_BITS
 from training.report import published
 from training.report.accuracy import FINISHED, OVERFLOWS, REFERENCE, WIDTHS, register
-from training.report.corrections import both_verdicts, p_text
+from training.report.corrections import both_verdicts, interval_text, p_text
 from training.report.markup import Section, markdown_text
 from training.report.summaries import mean_text
 
@@ -119,13 +120,10 @@ def _paired(part: pd.DataFrame) -> Iterator[Cells]:
             continue
         verdicts = first[f"{REFERENCE}: verdict"], first[f"{REFERENCE}: corrected verdict"]
         yield {**_name(group), "pairs": str(int(first["pairs"])), "difference": f"{told['difference']:+.2f}",
-               "95 % interval": _interval(told["low"], told["high"]),
-               "corrected": _interval(told["corrected low"], told["corrected high"]), "p, Holm": p_text(told["corrected p"]),
+               "95 % interval": interval_text(told["low"], told["high"]),
+               "corrected": interval_text(told["corrected low"], told["corrected high"]),
+               "p, Holm": p_text(told["corrected p"]),
                "beyond noise": both_verdicts(*verdicts)}
-
-
-def _interval(low: float, high: float) -> str:
-    return "-" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
 
 
 def _others(part: pd.DataFrame) -> Iterator[Cells]:
@@ -134,7 +132,7 @@ def _others(part: pd.DataFrame) -> Iterator[Cells]:
         here = part[(part["bits"] == bits) & (part["status"] == FINISHED)]
         for figure in published.of(first["dataset"], first["model"], int(bits)):
             same = here[here["scheme"] == figure.scheme]
-            ours = same["FQ"] if bits == 32 else same["bit-true"]
+            ours = same["FQ"] if bits == FLOAT_BITS else same["bit-true"]
             yield {"bits": str(bits), "scheme": figure.scheme or "another", "ours %": compact(ours) if len(same) else "-",
                    "published %": f"{figure.value:.2f}", "by": figure.by, "read in": figure.source,
                    "protocol": figure.protocol}

@@ -10,18 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.folder import RECORD_FILE
+from training.folder import FINAL_FILE, RECORD_FILE
 from training.report.records import Record, Run
 
 _OF_SWEEP = re.compile(r"(.*)-seed\d+")
-_FINAL = "ckpt.pt"
 Cost = Callable[[Record, str], int | None]
 """Of a step, by name, in the record of its run; None where it is not known."""
 
 
 def _epochs(record: Record, name: str) -> int:
     return len(record["steps"][name]["epochs"])
-
 
 
 class Ancestry:
@@ -38,16 +36,16 @@ class Ancestry:
 
     def epochs(self, run: Run) -> int | None:
         """Of the student and its ancestors together, each counted once; None where those of a teacher are not known."""
-        return self._cost(run.training, _FINAL, frozenset(), _epochs)
+        return self._cost(run.training, FINAL_FILE, frozenset(), _epochs)
 
     def cost(self, run: Run, of_step: Cost) -> int | None:
         """What all steps cost on the way to the student."""
-        return self._cost(run.training, _FINAL, frozenset(), of_step)
+        return self._cost(run.training, FINAL_FILE, frozenset(), of_step)
 
     def _cost(self, record: Record, checkpoint: str, seen: frozenset[Path], of_step: Cost) -> int | None:
         """Of what is behind one checkpoint of a run: its student, or "4bit.pt" of the step of that name."""
         steps, total = record["steps"], 0
-        if record.file in seen or (checkpoint != _FINAL and Path(checkpoint).stem not in steps):
+        if record.file in seen or (checkpoint != FINAL_FILE and Path(checkpoint).stem not in steps):
             return None
         for name, step in steps.items():
             if "from" in step:

@@ -1,7 +1,8 @@
 """Which tables and plots there are: their rows from a report, their words, and what a reader sees of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,7 +35,7 @@ from training.report.panels import (
 )
 from training.report.profiles import profile_rows, summarize_profiles
 from training.report.records import Records, TableError, find_records
-from training.report.rows import curve_rows, hardware_of, job_rows, scheme_rows
+from training.report.rows import curve_rows, job_rows, scheme_rows
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
@@ -69,8 +70,13 @@ class Report:
         groups, notes = group_runs(records.runs)
         return cls(records, groups, (*records.notes, *left_out(records), *notes))
 
+    @cached_property
+    def accuracy(self) -> list[dict[str, Any]]:
+        """Rows of the main table, of which pictures and findings are made, too."""
+        return list(accuracy_rows(self.records, self.groups))
 
-RowsOf = Callable[[Report], Iterator[dict[str, Any]]]
+
+RowsOf = Callable[[Report], Iterable[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -99,14 +105,12 @@ class Table:
 
 def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
     run = report.records.conformance
-    if run is not None:
-        yield from conformance_rows(run.content, hardware_of(run))
+    return iter(()) if run is None else conformance_rows(run)
 
 
 def _rows_of_benchmarks(report: Report) -> Iterator[dict[str, Any]]:
     run = report.records.performance
-    if run is not None:
-        yield from performance_rows(run.content, hardware_of(run))
+    return iter(()) if run is None else performance_rows(run)
 
 
 TABLES: Mapping[str, Table] = MappingProxyType({
@@ -123,7 +127,7 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "row per seed, with its command: `schemes.csv`.",
         ("dataset", "scheme", "path", "preset", "group", "seed"), summarize_schemes, scheme_notes),
     "accuracy": Table(
-        lambda report: accuracy_rows(report.records, report.groups),
+        lambda report: report.accuracy,
         "Accuracy of the schemes, on integers too, and what it costs",
         "Test accuracy in percent, mean ± standard deviation over n seeds. Each scheme as it is: changes of one are in "
         "`ablations.md`. The epoch was chosen on validation images. Every run with its registers, cost and command: "
@@ -196,18 +200,14 @@ PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = Mappi
     "performance.svg": (_rows_of_benchmarks, plot_performance)})
 """Pictures of the rows of one table, each with a legend of all that is in them."""
 PANELS: Mapping[str, tuple[Callable[[Report], Iterator[Panel]], int]] = MappingProxyType({
-    "bits.svg": (lambda report: bits_panels(_accuracy(report)), 1),
-    "pareto.svg": (lambda report: pareto_panels(_accuracy(report)), 1),
+    "bits.svg": (lambda report: bits_panels(pd.DataFrame(report.accuracy)), 1),
+    "pareto.svg": (lambda report: pareto_panels(pd.DataFrame(report.accuracy)), 1),
     "ladder.svg": (lambda report: ladder_panels(pd.DataFrame(list(curve_rows(report.groups)))), 1),
     "registers.svg": (lambda report: register_panels(pd.DataFrame(list(register_rows(report.records, report.groups)))), 1),
     "profiles.svg": (lambda report: profile_panels(report.records.profiles, LAYERS), 4)})
 """Pictures of the report: their panels, and how many stand beside each other in a file."""
 LAYERS = 4
 """Of each network in profiles.svg, for weights and for activations."""
-
-
-def _accuracy(report: Report) -> pd.DataFrame:
-    return pd.DataFrame(list(accuracy_rows(report.records, report.groups)))
 
 
 def draw(report: Report, name: str, file: Path) -> bool:
@@ -218,8 +218,12 @@ def draw(report: Report, name: str, file: Path) -> bool:
         if not rows.empty:
             plot(rows, file)
         return not rows.empty
-    panels_of, columns = PANELS[name]
-    panels = list(filter(is_drawable, panels_of(report)))
+    panels = panels_of(report, name)
     if panels:
-        draw_panels(panels, file, columns)
+        draw_panels(panels, file, PANELS[name][1])
     return bool(panels)
+
+
+def panels_of(report: Report, name: str) -> list[Panel]:
+    """Those of PANELS on which there is something."""
+    return list(filter(is_drawable, PANELS[name][0](report)))

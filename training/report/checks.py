@@ -60,10 +60,6 @@ def _check_evaluation(record: Record) -> None:
         _check_config(record.training)
 
 
-def _check_performance(record: Record) -> None:
-    _check_common(record)
-
-
 def _check_grid(record: Record) -> None:
     _check_common(record)
     for job in record["jobs"]:
@@ -107,7 +103,6 @@ def _percent(value: Any) -> float:
 
 
 CHECKS: Mapping[str, Callable[[Record], None]] = MappingProxyType({
-    TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_performance, CONFORMANCE: _check_common,
-    GRID: _check_grid,
-    MISTAKES: _check_mistakes, PROFILE: _check_profile})
+    TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common, CONFORMANCE: _check_common,
+    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile})
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""

@@ -13,17 +13,20 @@ from typing import Any
 import pandas as pd
 
 from sim.command import printable
+from sim.network import FLOAT_BITS
 from training.comparisons import ablation_rows, between, paired, verdict
+from training.report.ancestry import Ancestry
 from training.report.corrections import with_corrections
 from training.report.identity import Group, changes_of
 from training.report.mistakes import mistake_rows
+from training.report.panels import bits_text
 from training.report.record import Record
 
 FILE = Path(__file__).resolve().parent / "claims.toml"
 CONFIRMED, REFUTED, OPEN, NOT_RUN = "confirmed", "refuted", "open", "not run"
 MARGIN = 1.0
 """Points within which accuracies are the same."""
-FLOAT, FLOAT_BITS = "float", 32
+FLOAT = "float"
 UNTAUGHT = "individual"
 
 
@@ -84,19 +87,21 @@ def claims() -> tuple[Claim, ...]:
 
 def judge(groups: list[Group], mistakes: list[Record]) -> list[Judged]:
     """Every claim with what the runs say."""
-    return [Judged(claim, tuple(_answers(claim, groups, mistakes))) for claim in claims()]
+    ancestry, ablations = Ancestry(run for group in groups for run in group.runs), list(ablation_rows(groups))
+    return [Judged(claim, tuple(_answers(claim, groups, ancestry, ablations, mistakes))) for claim in claims()]
 
 
-def _answers(claim: Claim, groups: list[Group], mistakes: list[Record]) -> Iterator[Answer]:
+def _answers(claim: Claim, groups: list[Group], ancestry: Ancestry, ablations: list[dict[str, Any]],
+             mistakes: list[Record]) -> Iterator[Answer]:
     if claim.mistakes:
         rows = list(_repeated(mistakes))
     elif claim.option:
-        rows = [{**row, "where": f"{row['dataset']}, {row['bits']} bits, {row['change']}"} for row in ablation_rows(groups)
+        rows = [{**row, "where": f"{row['dataset']}, {row['bits']} bits, {row['change']}"} for row in ablations
                 if row["scheme"] == claim.scheme and str(row["change"]).split(" ")[0] == claim.option]
     elif claim.than == FLOAT:
         rows = list(_than_float(claim, groups))
     else:
-        rows = [{**row, "where": _where(row)} for row in between(groups, claim.scheme, claim.than)]
+        rows = [{**row, "where": _where(row)} for row in between(groups, claim.scheme, claim.than, ancestry)]
     chosen = [row for row in rows if not claim.bits or row["bits"] in claim.bits]
     for row in with_corrections(chosen, lambda row: claim.says):
         yield Answer(row["where"], row["difference"], row["low"], row["high"], row["corrected low"], row["corrected high"],
@@ -108,8 +113,7 @@ def _where(row: dict[str, Any]) -> str:
     options = f", {row['options']}" if row["options"] else ""
     mine, theirs = row["epochs along path"], row["against epochs"]
     budget = f" ({mine} and {theirs} epochs)" if mine != theirs and None not in (mine, theirs) else ""
-    bits = f"{row['bits']} bit{'s' * (row['bits'] > 1)}"
-    return f"{row['dataset']}, {bits}, {row['path']} and {row['against path']}{budget}{options}"
+    return f"{row['dataset']}, {bits_text(row['bits'])}, {row['path']} and {row['against path']}{budget}{options}"
 
 
 def _than_float(claim: Claim, groups: list[Group]) -> Iterator[dict[str, Any]]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 from training.cost import BACKWARD
 from training.report.ancestry import Ancestry
-from training.report.records import Record, Run
+from training.report.records import Record, Run, only_calibrates
 
 TRAINING_IMAGES: Mapping[str, int] = MappingProxyType({"digits": 1294, "CIFAR-10 (JPEG-75)": 45000})
 """Of records from before they said it themselves."""
@@ -32,7 +31,7 @@ class Compute:
 
     def _of_step(self, record: Record, name: str) -> int | None:
         step, images = record["steps"][name], self._images(record)
-        if _only_calibrates(step["epochs"]):
+        if only_calibrates(step):
             return 0
         passes = [(name, BACKWARD)]
         passes += [("teacher", BACKWARD)] if "teacher_best" in step else []
@@ -61,10 +60,6 @@ class Compute:
         known = data["images"][0] if isinstance(data, dict) and data.get("images") else TRAINING_IMAGES.get(
             self._labels[id(record)])
         return known if known is None or limit is None else min(int(known), int(limit))
-
-
-def _only_calibrates(epochs: list[Mapping[str, Any]]) -> bool:
-    return len(epochs) == 1 and epochs[0].get("loss") == epochs[0].get("validation_loss")
 
 
 def bit_operations(evaluation: Record | None) -> int | None:

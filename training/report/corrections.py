@@ -73,6 +73,11 @@ def both_verdicts(plain: str, corrected: str) -> str:
     return plain if plain == corrected else f"{plain}*"
 
 
+def interval_text(low: float, high: float) -> str:
+    """"-" where one seed has none."""
+    return "-" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}"
+
+
 def p_text(p: float) -> str:
     """Three digits, or what it is below."""
     return "-" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"

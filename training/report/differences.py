@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from training.comparisons import ABLATIONS, Ablation, sentence
-from training.report.corrections import both_verdicts, p_text
+from training.report.corrections import both_verdicts, interval_text, p_text
 from training.report.markup import Section, markdown_text
 from training.report.summaries import by_dataset
 
@@ -61,5 +61,4 @@ def interval_cells(rows: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _interval(rows: pd.DataFrame, which: str) -> list[str]:
-    return ["-" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"
-            for low, high in zip(rows[f"{which}low"], rows[f"{which}high"], strict=True)]
+    return list(map(interval_text, rows[f"{which}low"], rows[f"{which}high"]))

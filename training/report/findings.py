@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from sim.network import FLOAT_BITS
 from sim.text import printable
-from training.report.accuracy import FINISHED, accuracy_rows
 from training.report.catalog import Report
 from training.report.claims import Judged, judge
-from training.report.panels import FLOAT_BITS, bits_text
+from training.report.panels import bits_text, finished, networks
 from training.report.rows import hardware_of, job_rows
 from training.report.summaries import mean_text, names, short_commits
 
@@ -27,14 +27,13 @@ class Findings:
     @classmethod
     def of(cls, report: Report) -> "Findings":
         """All of it, from records alone."""
-        return cls(report, pd.DataFrame(list(accuracy_rows(report.records, report.groups))),
-                   tuple(judge(report.groups, report.records.mistakes)),
+        return cls(report, pd.DataFrame(report.accuracy), tuple(judge(report.groups, report.records.mistakes)),
                    pd.DataFrame(list(job_rows(report.records.grids))))
 
     @property
     def done(self) -> pd.DataFrame:
         """Runs that are finished."""
-        return self.accuracy[self.accuracy["status"] == FINISHED] if not self.accuracy.empty else self.accuracy
+        return finished(self.accuracy)
 
     @property
     def compared(self) -> tuple[int, int]:
@@ -67,13 +66,11 @@ class Findings:
     def matrices(self) -> list[tuple[str, pd.DataFrame]]:
         """For each network on each data set: schemes by bits, mean and deviation of bit-true accuracy; float as FQ."""
         found = []
-        if self.done.empty:
-            return []
-        for (dataset, model, preset), part in self.done.groupby(["dataset", "model", "preset"], sort=True):
+        for title, part in networks(self.done):
             columns = {"float" if bits == FLOAT_BITS else bits_text(bits): self._column(few["FQ" if bits == FLOAT_BITS else
                        "bit-true"], few) for bits, few in part.groupby("bits")}
             table = pd.DataFrame(dict(reversed(columns.items()))).fillna("-").sort_index()
-            found.append((f"{dataset}, {model}, preset {preset}", table.rename_axis("scheme").reset_index()))
+            found.append((title, table.rename_axis("scheme").reset_index()))
         return found
 
     @staticmethod

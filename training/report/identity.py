@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sim.command import printable
@@ -26,6 +27,9 @@ CHANGES = (*SCHEME_OPTIONS, "quantizer", "calibration", "layer_bits", "gradients
 DISTILLATION = ("kd_weight", "temperature", "kl_reduction")
 COLUMNS = ("dataset", "scheme", "path", "model", "width", "preset", "epochs", "quantizer", "augment")
 """Keys of a configuration that tables show in columns of their own."""
+_LATER: Mapping[str, Any] = MappingProxyType({
+    field.name: field.default for field in dataclasses.fields(RunConfig) if field.default is not dataclasses.MISSING})
+"""What a configuration has that was recorded before there was such an option."""
 _OF_TRAINING = ("epochs", "augment")
 _OF_EVALUATION = ("evaluated images", "label")
 
@@ -57,12 +61,7 @@ class Group:
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with the keys that came after it was recorded, as what such runs did."""
     augment = "crop" if config["dataset"] == "digits" else "crop-flip"  # what runs did before there was a choice
-    return {**_later(), "augment": augment, **config}
-
-
-def _later() -> dict[str, Any]:
-    fields = dataclasses.fields(RunConfig)
-    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    return {**_LATER, "augment": augment, **config}
 
 
 def text_of(value: Any) -> str:
@@ -101,10 +100,10 @@ def _references_of(run: Run, paths: Mapping[str, str]) -> dict[str, str]:
 
 def changes_of(config: Mapping[str, Any]) -> str:
     """What a run's configuration says otherwise than its scheme's defaults; empty if nothing."""
-    defaults = default_config(config)
+    told, defaults = complete(config), default_config(config)
     found = []
     for key in CHANGES:
-        value, default = complete(config).get(key), defaults.get(key)
+        value, default = told.get(key), defaults.get(key)
         if text_of(value) != text_of(default):
             found.append(f"{key.replace('_', '-')} {'a checkpoint' if key == 'individual' else text_of(value)}")
     return ", ".join(found)
@@ -112,11 +111,10 @@ def changes_of(config: Mapping[str, Any]) -> str:
 
 def default_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What its preset and its scheme say where a command says nothing."""
-    plain = _later()
     preset = dataclasses.asdict(PRESETS[config["preset"]]) if config["preset"] in PRESETS else {}
     scheme = SCHEMES[config["scheme"]].defaults if config["scheme"] in SCHEMES else {}
     scheme = scheme or _own_defaults(config)
-    return {**plain, "model": "resnet20", "preset": "quick", "skip_bits": 8, "width": 16, "quantizer": "dorefa", "scheme":
+    return {**_LATER, "model": "resnet20", "preset": "quick", "skip_bits": 8, "width": 16, "quantizer": "dorefa", "scheme":
             config["scheme"], "path": config["path"], **preset, **scheme}
 
 

@@ -4,23 +4,14 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from training.report.accuracy import register_rows
 from training.report.accuracy_tables import summarize_accuracy
+from training.report.catalog import panels_of
 from training.report.claims import CONFIRMED, REFUTED
 from training.report.findings import Findings
 from training.report.markup import PROVENANCE, Section
 from training.report.mistakes import mistake_rows, summarize_mistakes
-from training.report.panels import (
-    Panel,
-    bits_panels,
-    is_drawable,
-    ladder_panels,
-    pareto_panels,
-    profile_panels,
-    register_panels,
-)
+from training.report.panels import Panel, profile_panels
 from training.report.readme import SCOPE, answer_table
-from training.report.rows import curve_rows
 from training.report.style import STYLE
 from training.report.summaries import summarize_jobs
 from training.report.svg import escape, figure
@@ -47,21 +38,18 @@ def _intro(findings: Findings) -> str:
 
 def _sections(findings: Findings) -> Iterator[tuple[str, str]]:
     report, rows = findings.report, findings.accuracy
-    curves = pd.DataFrame(list(curve_rows(report.groups)))
-    registers = pd.DataFrame(list(register_rows(report.records, report.groups)))
     mistakes = pd.DataFrame(list(mistake_rows(report.records.mistakes)))
     yield "What papers claim, and what these runs say", _claims(findings)
-    yield "Accuracy of the schemes", _matrices(findings) + _leaders(findings) + _figures(bits_panels(rows))
+    yield "Accuracy of the schemes", _matrices(findings) + _leaders(findings) + _figures(panels_of(report, "bits.svg"))
     yield "Accuracy against bit operations", _explained(
         "Up and to the left is better. A bit operation is a multiply-accumulate by the bits of both factors.",
-        _figures(pareto_panels(rows)))
+        _figures(panels_of(report, "pareto.svg")))
     yield "Learning curves", _explained(
         "Validation accuracy of the student, mean over seeds, lowest to highest shaded: trained alone, taught from twice "
-        "the bits, from far above, and down a ladder of teacher assistants.", _figures(ladder_panels(curves)))
+        "the bits, from far above, and down a ladder of teacher assistants.", _figures(panels_of(report, "ladder.svg")))
     yield "Narrow registers", _explained(
         "One trained network on accumulators from wide to narrow, not trained again; the first and last layer have wide "
-        "ones.",
-        _figures(register_panels(registers)))
+        "ones.", _figures(panels_of(report, "registers.svg")))
     yield "Mistakes that students share with their teachers", _explained(
         "By chance: what two networks would share whose mistakes within each class had nothing to do with each other.",
         "" if mistakes.empty else _tables(summarize_mistakes(mistakes)))
@@ -84,7 +72,7 @@ def _explained(text: str, body: str) -> str:
 
 
 def _figures(panels: Iterable[Panel]) -> str:
-    shown = "".join(figure(panel) for panel in panels if is_drawable(panel))
+    shown = "".join(map(figure, panels))
     return f'<div class="figures">{shown}</div>' if shown else ""
 
 

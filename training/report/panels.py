@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from sim.network import FLOAT_BITS
 from training.report.accuracy import FINISHED
 from training.report.profiles import network_name
 from training.report.record import Record
 from training.schemes import SCHEMES
 
-FLOAT_BITS = 32
 LADDER = ("individual", "single-level", "skip-level", "takd")
 """The four ways of the teacher-assistant report."""
 REFERENCE = "float"
@@ -78,7 +78,8 @@ def bits_text(bits: object) -> str:
     return f"{bits} bit" if str(bits) == "1" else f"{bits} bits"
 
 
-def _finished(rows: pd.DataFrame) -> pd.DataFrame:
+def finished(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of runs, without those of jobs that are missing."""
     return rows[rows["status"] == FINISHED] if not rows.empty else rows
 
 
@@ -94,7 +95,7 @@ def _series(part: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 def bits_panels(rows: pd.DataFrame) -> Iterator[Panel]:
     """Accuracy against bits for every network on every data set, and its float network's."""
-    for title, part in _networks(_finished(rows)):
+    for title, part in networks(finished(rows)):
         quantized, real = part[part["bits"] != FLOAT_BITS], part[part["bits"] == FLOAT_BITS]
         ticks = tuple(sorted({float(bits) for bits in quantized["bits"]}))
         if len(ticks) > 1:
@@ -113,7 +114,7 @@ def _reference(real: pd.DataFrame, first: float, last: float) -> Iterator[Line]:
 
 def pareto_panels(rows: pd.DataFrame) -> Iterator[Panel]:
     """Accuracy against the bit operations of an image."""
-    for title, part in _networks(_finished(rows)):
+    for title, part in networks(finished(rows)):
         known = part.dropna(subset=["bit operations", "bit-true"])
         if known["bit operations"].nunique() > 1:
             lines = [line_of(name, style_number(scheme), few, "bit operations", "bit-true")
@@ -145,7 +146,7 @@ def ladder_panels(rows: pd.DataFrame) -> Iterator[Panel]:
                         tuple(lines))
 
 
-def _networks(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def networks(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Title and rows of each network, data set and preset."""
     if rows.empty:
         return

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from training.report.claims import CONFIRMED, NOT_RUN, OPEN, REFUTED, Answer, Judged
+from training.report.corrections import interval_text
 from training.report.findings import Findings
 from training.report.markup import Section, markdown, markdown_text
 
@@ -50,11 +51,6 @@ def _claims(chosen: Iterable[Judged]) -> Iterator[str]:
 def answer_table(answers: Iterable[Answer]) -> pd.DataFrame:
     """Text cells, a row for each answer."""
     return pd.DataFrame([{
-        "where": answer.where, "difference": f"{answer.difference:+.2f}", "95 %": interval(answer.low, answer.high),
-        "corrected": interval(answer.corrected_low, answer.corrected_high), "n": str(answer.n), "answer": answer.word}
+        "where": answer.where, "difference": f"{answer.difference:+.2f}", "95 %": interval_text(answer.low, answer.high),
+        "corrected": interval_text(answer.corrected_low, answer.corrected_high), "n": str(answer.n), "answer": answer.word}
         for answer in answers])
-
-
-def interval(low: float, high: float) -> str:
-    """"-" where one seed has none."""
-    return "-" if pd.isna(low) else f"{low:+.2f} to {high:+.2f}"

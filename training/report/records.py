@@ -39,9 +39,8 @@ class Run:
 
     @property
     def trains(self) -> bool:
-        """Whether a step of it was trained; one that is only calibrated has one entry, of its validation loss."""
-        own = [step["epochs"] for step in self.training["steps"].values() if "from" not in step]
-        return not all(len(entries) == 1 and entries[0].get("loss") == entries[0].get("validation_loss") for entries in own)
+        """Whether a step of it was trained."""
+        return not all(only_calibrates(step) for step in self.training["steps"].values() if "from" not in step)
 
     @property
     def seed(self) -> int:
@@ -53,10 +52,8 @@ class Run:
         """What the data are called."""
         if self.evaluation is not None:
             return str(self.evaluation["dataset"])
-        data, name = self.training.get("data"), str(self.config["dataset"])
-        if isinstance(data, dict) and data.get("label"):
-            return str(data["label"])
-        return Path(self.config["data"]).stem or name if name == "npz" else name
+        data = self.training.get("data")
+        return str(data["label"]) if isinstance(data, dict) and data.get("label") else name_of_data(self.config)
 
     @property
     def fq(self) -> float:
@@ -67,6 +64,18 @@ class Run:
     def bit_true(self) -> float | None:
         """Test accuracy on integers in percent."""
         return None if self.evaluation is None else float(self.evaluation["result"]["accuracy"])
+
+
+def name_of_data(config: Mapping[str, Any]) -> str:
+    """What data are called to which no record gives a name: as the data set, a file by its own."""
+    name = str(config["dataset"])
+    return Path(str(config["data"])).stem or name if name == "npz" else name
+
+
+def only_calibrates(step: Mapping[str, Any]) -> bool:
+    """Whether a step of a record was not trained: it has one entry then, of its validation loss."""
+    entries = step["epochs"]
+    return len(entries) == 1 and entries[0].get("loss") == entries[0].get("validation_loss")
 
 
 @dataclass

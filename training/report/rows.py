@@ -61,13 +61,17 @@ def _commands(training: Record) -> str:
     return printable("; then ".join(dict.fromkeys([str(training["command"]), *later])))
 
 
+def is_training(grid: Record, job: Mapping[str, Any]) -> bool:
+    """Whether a job in the record of a grid is a training of its own, no evaluation and no other grid's."""
+    return bool(job["name"] == f"{grid['grid']}/{job['job']}-seed{job['seed']}")
+
+
 def job_rows(grids: list[Record]) -> Iterator[dict[str, Any]]:
     """One row per job of a sweep that is not finished, with its error if there was one; those of other grids are theirs."""
     for grid in grids:
         for job in grid["jobs"]:
             if job["status"] != "finished" and job["name"].startswith(f"{grid['grid']}/"):
-                name = job["name"].split("/", 1)[-1]
-                kind = "training" if name == f"{job['job']}-seed{job['seed']}" else "evaluation"
+                name, kind = job["name"].split("/", 1)[-1], "training" if is_training(grid, job) else "evaluation"
                 yield {"grid": printable(grid["grid"]), "job": printable(name), "of": printable(job["job"]), "kind": kind,
                        "scheme": printable(job["scheme"]), "path": "-".join(map(str, job["path"])), "seed": job["seed"],
                        "epochs": job["epochs"], "status": printable(job["status"]),
@@ -78,9 +82,9 @@ def curve_rows(groups: list[Group]) -> Iterator[dict[str, Any]]:
     """One row per epoch of a student's own step."""
     for number, group in enumerate(groups):
         for run in group.runs:
+            config = run.config
+            common = {"group": number, "dataset": printable(group.label), "scheme": printable(config["scheme"]),
+                      "path": "-".join(map(str, config["path"])), "bits": config["path"][-1],
+                      "changed": bool(changes_of(config)), "options": group.settings, "seed": run.seed}
             for entry in list(run.training["steps"].values())[-1]["epochs"]:
-                yield {"group": number, "dataset": printable(group.label), "scheme": printable(run.config["scheme"]),
-                       "path": "-".join(map(str, run.config["path"])), "bits": run.config["path"][-1],
-                       "changed": bool(changes_of(run.config)), "options": group.settings, "seed": run.seed,
-                       "epoch": entry["epoch"],
-                       "validation accuracy": entry["validation_accuracy"]}
+                yield {**common, "epoch": entry["epoch"], "validation accuracy": entry["validation_accuracy"]}

@@ -14,7 +14,7 @@ from training.report.panels import Bars, Line, Panel
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 44
 DASHES = ("", "7 4", "2 3")
-GRAY, BAR, SHADE = "#666666", "#0072B2", "#E69F00"
+GRAY = "#666666"
 _SYMBOLS = {
     "o": "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0", "s": "M-3-3h6v6h-6z", "^": "M0-4L4 3H-4z", "D": "M0-4L4 0L0 4L-4 0z",
     "v": "M0 4L4-3H-4z", "P": "M-1.3-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",

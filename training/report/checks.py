@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from training.report.record import CONFORMANCE, EVALUATION, GRID, MISTAKES, PERFORMANCE, PROFILE, TRAINING, Record
+from training.report.record import CONFORMANCE, EVALUATION, GRID, MISTAKES, PERFORMANCE, PROFILE, REGISTERS, TRAINING, Record
 
 
 def _check_common(record: Record) -> None:
@@ -96,6 +96,21 @@ def _check_profile(record: Record) -> None:
         [float(layer[key]) for key in ("least", "most", "low", "high", "below", "above")]
 
 
+def _check_registers(record: Record) -> None:
+    _check_common(record)
+    if not isinstance(record["dataset"], str) or not isinstance(record["model"], str):
+        raise TypeError("dataset or model is no text")
+    dict(record["programs"]), int(record["images"])
+    for row in record["configurations"]:
+        _percent(row["accuracy"]), _percent(row["overflowed_percent"]), int(row["changed"]), int(row["images"])
+        if not all(isinstance(row[key], str) for key in ("requant", "overflow", "tile")):
+            raise TypeError("a register's words are no texts")
+        [width if width is None else int(width) for width in (row["bits"], row["boundary_bits"])]
+        for layer in row["layers"]:
+            str(layer["layer"]), layer["register_bits"], int(layer["safe_bits"]), int(layer["channels"])
+            int(layer["overflows"]), 1 / int(layer["outputs"])
+
+
 def _percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:
         raise ValueError(f"{value!r} is no accuracy in percent")
@@ -104,5 +119,5 @@ def _percent(value: Any) -> float:
 
 CHECKS: Mapping[str, Callable[[Record], None]] = MappingProxyType({
     TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common, CONFORMANCE: _check_common,
-    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile})
+    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, REGISTERS: _check_registers})
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""

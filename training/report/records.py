@@ -18,6 +18,7 @@ from training.report.record import (
     MISTAKES,
     PERFORMANCE,
     PROFILE,
+    REGISTERS,
     TRAINING,
     Record,
     TableError,
@@ -92,6 +93,8 @@ class Records:
     """Chains of networks whose mistakes were compared."""
     profiles: list[Record] = field(default_factory=list)
     """Weights and activations of networks, beside the range of their codes."""
+    registers: list[Record] = field(default_factory=list)
+    """Sweeps of registers."""
     notes: list[str] = field(default_factory=list)
     undigested: int = 0
     """How many say nothing by which a change of them could be noticed."""
@@ -121,6 +124,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
     records.conformance = _newest(found[CONFORMANCE], "golden data", records.notes)
     records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())
     records.mistakes, records.profiles = (sorted(found[kind], key=date_of) for kind in (MISTAKES, PROFILE))
+    records.registers = sorted(_newest_sweeps(found[REGISTERS]), key=lambda record: str(record.file))
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
     return records
 
@@ -254,6 +258,14 @@ def _is_sibling(evaluation: Path, training: Path) -> bool:
     """eval.json beside run.json, x.eval.json beside x.train.json: the names that sweeps give."""
     return evaluation.parent == training.parent and evaluation.name == {"run.json": "eval.json"}.get(
         training.name, training.name.replace(".train.json", ".eval.json"))
+
+
+def _newest_sweeps(records: list[Record]) -> list[Record]:
+    """Of sweeps of one network on the same images, of the same widths, rules and tiles, the newest."""
+    asked = ("requant", "bits", "overflow", "tile", "boundary_bits")
+    return list({json.dumps([record.model_digest or record["model"], record["dataset"], record.data_digest, record["images"],
+                             record["programs"], [[row[key] for key in asked] for row in record["configurations"]]],
+                            sort_keys=True): record for record in sorted(records, key=date_of)}.values())
 
 
 def _newest(records: list[Record], what: str, notes: list[str]) -> Record | None:

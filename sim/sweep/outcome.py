@@ -1,0 +1,118 @@
+"""What a sweep found: a row for each configuration, and for each of its layers; its record."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.accumulator import Accumulator
+from sim.records import write_record
+from sim.sweep.configurations import Configuration
+from sim.sweep.plan import Group
+from sim.sweep.state import State
+from sim.testset import Examples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "registers"
+"""Of its records."""
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Sweep:
+    """Numbers of every configuration of a sweep that is done: those of an evaluation on the same registers, to the image.
+
+    `configurations` and `layers` are tables of plain values: accuracy in percent, images that are answered otherwise than
+    without limits, outputs that a register got wrong.  `seconds` is what this process took to run what was not done yet.
+    """
+
+    groups: tuple[Group, ...]
+    examples: Examples
+    state: State
+    isa: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        runs = sum(len(group.different) for group in self.groups)
+        return (f"Sweep({len(self.rows)} configurations, {runs} of them different, on {self.images:,} images of "
+                f"{self.examples.label})")
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return len(self.examples.labels)
+
+    @cached_property
+    def configurations(self) -> "pd.DataFrame":
+        """A row for each configuration, and one without limits for each requantizer (bits: missing)."""
+        import pandas as pd
+
+        return pd.DataFrame([{key: value for key, value in row.items() if key != "layers"} for row in self.rows]).astype(
+            {"bits": "Int64", "boundary_bits": "Int64"})
+
+    @cached_property
+    def layers(self) -> "pd.DataFrame":
+        """A row for each configuration and layer with a register."""
+        import pandas as pd
+
+        rows = [{**{key: row[key] for key in ("requant", "bits", "overflow", "tile", "boundary_bits")}, **layer}
+                for row in self.rows for layer in row["layers"]]
+        return pd.DataFrame(rows).astype({"bits": "Int64", "boundary_bits": "Int64", "register_bits": "Int64"})
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Plain values of every configuration."""
+        return [row for group in self.groups for row in self._rows(group)]
+
+    def _rows(self, group: Group) -> Iterator[dict[str, Any]]:
+        requant = group.base.requantizer
+        free: dict[str, Any] = {"requant": requant, "bits": None, "overflow": "none", "tile": "-", "boundary_bits": None}
+        yield {**free, **self._numbers(group, group.free.key, {})}
+        for each, run in group.runs.items():
+            told = {**free, "bits": each.bits, "overflow": each.overflow, "tile": each.tile, "boundary_bits": each.boundary}
+            yield {**told, **self._numbers(group, run.key, group.asked[each])}
+
+    def _numbers(self, group: Group, key: str, registers: Any) -> dict[str, Any]:
+        tally = self.state.of(key)
+        layers = []
+        for op in group.base.accumulating:
+            register = registers.get(op.name, Accumulator())
+            counts = tally.overflows.get(op.name, np.zeros(op.shape[2], np.int64))
+            outputs = tally.done * op.shape[0] * op.shape[1] * op.shape[2]
+            layers.append({"layer": op.name, "safe_bits": op.safe_bits, "register_bits": register.bits,
+                           "overflows": int(counts.sum()), "outputs": outputs,
+                           "channels": int((counts > 0).sum()), "overflowed_percent": 100.0 * int(counts.sum()) / outputs})
+        limited = [layer for layer in layers if layer["register_bits"] is not None]
+        overflows, outputs = (sum(layer[name] for layer in limited) for name in ("overflows", "outputs"))
+        return {"images": tally.done, "right": tally.right, "accuracy": 100.0 * tally.right / tally.done,
+                "changed": tally.changed, "overflows": overflows, "outputs": outputs,
+                "overflowed_percent": 100.0 * overflows / outputs if outputs else 0.0, "run": key, "layers": layers}
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record holds of it: plain values that json writes."""
+        subject = self.groups[0].subject
+        checkpoint, spec = subject.checkpoint, subject.spec
+        return {
+            "model": "" if subject.path is None else str(subject.path), "model_digest": subject.digest or None,
+            "dataset": self.examples.label, "data": self.examples.to_json(), "images": self.images,
+            **({"precision": spec.precision.to_json()} if spec else {}),
+            "training": dict(checkpoint.training) if checkpoint else {},
+            **(subject.foreign.to_json() if subject.foreign else {}),
+            "programs": {group.base.requantizer: group.base.digest() for group in self.groups},
+            "isa": self.isa, "seconds": self.seconds, "configurations": self.rows}
+
+    def save(self, path: Path | str, command: str) -> None:
+        """A record of it with its provenance, which training.tables reads; `command` is what makes it again."""
+        from training.record import provenance  # noqa: TID251 - which program ran, and where
+
+        write_record(path, {"kind": KIND, **provenance(command), **self.to_json()})
+
+
+def configuration_text(each: Configuration) -> str:
+    """For a bar: what runs."""
+    return f"{each.bits} bits {each.overflow} {each.tile}"

@@ -1,0 +1,139 @@
+"""What the registers of a sweep mean for every layer of a network, and which of them are the same."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.accumulator import MAX_BITS, Accumulator
+from sim.arithmetic import Arithmetic, hardware_of
+from sim.hardware import HardwareSpec
+from sim.importers import default_profile, is_importable
+from sim.outputs import EvalError
+from sim.program import Program
+from sim.recognize import PROGRAM, recognize
+from sim.subject import Subject, subject_of
+from sim.sweep.configurations import Configuration
+from sim.sweep.track import Registers, may_overflow, simplest, without_limits
+
+UNLIMITED = "unlimited"
+_C_BITS = 32
+"""What importers take for a register of C's int may be modeled otherwise than a wider one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network on registers that differ from all others': `key` names both, whatever they were called."""
+
+    key: str
+    registers: Registers
+
+    @classmethod
+    def of(cls, base: Program, registers: Mapping[str, Accumulator]) -> "Run":
+        """Of a program without limits; registers that can never overflow are none."""
+        ops = {op.name: op for op in base.accumulating}
+        found = {name: simplest(ops[name], register) for name, register in registers.items()
+                 if may_overflow(ops[name], register)}
+        told = json.dumps([base.digest(), {name: dataclasses.asdict(each) for name, each in sorted(found.items())}])
+        return cls(hashlib.sha256(told.encode()).hexdigest()[:32], found)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Configurations that are one program but for the registers: `base` has none.
+
+    `asked` names every register of a configuration, those that can never overflow included.
+    """
+
+    subject: Subject
+    base: Program
+    free: Run
+    runs: Mapping[Configuration, Run]
+    asked: Mapping[Configuration, Mapping[str, Accumulator]]
+
+    @property
+    def different(self) -> list[Run]:
+        """Runs of which no two are the same, narrow registers first; without limits is the first."""
+        return list({run.key: run for run in (self.free, *self.runs.values())}.values())
+
+
+def plan(model: Any, wanted: Sequence[Configuration], common: Arithmetic) -> list[Group]:
+    """Everything read and checked, nothing run; raises what `sim.subject.subject_of` does.
+
+    `common` is what all configurations share: widths, hardware, quantizer, what a pixel stands for.
+    """
+    groups: dict[tuple[str | None, bool], list[Configuration]] = {}
+    for each in wanted:
+        groups.setdefault((each.requant, each.bits > _C_BITS and _is_foreign(model)), []).append(each)
+    return [_group(model, members, common) for members in groups.values()]
+
+
+def _group(model: Any, members: Sequence[Configuration], common: Arithmetic) -> Group:
+    if _is_program(model):
+        return _of_program(model, members, common)
+    told = common
+    if common.hardware is None and _is_foreign(model):
+        told = dataclasses.replace(common, hardware=default_profile(Path(model)))
+    hardware = {each: hardware_of(each.arithmetic(told)) for each in members}
+    marked, inner, outer = _marked(model, members[0], common, hardware)
+    base = without_limits(marked.program)
+    asked = {}
+    for each, spec in hardware.items():
+        own = {inner: spec.accumulator, outer: spec.boundary_accumulator}
+        asked[each] = {op.name: own.get(op.accumulator.bits, op.accumulator) for op in marked.program.accumulating}
+    return _grouped(dataclasses.replace(marked, program=base), asked)
+
+
+def _marked(model: Any, first: Configuration, common: Arithmetic, hardware: Mapping[Configuration, HardwareSpec]
+            ) -> tuple[Subject, int, int]:
+    """The network on registers of widths that tell inner layers from the first and last, and both widths.
+
+    They are no wider than the narrowest: models of others are made otherwise where a register may overflow, and whatever
+    is exact on it is so on wider ones.
+    """
+    every = [each.bits for spec in hardware.values() for each in (spec.accumulator, spec.boundary_accumulator)]
+    inner = min(MAX_BITS - 1, *(bits for bits in every if bits is not None))
+    asked = dataclasses.replace(first, bits=inner, boundary=inner + 1, overflow="wrap", tile="1").arithmetic(common)
+    return subject_of(model, dataclasses.replace(asked, tile=None)), inner, inner + 1
+
+
+def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic) -> Group:
+    """A program file: its registers are replaced, as those of a model of another's."""
+    for each in members:
+        if each.requant is not None:
+            raise EvalError("requant: a program has its requantizer built in; give the checkpoint that it was made of")
+    subject = subject_of(model, common)
+    ops = subject.program.accumulating
+    asked = {}
+    for each in members:
+        tile = 0 if each.tile == "end" else int(each.tile)
+        inner = Accumulator(each.bits, each.overflow, tile)  # type: ignore[arg-type]
+        outer = None if each.boundary is None else dataclasses.replace(inner, bits=each.boundary)
+        asked[each] = {op.name: (outer or op.accumulator) if op in (ops[0], ops[-1]) else inner for op in ops}
+    return _grouped(dataclasses.replace(subject, program=without_limits(subject.program)), asked)
+
+
+def _grouped(subject: Subject, asked: Mapping[Configuration, Mapping[str, Accumulator]]) -> Group:
+    base = subject.program
+    if len(base.inputs) > 1 or len(base.output_names) > 1:
+        raise EvalError("model: a network of one input and one output is wanted, which says what an image shows")
+    if not base.accumulating:
+        raise EvalError("model: none of its operations has a register")
+    runs = {each: Run.of(base, registers) for each, registers in asked.items()}
+    return Group(subject, base, Run.of(base, {}), runs, asked)
+
+
+def _is_program(model: Any) -> bool:
+    return isinstance(model, Program) or (_is_file(model) and recognize(Path(model)) is PROGRAM)
+
+
+def _is_foreign(model: Any) -> bool:
+    return _is_file(model) and is_importable(recognize(Path(model)))
+
+
+def _is_file(model: Any) -> bool:
+    return isinstance(model, str | os.PathLike) and Path(model).exists()

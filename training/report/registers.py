@@ -1,0 +1,124 @@
+"""Tables of sweeps of registers: accuracy by width, rule and tile, and what overflowed in every layer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sim.command import printable
+from training.report.markup import Section, markdown_text
+from training.report.record import Record
+from training.report.records import Records
+from training.report.rows import origin_of
+from training.report.summaries import origin_cells
+
+NETWORK = ("dataset", "network", "images", "requantizer", "boundary accumulator")
+"""What one sweep of one network is known by."""
+KIND = ("overflow", "tile")
+"""What one register is known by beside its width."""
+
+
+def sweep_rows(records: Records) -> Iterator[dict[str, Any]]:
+    """A row for each configuration of each sweep; `accumulator` 0 is without limits."""
+    for record in records.registers:
+        for row in record["configurations"]:
+            limited = [layer for layer in row["layers"] if layer["register_bits"] is not None] or row["layers"]
+            worst = max(limited, key=lambda layer: layer["overflows"] / layer["outputs"])
+            yield {**_common(record, row), "bit-true": row["accuracy"], "answers changed": row["changed"],
+                   "overflowed outputs %": row["overflowed_percent"],
+                   "worst layer %": 100.0 * worst["overflows"] / worst["outputs"],
+                   "worst layer": printable(worst["layer"]) if worst["overflows"] else "-", **origin_of(record)}
+
+
+def layer_rows(records: Records) -> Iterator[dict[str, Any]]:
+    """A row for each layer of each configuration that has a register there."""
+    for record in records.registers:
+        for row in record["configurations"]:
+            for number, layer in enumerate(row["layers"]):
+                if layer["register_bits"] is not None:
+                    yield {**_common(record, row), "number": number, "layer": printable(layer["layer"]),
+                           "safe bits": layer["safe_bits"], "register": layer["register_bits"],
+                           "overflows": layer["overflows"], "outputs": layer["outputs"],
+                           "channels that overflow": layer["channels"],
+                           "overflowed outputs %": 100.0 * layer["overflows"] / layer["outputs"], **origin_of(record)}
+
+
+def _common(record: Record, row: Any) -> dict[str, Any]:
+    boundary = row["boundary_bits"]
+    return {"dataset": printable(record["dataset"]), "network": network_of(record), "images": row["images"],
+            "requantizer": printable(row["requant"]),
+            "boundary accumulator": "as the profile" if boundary is None and record.get("profile") else
+            "unlimited" if boundary is None else "the same" if boundary == row["bits"] else f"{boundary} bit",
+            "overflow": row["overflow"], "tile": row["tile"], "accumulator": row["bits"] or 0}
+
+
+def network_of(record: Record) -> str:
+    """What a sweep's network is called: as it was trained, else its file, on the profile that it ran on."""
+    training, precision = record.training, record.precision
+    if training:
+        path = "-".join(map(str, training.get("path", [])))
+        return printable(f"{training.get('model', 'network')}, {training.get('scheme', '')} {path}, "
+                         f"{precision.get('inner')} bits, seed {training.get('seed')}")
+    profile = record.get("profile")
+    name = Path(str(record["model"])).name or "network"
+    return printable(f"{name}, {profile['name']}" if profile else name)
+
+
+def networks(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A title for each sweep of each network, and its rows; what all have in common is not in the titles."""
+    told = [key for key in NETWORK if key in NETWORK[:2] or rows[rows["accumulator"] > 0][key].nunique() > 1]
+    of_free = rows["accumulator"] == 0
+    for values, part in rows[~of_free].groupby(list(NETWORK), sort=False):
+        named = dict(zip(NETWORK, values, strict=True))
+        free = rows[of_free & (rows[list(NETWORK[:4])] == [named[key] for key in NETWORK[:4]]).all(axis=1)]
+        words = {"images": f"{named['images']:,} images",
+                 "boundary accumulator": f"boundary {named['boundary accumulator']}"}
+        yield ", ".join(str(words.get(key, named[key])) for key in told), pd.concat([free, part])
+
+
+def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
+    """Of each network a row for each width, a column for each rule and tile."""
+    sections = []
+    for title, part in networks(rows):
+        limited = part[part["accumulator"] > 0]
+        cells = limited.assign(cell=[_cell(*pair) for pair in zip(limited["bit-true"], limited["overflowed outputs %"],
+                                                                  strict=True)])
+        table = _wide(cells, "accumulator", list(KIND), "cell").rename(columns={"accumulator": "bits"})
+        free = part[part["accumulator"] == 0]["bit-true"]
+        text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
+        sections.append(_section(title, text, table, limited))
+    return sections
+
+
+def summarize_layers(rows: pd.DataFrame) -> list[Section]:
+    """Of each network and kind of register a row for each layer, a column for each width at which something overflows."""
+    sections = []
+    for title, part in networks(rows):
+        for (overflow, tile), few in part.groupby(list(KIND), sort=False):
+            seen = few.groupby("accumulator")["overflows"].transform("sum") > 0
+            if seen.any():
+                cells = few[seen].assign(cell=few[seen]["overflowed outputs %"].map(_share))
+                table = _wide(cells.sort_values("number"), ["layer", "safe bits"], ["accumulator"], "cell")
+                sections.append(_section(f"{title}, {overflow}, tile {tile}", "", table.astype(str), few))
+    return sections
+
+
+def _section(title: str, text: str, table: pd.DataFrame, rows: pd.DataFrame) -> Section:
+    origin = {name: values[0] for name, values in {**origin_cells(rows), "command": list(rows["command"])}.items()}
+    return Section(table.astype(str).assign(**origin), heading=markdown_text(title), text=text, common=tuple(origin))
+
+
+def _wide(cells: pd.DataFrame, index: Any, columns: list[str], values: str) -> pd.DataFrame:
+    """A column for each of `columns`, in the order in which they come."""
+    names = cells[columns].astype(str).agg(" ".join, axis=1)
+    table = cells.assign(name=names).pivot_table(index=index, columns="name", values=values, aggfunc="first", sort=False)
+    return table[list(dict.fromkeys(names))].fillna("").reset_index().rename_axis(columns=None)
+
+
+def _cell(accuracy: float, share: float) -> str:
+    return f"{accuracy:.2f} ({_share(share)})"
+
+
+def _share(percent: float) -> str:
+    return f"{percent:.2g}" if percent else "0"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.accumulator import MAX_BITS, Accumulator
+from sim.accumulator import MAX_BITS, MIN_BITS, Accumulator
 from sim.arithmetic import Arithmetic, hardware_of
 from sim.hardware import HardwareSpec
 from sim.importers import default_profile, is_importable
@@ -72,6 +72,30 @@ def plan(model: Any, wanted: Sequence[Configuration], common: Arithmetic) -> lis
     return [_group(model, members, common) for members in groups.values()]
 
 
+def narrow_subject(model: Any, common: Arithmetic) -> Subject:
+    """The network without limits, made as for registers that may overflow wherever they could: raises as `plan`."""
+    if _is_program(model):
+        subject = subject_of(model, common)
+    else:
+        narrowest = Configuration(MIN_BITS, "wrap", "1", MIN_BITS, common.requant)
+        try:
+            subject = subject_of(model, dataclasses.replace(narrowest.arithmetic(common), tile=None))
+        except EvalError as error:
+            if not str(error).startswith("accumulator: "):
+                raise
+            subject = subject_of(model, common)  # no inner layers
+    return dataclasses.replace(subject, program=checked(without_limits(subject.program)))
+
+
+def checked(base: Program) -> Program:
+    """The same, if it says what an image shows and has registers; raises EvalError."""
+    if len(base.inputs) > 1 or len(base.output_names) > 1:
+        raise EvalError("model: a network of one input and one output is wanted, which says what an image shows")
+    if not base.accumulating:
+        raise EvalError("model: none of its operations has a register")
+    return base
+
+
 def _group(model: Any, members: Sequence[Configuration], common: Arithmetic) -> Group:
     if _is_program(model):
         return _of_program(model, members, common)
@@ -118,11 +142,7 @@ def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic
 
 
 def _grouped(subject: Subject, asked: Mapping[Configuration, Mapping[str, Accumulator]]) -> Group:
-    base = subject.program
-    if len(base.inputs) > 1 or len(base.output_names) > 1:
-        raise EvalError("model: a network of one input and one output is wanted, which says what an image shows")
-    if not base.accumulating:
-        raise EvalError("model: none of its operations has a register")
+    base = checked(subject.program)
     runs = {each: Run.of(base, registers) for each, registers in asked.items()}
     return Group(subject, base, Run.of(base, {}), runs, asked)
 

@@ -10,6 +10,7 @@ all wider ones.
 Every code and every count is that of the machine: the same steps run, on fewer images.
 """
 
+import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -91,9 +92,8 @@ class Track:
         self._ops: dict[str, Any] = {op.name: op for op in program.ops}
         self._watched = [op for op in program.accumulating if op.name in watched]
         self._steps: dict[tuple[str, Accumulator], Step] = {}
-        borders = _borders(program)
-        self._sets = [{op.name: Padded.filled(images, op.shape, op.format.dtype, borders[op.name], op.zero_point)
-                       for op in program.ops if op.format is not None} for _ in range(SETS)]
+        self._images, self._borders = images, _borders(program)
+        self._sets = [_tensors(program, images, self._borders) for _ in range(SETS)]
         (self._output,) = program.output_names
         self._count = 0
 
@@ -111,10 +111,20 @@ class Track:
             else:
                 self._step(op, Accumulator())(inputs, self._whole(op.name))
         for op in self._watched:
-            sums, _ = self._step(op, Accumulator()).registers([self._whole(name) for name in _factors(op)])
-            flat = sums.reshape(self._count, -1)
+            flat = self.sums(op).reshape(self._count, -1)
             self._ranges[op.name] = flat.min(1), flat.max(1)
         return Found(self._flat(self._last().copy()), {})
+
+    def sums(self, op: Any) -> np.ndarray:
+        """What an operation's registers hold of these images without limits, integers [N, H, W, C]."""
+        sums, _ = self._step(op, Accumulator()).registers([self._whole(name) for name in _factors(op)])
+        return sums
+
+    def another(self) -> "Track":
+        """A track for other images, which shares what is not these images': one of both may run at a time."""
+        other = copy.copy(self)
+        other._sets = [_tensors(self.program, self._images, self._borders), *self._sets[1:]]
+        return other
 
     def run(self, registers: Registers) -> Found:
         """The same images on these registers."""
@@ -212,6 +222,12 @@ class Track:
         kept = np.flatnonzero(differs)
         out.array[: len(kept)] = out.array[kept]
         return Differing(index[kept], out.first(len(kept)))
+
+
+def _tensors(program: Program, images: int, borders: Mapping[str, int]) -> dict[str, Padded]:
+    """Room for every result that is codes."""
+    return {op.name: Padded.filled(images, op.shape, op.format.dtype, borders[op.name], op.zero_point)
+            for op in program.ops if op.format is not None}
 
 
 def _factors(op: Op) -> tuple[str, ...]:

@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from training.report.record import CONFORMANCE, EVALUATION, GRID, MISTAKES, PERFORMANCE, PROFILE, REGISTERS, TRAINING, Record
+from training.report.record import (
+    CONFORMANCE,
+    EVALUATION,
+    GRID,
+    MISTAKES,
+    PERFORMANCE,
+    PROFILE,
+    REGISTERS,
+    TRAINING,
+    WIDTHS,
+    Record,
+)
 
 
 def _check_common(record: Record) -> None:
@@ -119,5 +130,6 @@ def _percent(value: Any) -> float:
 
 CHECKS: Mapping[str, Callable[[Record], None]] = MappingProxyType({
     TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common, CONFORMANCE: _check_common,
-    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, REGISTERS: _check_registers})
+    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, REGISTERS: _check_registers,
+    WIDTHS: _check_common})
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, REGISTERS = (
-    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "registers")
+KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, REGISTERS, WIDTHS = (
+    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "registers", "widths")
 
 
 class TableError(ValueError):

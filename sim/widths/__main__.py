@@ -176,10 +176,10 @@ def _show(console: Console, found: Widths) -> None:
 def _show_chosen(console: Console, found: Widths, chosen: Chosen) -> None:
     told, test = chosen.to_json(), chosen.to_json()["test"]
     totals = [sum(row[name] for row in found.layers) for name in ("exact", "chosen")]
-    console.print(f"chosen: {chosen.register.overflow}, tile {chosen.register.tile or 'end'}; {totals[1]} bits of all layers "
-                  f"together, of the exact bounds {totals[0]}")
-    console.print(f"accuracy on {told['images']:,} {told['part']} images that they were chosen on: {told['accuracy']:.2f} %, "
-                  f"without limits {told['accuracy_without_limits']:.2f} % ({told['evaluations']} evaluations)")
+    console.print(f"chosen: {chosen.register.overflow}, tile {chosen.register.tile or 'end'}; {totals[1]} bits of all "
+                  f"layers together, of the exact bounds {totals[0]}")
+    console.print(f"accuracy on {told['images']:,} {told['part']} images that they were chosen on: {told['accuracy']:.2f} "
+                  f"%, without limits {told['accuracy_without_limits']:.2f} % ({told['evaluations']} evaluations)")
     console.print(f"accuracy on {test['images']:,} test images: {test['accuracy']:.2f} %, without limits "
                   f"{test['accuracy_without_limits']:.2f} %")
 

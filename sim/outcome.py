@@ -165,7 +165,7 @@ class Evaluation:
         if checkpoint is None or spec is None or hardware is None:
             return {"training": {}, **(self.subject.foreign.to_json() if self.subject.foreign else {})}
         return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
-                "hardware_spec": dataclasses.asdict(hardware), "training": dict(checkpoint.training)}
+                "hardware_spec": hardware.to_json(), "training": dict(checkpoint.training)}
 
     def _classes(self) -> list[dict[str, Any]]:
         size = len(self.class_names)
@@ -178,7 +178,7 @@ class Evaluation:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()
         roles = {row.name: row.weight_role for row in rows if row.weight_role is not None}
         return [{"name": op.name, **({"role": roles[op.name]} if op.name in roles else {}), "shape": list(op.shape),
-                 **op.factors, "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": dataclasses.asdict(op.accumulator),
+                 **op.factors, "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": op.accumulator.to_json(),
                  "overflows": int(self.overflows[op.name].sum()),
                  **({"overflows_by_channel": self.overflows[op.name].tolist()} if self.overflows[op.name].any() else {}),
                  "outputs": self.outputs(op)} for op in self.program.accumulating]

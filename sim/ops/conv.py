@@ -130,7 +130,7 @@ class Conv(Row):
         return ConvOp(
             self.name, self.source, to.shapes[self.name], form, skip=self.skip, weights=weights, stride=self.stride,
             padding=self.padding, groups=self.groups, operand=operand, weight_format=weight_format, weight_bits=bits,
-            accumulator=to.accumulator_of(self.role), requant=requant, unit=unit, stride_width=self.stride_width,
+            accumulator=to.accumulator_of(self, self.role), requant=requant, unit=unit, stride_width=self.stride_width,
             dilation=self.dilation, paddings=self.paddings), step
 
     def _folded(self, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:

@@ -157,6 +157,11 @@ class Accumulator:
         """Whether a sum that does not fit makes the run fail."""
         return any(stage.overflow == "error" for stage in self.stages if stage.bits is not None)
 
+    @property
+    def plain(self) -> tuple[list[tuple[int, int | None, str, int]], str]:
+        """Stages and order as sim/plain_registers.py takes them."""
+        return [(stage.products, stage.bits, stage.overflow, stage.tile) for stage in self.stages], self.order
+
     def is_whole(self, products: int) -> bool:
         """Whether the last of so many products tells all: no order of additions, and no sum on the way, matters."""
         if self.before:

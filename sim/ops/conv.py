@@ -286,6 +286,6 @@ class ConvOp(Op):
         """Every product in order through the register, then the requantizer's rule."""
         sums, overflows = reference.convolve(
             inputs[0], self.weights.tolist(), self.window.steps, self.window.paddings, self.groups,
-            (self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile), self.operand_zero,
+            self.accumulator.plain, self.operand_zero,
             None if self.start is None else self.start.tolist())
         return reference.requantize(sums, self, inputs[1] if self.skip else None), overflows

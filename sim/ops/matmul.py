@@ -182,6 +182,5 @@ class MatMulOp(Op):
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
         """Every product in order through the register, the correction, then the requantizer's rule."""
         sums, overflows = reference.matrix_product(
-            inputs[0], inputs[1], self.transpose, self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile,
-            (self.zero, self.other_zero))
+            inputs[0], inputs[1], self.transpose, self.accumulator.plain, (self.zero, self.other_zero))
         return reference.requantize(sums, self, None), overflows

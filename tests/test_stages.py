@@ -239,7 +239,7 @@ def test_exact_bound__of_every_layer_is_reached_by_an_input_built_of_its_weights
 
 def test_error__in_stages_names_them():
     op, machine = _alone(np.full((1, 1, 4, 1), 100), IntFormat(2, signed=False), parse_accumulator("2:8:error,end:10:error"))
-    with pytest.raises(AccumulatorOverflowError, match="y, channel 0: a sum does not fit the registers 2:8:error,end:10:err"):
+    with pytest.raises(AccumulatorOverflowError, match="y, channel 0: a sum does not fit the registers 2:8:error,end:10"):
         machine.sums(op, np.full((1, 1, 1, 4), 3, np.uint8))
 
 
@@ -306,7 +306,8 @@ def _alone(weights, form, accumulator, side=1):
     one = Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32))
     image = CodesInputOp("x", "", (height, width, depth), form)
     op = ConvOp("y", "x", (height - rows + 1, width - columns + 1, channels), None, skip="",
-                weights=weights.astype(np.int32), stride=1, padding=0, groups=1, operand=form, weight_format=IntFormat(9, signed=True), weight_bits=9,
+                weights=weights.astype(np.int32), stride=1, padding=0, groups=1,
+                operand=form, weight_format=IntFormat(9, signed=True), weight_bits=9,
                 accumulator=accumulator, requant=one)
     return op, Machine(Program((image, op)))
 

@@ -44,10 +44,10 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     "registers": {
         **_ORIGIN, "model": TEXT, "dataset": TEXT, "training": {}, "isa": TEXT, "images": WHOLE, "programs": {"*": TEXT},
         "configurations": [{
-            "requant": TEXT, "bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": TEXT, "boundary_bits": (WHOLE, NOTHING),
+            "requant": TEXT, "stages": TEXT, "bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": TEXT,
+            "boundary": (TEXT, NOTHING),
             "images": WHOLE, "right": WHOLE, "accuracy": NUMBER, "changed": WHOLE, "overflows": WHOLE, "outputs": WHOLE,
-            "layers": [{"layer": TEXT, "safe_bits": WHOLE, "register_bits": (WHOLE, NOTHING), "overflows": WHOLE,
-                        "outputs": WHOLE}]}]},
+            "layers": [{"layer": TEXT, "safe_bits": WHOLE, "register": TEXT, "overflows": WHOLE, "outputs": WHOLE}]}]},
     "conformance": {**_ORIGIN, "folder": TEXT,
                     "rows": [{"family": TEXT, "operation": TEXT, "rule": TEXT, "cases": WHOLE, "tensors": WHOLE,
                               "codes": WHOLE, "differing": WHOLE, "plain": WHOLE, "plain_differing": WHOLE}],

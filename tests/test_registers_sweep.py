@@ -59,9 +59,14 @@ def test_track__is_the_machine_on_any_registers(data):
     free = Machine(base).run(pixels)
     np.testing.assert_array_equal(track.begin(pixels).logits, free)
     for wider in (0, 1, data.draw(st.integers(2, 6)), 0):
-        wanted = {name: each if each.bits is None else dataclasses.replace(each, bits=each.bits + wider)
-                  for name, each in registers.items()}
+        wanted = {name: widened(each, wider) for name, each in registers.items()}
         check(track, base, wanted, pixels)
+
+
+def widened(register, more):
+    """The same, every limited register some bits wider."""
+    return Accumulator.of([stage if stage.bits is None else dataclasses.replace(stage, bits=stage.bits + more)
+                           for stage in register.stages], register.order)
 
 
 def check(track, base, registers, pixels):
@@ -126,8 +131,10 @@ def test_track__runs_nothing_that_is_known(monkeypatch):
 
 def evaluated(configuration, **options):
     """The same register in an evaluation of its own: accuracy, and overflows by layer."""
-    found = sim.evaluate(CHECKPOINT, accumulator=configuration["bits"], overflow=configuration["overflow"],
-                         tile=configuration["tile"], requant=configuration["requant"], **options)
+    register = {"accumulator": configuration["bits"], "overflow": configuration["overflow"], "tile": configuration["tile"]}
+    if configuration["stages"]:
+        register = {"accumulator": configuration["stages"].replace(":B:", f":{configuration['bits']}:")}
+    found = sim.evaluate(CHECKPOINT, requant=configuration["requant"], **register, **options)
     return found.right, {name: int(counts.sum()) for name, counts in found.overflows.items()}
 
 
@@ -135,11 +142,14 @@ def evaluated(configuration, **options):
     ({"overflow": "wrap,saturate", "tile": "1,9,end"}, {}),
     ({"requant": "fp32,tflite_single", "boundary_accumulator": "12"}, {"boundary_accumulator": 12}),
     ({"bits": 3, "boundary_accumulator": "same"}, {"bits": 3}),
-], ids=["rules and tiles", "requantizers", "another width of codes"])
+    ({"overflow": "wrap,saturate", "stages": ["9:B:R,end:9:saturate", "single"], "order": "channels"},
+     {"order": "channels"}),
+], ids=["rules and tiles", "requantizers", "another width of codes", "stages"])
 def test_sweep__every_number_is_that_of_an_evaluation(options, own):
     found = job.sweep(CHECKPOINT, "5,8,10", limit=25, **options)
     limited = [row for row in found.rows if row["bits"] is not None]
-    assert len(limited) == 3 * np.prod([len(options.get(name, "-").split(",")) for name in ("overflow", "tile", "requant")])
+    assert len(limited) == 3 * len(options.get("stages", "-")) * np.prod(
+        [len(options.get(name, "-").split(",")) for name in ("overflow", "tile", "requant")])
     for row in limited[:: 1 if len(limited) < 8 else 4]:
         more = {"boundary_accumulator": row["bits"]} if options.get("boundary_accumulator") == "same" else {}
         right, overflows = evaluated(row, limit=25, **own, **more)
@@ -334,7 +344,10 @@ def test_command__says_what_an_interrupt_leaves(monkeypatch, tmp_path):
     (("--requant", "fp32,floating"), ("floating",)),
     (("--memory", "0"), ("memory: 0",)),
     (("--limit", "0"), ("limit: 0",)),
-    (("--accumulator", "2:63", "--tile", ",".join(map(str, range(1, 300)))), ("18,538 configurations", "10,000")),
+    (("--accumulator", "2:63", "--tile", ",".join(map(str, range(1, 300)))), ("more than 10,000 configurations",)),
+    (("--stages", "2:16:saturate,end:32:wrap"), ("stages: ", "has no B")),
+    (("--stages", "2:B:clip,end:32:wrap"), ("stages: ", "2:32:clip", "wrap, saturate, error")),
+    (("--order", "columns"), ("order: 'columns'", "tile map")),
 ])
 def test_command__refuses_in_one_line(options, words, tmp_path):
     result = cli.run("sim.sweep", "--model", CHECKPOINT, *options, "--out", tmp_path / "out")

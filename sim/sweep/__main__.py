@@ -44,6 +44,10 @@ def main(  # noqa: PLR0913 - one parameter per option
         help=f"widths of the accumulator of inner layers, {MIN_BITS} to {MAX_BITS}: 8:24, 8:24:2 or 8,12,16")] = "8:24",
     overflow: Annotated[str, typer.Option(help=f"any of {','.join(RULES)}")] = "wrap",
     tile: Annotated[str, typer.Option(help="products summed before they reach the accumulator: any of 1, N, end")] = "1",
+    stages: Annotated[list[str] | None, typer.Option(
+        help="several registers instead of one, as in sim.eval, with B for the width swept, R and T for rules and tiles: "
+             "16:B:R,end:32:wrap; once or more often, single is the one  [default: single]")] = None,
+    order: Annotated[str | None, typer.Option(help="of products, as that of sim.eval")] = None,
     boundary_accumulator: Annotated[str | None, typer.Option(
         help=f"bits of the accumulator of the first and last layer, or {SAME}  [default: unlimited, or the profile's]")
         ] = None,
@@ -68,9 +72,9 @@ def main(  # noqa: PLR0913 - one parameter per option
     """
     options = dict(locals())
     console = new_console()
-    wanted = configurations(accumulator, overflow, tile, requant, boundary_accumulator)
+    wanted = configurations(accumulator, overflow, tile, requant, boundary_accumulator, stages or ())
     common = Arithmetic(bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer,
-                        hardware=hardware, pixels_as=pixels_as)
+                        hardware=hardware, pixels_as=pixels_as, order=order)
     job = prepare(model, wanted, common, Source(dataset=dataset, data=data, limit=limit), out, memory)
     for note in job.notes:
         console.print(note)
@@ -123,15 +127,18 @@ def _show(console: Console, found: Sweep) -> None:
     free = [row for row in found.rows if row["bits"] is None]
     for base in free:
         rows = [row for row in found.rows if row["requant"] == base["requant"] and row["bits"] is not None]
-        kinds = list(dict.fromkeys((row["overflow"], row["tile"]) for row in rows))
-        table = new_table("bits", *(f"{rule} {tile}" for rule, tile in kinds), left=(),
-                          title=f"accuracy % (overflowed outputs %), {base['requant']}")
-        cells = {(row["bits"], row["overflow"], row["tile"]): _cell(row) for row in rows}
+        kinds = list(dict.fromkeys(map(_kind, rows)))
+        table = new_table("bits", *kinds, left=(), title=f"accuracy % (overflowed outputs %), {base['requant']}")
+        cells = {(row["bits"], _kind(row)): _cell(row) for row in rows}
         for width in sorted({row["bits"] for row in rows}):
-            table.add_row(str(width), *(cells[width, rule, tile] for rule, tile in kinds))
+            table.add_row(str(width), *(cells[width, kind] for kind in kinds))
         show_table(console, table)
         console.print(f"without limits {base['accuracy']:.2f} % on {base['images']:,} images")
     console.print(f"{found.seconds:.1f} s ({found.isa} kernels)")
+
+
+def _kind(row: Any) -> str:
+    return row["stages"] or f"{row['overflow']} {row['tile']}"
 
 
 def _cell(row: Any) -> str:

@@ -102,7 +102,8 @@ def prepare(model: Any, wanted: Sequence[Configuration], common: Arithmetic, sou
 
 def sweep(  # noqa: PLR0913 - one parameter per option of the command
         model: Any, accumulator: str = "8:24", pixels: np.ndarray | None = None, labels: Any = None, *,
-        overflow: str = "wrap", tile: str = "1", requant: str | None = None, boundary_accumulator: str | None = None,
+        overflow: str = "wrap", tile: str = "1", stages: Sequence[str] = (), order: str | None = None,
+        requant: str | None = None, boundary_accumulator: str | None = None,
         bits: int | None = None, boundary_bits: int | None = None, activation_bits: int | None = None,
         quantizer: str | None = None, hardware: str | None = None, pixels_as: str | None = None,
         dataset: str | None = None, data: Path | str | None = None, limit: int | None = None,
@@ -110,9 +111,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     """Run a trained network on many registers, as python -m sim.sweep does; every number is that of `sim.evaluate`.
 
     `accumulator` are widths ("8:24", "8,10,12"), `overflow` rules ("wrap,saturate"), `tile` products that reach the register
-    at once ("1,16,end"), `requant` requantizers; every combination is run.  `boundary_accumulator`: bits of the register of
-    the first and last layer, or "same".  `out`: a folder for what is done, from which an interrupted sweep goes on.
-    `memory`: MiB for the tensors of a batch.  The rest as in `sim.evaluate`.
+    at once ("1,16,end"), `requant` requantizers; every combination is run.  `stages`: several registers instead of one, with
+    B for the width (and R, T for rule and tile), such as "16:B:R,end:32:wrap"; "single" is the one.  `order`: of products.
+    `boundary_accumulator`: bits of the register of the first and last layer, or "same".  `out`: a folder for what is done,
+    from which an interrupted sweep goes on.  `memory`: MiB for the tensors of a batch.  The rest as in `sim.evaluate`.
 
     >>> from sim.sweep.job import sweep
     >>> found = sweep("tests/data/takd-digits-2bit.pt", "6:9", overflow="saturate", limit=50)
@@ -122,8 +124,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
 
     Raises EvalError for what is not allowed, by its name, and what `sim.evaluate` does.
     """
-    wanted = configurations(accumulator, overflow, tile, requant, boundary_accumulator)
+    wanted = configurations(accumulator, overflow, tile, requant, boundary_accumulator, stages)
     common = Arithmetic(bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer,
-                        hardware=hardware, pixels_as=pixels_as)
+                        hardware=hardware, pixels_as=pixels_as, order=order)
     source = Source(pixels, labels, dataset, None if data is None else Path(data), limit)
     return prepare(model, wanted, common, source, None if out is None else Path(out), memory).run(progress)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.accumulator import Accumulator
+from sim.accumulator import UNLIMITED, Accumulator
 from sim.records import write_record
-from sim.sweep.configurations import Configuration
 from sim.sweep.plan import Group
 from sim.sweep.state import State
 from sim.testset import Examples
@@ -53,16 +52,16 @@ class Sweep:
         import pandas as pd
 
         return pd.DataFrame([{key: value for key, value in row.items() if key != "layers"} for row in self.rows]).astype(
-            {"bits": "Int64", "boundary_bits": "Int64"})
+            {"bits": "Int64"})
 
     @cached_property
     def layers(self) -> "pd.DataFrame":
         """A row for each configuration and layer with a register."""
         import pandas as pd
 
-        rows = [{**{key: row[key] for key in ("requant", "bits", "overflow", "tile", "boundary_bits")}, **layer}
+        rows = [{**{key: row[key] for key in ("requant", "stages", "bits", "overflow", "tile", "boundary")}, **layer}
                 for row in self.rows for layer in row["layers"]]
-        return pd.DataFrame(rows).astype({"bits": "Int64", "boundary_bits": "Int64", "register_bits": "Int64"})
+        return pd.DataFrame(rows).astype({"bits": "Int64"})
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -71,10 +70,12 @@ class Sweep:
 
     def _rows(self, group: Group) -> Iterator[dict[str, Any]]:
         requant = group.base.requantizer
-        free: dict[str, Any] = {"requant": requant, "bits": None, "overflow": "none", "tile": "-", "boundary_bits": None}
+        free: dict[str, Any] = {"requant": requant, "stages": "", "bits": None, "overflow": "none", "tile": "-",
+                                "boundary": None}
         yield {**free, **self._numbers(group, group.free.key, {})}
         for each, run in group.runs.items():
-            told = {**free, "bits": each.bits, "overflow": each.overflow, "tile": each.tile, "boundary_bits": each.boundary}
+            told = {**free, "stages": each.kind, "bits": each.bits, "overflow": each.overflow, "tile": each.tile,
+                    "boundary": each.boundary}
             yield {**told, **self._numbers(group, run.key, group.asked[each])}
 
     def _numbers(self, group: Group, key: str, registers: Any) -> dict[str, Any]:
@@ -84,10 +85,10 @@ class Sweep:
             register = registers.get(op.name, Accumulator())
             counts = tally.overflows.get(op.name, np.zeros(op.shape[2], np.int64))
             outputs = tally.done * op.shape[0] * op.shape[1] * op.shape[2]
-            layers.append({"layer": op.name, "safe_bits": op.safe_bits, "register_bits": register.bits,
+            layers.append({"layer": op.name, "safe_bits": op.safe_bits, "register": register.text,
                            "overflows": int(counts.sum()), "outputs": outputs,
                            "channels": int((counts > 0).sum()), "overflowed_percent": 100.0 * int(counts.sum()) / outputs})
-        limited = [layer for layer in layers if layer["register_bits"] is not None]
+        limited = [layer for layer in layers if layer["register"] != UNLIMITED]
         overflows, outputs = (sum(layer[name] for layer in limited) for name in ("overflows", "outputs"))
         return {"images": tally.done, "right": tally.right, "accuracy": 100.0 * tally.right / tally.done,
                 "changed": tally.changed, "overflows": overflows, "outputs": outputs,
@@ -111,8 +112,3 @@ class Sweep:
         from training.record import provenance  # noqa: TID251 - which program ran, and where
 
         write_record(path, {"kind": KIND, **provenance(command), **self.to_json()})
-
-
-def configuration_text(each: Configuration) -> str:
-    """For a bar: what runs."""
-    return f"{each.bits} bits {each.overflow} {each.tile}"

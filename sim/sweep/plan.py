@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.accumulator import MAX_BITS, MIN_BITS, Accumulator
+from sim.accumulator import MAX_BITS, MIN_BITS, Accumulator, parse_accumulator
 from sim.arithmetic import Arithmetic, hardware_of
 from sim.hardware import HardwareSpec
 from sim.importers import default_profile, is_importable
@@ -18,7 +18,7 @@ from sim.program import Program
 from sim.recognize import PROGRAM, recognize
 from sim.subject import Subject, subject_of
 from sim.sweep.configurations import Configuration
-from sim.sweep.track import Registers, may_overflow, simplest, without_limits
+from sim.sweep.track import Registers, simplest, without_limits
 
 UNLIMITED = "unlimited"
 _C_BITS = 32
@@ -36,8 +36,7 @@ class Run:
     def of(cls, base: Program, registers: Mapping[str, Accumulator]) -> "Run":
         """Of a program without limits; registers that can never overflow are none."""
         ops = {op.name: op for op in base.accumulating}
-        found = {name: simplest(ops[name], register) for name, register in registers.items()
-                 if may_overflow(ops[name], register)}
+        found = {name: own for name, register in registers.items() if (own := simplest(ops[name], register)).is_limited}
         told = json.dumps([base.digest(), {name: dataclasses.asdict(each) for name, each in sorted(found.items())}])
         return cls(hashlib.sha256(told.encode()).hexdigest()[:32], found)
 
@@ -68,7 +67,8 @@ def plan(model: Any, wanted: Sequence[Configuration], common: Arithmetic) -> lis
     """
     groups: dict[tuple[str | None, bool], list[Configuration]] = {}
     for each in wanted:
-        groups.setdefault((each.requant, each.bits > _C_BITS and _is_foreign(model)), []).append(each)
+        is_wide = _is_foreign(model) and (parse_accumulator(each.accumulator).narrowest or MAX_BITS) > _C_BITS
+        groups.setdefault((each.requant, is_wide), []).append(each)
     return [_group(model, members, common) for members in groups.values()]
 
 
@@ -77,7 +77,7 @@ def narrow_subject(model: Any, common: Arithmetic) -> Subject:
     if _is_program(model):
         subject = subject_of(model, common)
     else:
-        narrowest = Configuration(MIN_BITS, "wrap", "1", MIN_BITS, common.requant)
+        narrowest = Configuration(MIN_BITS, "wrap", "1", "", str(MIN_BITS), common.requant)
         try:
             subject = subject_of(model, dataclasses.replace(narrowest.arithmetic(common), tile=None))
         except EvalError as error:
@@ -108,7 +108,8 @@ def _group(model: Any, members: Sequence[Configuration], common: Arithmetic) -> 
     asked = {}
     for each, spec in hardware.items():
         own = {inner: spec.accumulator, outer: spec.boundary_accumulator}
-        asked[each] = {op.name: own.get(op.accumulator.bits, op.accumulator) for op in marked.program.accumulating}
+        asked[each] = {op.name: spec.layers.get(op.name, own.get(op.accumulator.bits, op.accumulator))
+                       for op in marked.program.accumulating}
     return _grouped(dataclasses.replace(marked, program=base), asked)
 
 
@@ -119,10 +120,10 @@ def _marked(model: Any, first: Configuration, common: Arithmetic, hardware: Mapp
     They are no wider than the narrowest: models of others are made otherwise where a register may overflow, and whatever
     is exact on it is so on wider ones.
     """
-    every = [each.bits for spec in hardware.values() for each in (spec.accumulator, spec.boundary_accumulator)]
+    every = [each.narrowest for spec in hardware.values() for each in (spec.accumulator, spec.boundary_accumulator)]
     inner = min(MAX_BITS - 1, *(bits for bits in every if bits is not None))
-    asked = dataclasses.replace(first, bits=inner, boundary=inner + 1, overflow="wrap", tile="1").arithmetic(common)
-    return subject_of(model, dataclasses.replace(asked, tile=None)), inner, inner + 1
+    marks = Configuration(inner, "wrap", "1", "", str(inner + 1), first.requant).arithmetic(common)
+    return subject_of(model, dataclasses.replace(marks, tile=None, order=None)), inner, inner + 1
 
 
 def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic) -> Group:
@@ -130,14 +131,13 @@ def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic
     for each in members:
         if each.requant is not None:
             raise EvalError("requant: a program has its requantizer built in; give the checkpoint that it was made of")
-    subject = subject_of(model, common)
+    subject = subject_of(model, dataclasses.replace(common, order=None))
     ops = subject.program.accumulating
-    asked = {}
+    ends, asked = {op.name for op in ops[:1] + ops[-1:]}, {}
     for each in members:
-        tile = 0 if each.tile == "end" else int(each.tile)
-        inner = Accumulator(each.bits, each.overflow, tile)  # type: ignore[arg-type]
-        outer = None if each.boundary is None else dataclasses.replace(inner, bits=each.boundary)
-        asked[each] = {op.name: (outer or op.accumulator) if op in (ops[0], ops[-1]) else inner for op in ops}
+        told = hardware_of(each.arithmetic(Arithmetic(order=common.order)))
+        outer = None if each.boundary is None else told.boundary_accumulator
+        asked[each] = {op.name: (outer or op.accumulator) if op.name in ends else told.accumulator for op in ops}
     return _grouped(dataclasses.replace(subject, program=without_limits(subject.program)), asked)
 
 

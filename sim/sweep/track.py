@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from sim.accumulator import END, Accumulator
+from sim.accumulator import END, MAX_BITS, Accumulator
 from sim.buffers import Padded
 from sim.ops.op import Op
 from sim.program import ConvOp, Program
+from sim.simplify import simplified
 from sim.steps import Step, step_for
+from sim.steps.staged import LOOPS
 
 Registers = Mapping[str, Accumulator]
 """Those of layers by name; layers that are not named have no limit."""
@@ -55,16 +57,11 @@ def products_of(op: Any) -> int:
     return int(op.weights[..., 0].size) if isinstance(op, ConvOp) else int(op.depth)
 
 
-def may_overflow(op: Any, register: Accumulator) -> bool:
-    """Whether any input could make the register of an operation get a sum wrong."""
-    return register.bits is not None and register.bits < op.safe_bits
-
-
 def simplest(op: Any, register: Accumulator) -> Accumulator:
-    """A register that does the same to every sum of an operation, the same one for all that do."""
-    if not may_overflow(op, register):
-        return Accumulator()
-    return replace(register, tile=END) if register.is_whole(products_of(op)) else register
+    """Registers that do the same to every sum of an operation, the same ones for all that do; unlimited where none can."""
+    found = simplified(register, LOOPS[op.kind](op, register).extremes)
+    is_one = not found.before and found.is_limited and found.is_whole(products_of(op))
+    return replace(found, tile=END) if is_one else found
 
 
 def without_limits(program: Program) -> Program:
@@ -101,7 +98,7 @@ class Track:
         """Run uint8 pixels [N, height, width, channels] without limits; `run` is about these images from now on."""
         self._count = len(pixels)
         self._ranges: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._safe: dict[tuple[str, Accumulator], list[tuple[int, np.ndarray]]] = {}
+        self._safe: dict[tuple[str, Accumulator], list[tuple[tuple[int, ...], np.ndarray]]] = {}
         given = np.ascontiguousarray(self.program.ops[0].accept(pixels))
         given = given if given.flags.writeable else given.copy()
         for op in self.program.ops:
@@ -135,7 +132,7 @@ class Track:
             sources = [differing[name] for name in op.sources() if name in differing]
             register = registers.get(op.name, Accumulator())
             spread = _union(sources)
-            index = spread if register.bits is None else np.union1d(spread, self._leaving(op, register))
+            index = np.union1d(spread, self._leaving(op, register)) if register.is_limited else spread
             if not len(index):
                 continue
             inputs = [self._gathered(name, differing.get(name), index) for name in op.sources()]
@@ -176,25 +173,28 @@ class Track:
 
     def _leaving(self, op: Any, register: Accumulator) -> np.ndarray:
         """Of the images that come as without limits those of which a register may leave its range, numbered."""
-        limits = register.range
-        assert limits is not None
-        if register.is_whole(products_of(op)):
+        if register.is_whole(products_of(op)) and register.range is not None:
             low, high = self._ranges[op.name]
-            return np.flatnonzero((low < limits.min) | (high > limits.max))
-        safe = np.zeros(self._count, bool)
-        for bits, images in self._safe.get((op.name, replace(register, bits=None)), ()):
-            if bits <= limits.bits:
+            return np.flatnonzero((low < register.range.min) | (high > register.range.max))
+        safe, (kind, bits) = np.zeros(self._count, bool), _kind_of(register)
+        for narrower, images in self._safe.get((op.name, kind), ()):
+            if all(few <= many for few, many in zip(narrower, bits, strict=True)):
                 safe |= images
         return np.flatnonzero(~safe)
 
     def _learn(self, op: Any, register: Accumulator, index: np.ndarray, spread: np.ndarray, counts: np.ndarray) -> None:
-        """A register that overflowed nowhere does so nowhere if it is wider."""
-        if counts.any() or register.is_whole(products_of(op)) or register.bits is None:
+        """Registers that overflowed nowhere do so nowhere if they are wider.
+
+        Not if one that wraps hands its value on: two errors of it may make up for each other, and one of them remain.
+        """
+        hands_on = any(stage.bits is not None and stage.overflow == "wrap" for stage in register.before)
+        if counts.any() or hands_on or register.is_whole(products_of(op)):
             return
         images = np.zeros(self._count, bool)
         images[index] = True
         images[spread] = False  # what came was something else
-        self._safe.setdefault((op.name, replace(register, bits=None)), []).append((register.bits, images))
+        kind, bits = _kind_of(register)
+        self._safe.setdefault((op.name, kind), []).append((bits, images))
 
     def _gathered(self, name: str, part: Differing | None, index: np.ndarray) -> Padded:
         """A result of these images, numbered in order, each as it is on these registers."""
@@ -228,6 +228,13 @@ def _tensors(program: Program, images: int, borders: Mapping[str, int]) -> dict[
     """Room for every result that is codes."""
     return {op.name: Padded.filled(images, op.shape, op.format.dtype, borders[op.name], op.zero_point)
             for op in program.ops if op.format is not None}
+
+
+def _kind_of(register: Accumulator) -> tuple[Accumulator, tuple[int, ...]]:
+    """Registers less their widths, and these."""
+    stages = register.stages
+    widest = [replace(stage, bits=None if stage.bits is None else MAX_BITS) for stage in stages]
+    return Accumulator.of(widest, register.order), tuple(stage.bits or MAX_BITS for stage in stages)
 
 
 def _factors(op: Op) -> tuple[str, ...]:

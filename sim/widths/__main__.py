@@ -19,6 +19,7 @@ from sim.network import NetworkError
 from sim.outputs import EvalError, check_outputs, code_file, is_stdout, profile_file
 from sim.profiles import ProfileError, profiles
 from sim.program import ProgramError
+from sim.registers import registers_text
 from sim.registry import RegistryError
 from sim.subject import Subject
 from sim.sweep.configurations import RULES, tiles, words
@@ -26,7 +27,6 @@ from sim.sweep.job import MEMORY
 from sim.sweep.plan import narrow_subject
 from sim.testset import Examples, stored_examples
 from sim.widths.assignment import Trials, assign
-from sim.widths.file import registers_text
 from sim.widths.observed import observe
 from sim.widths.outcome import Chosen, Widths
 from training.data import DATASETS, DataError

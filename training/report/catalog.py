@@ -161,18 +161,19 @@ TABLES: Mapping[str, Table] = MappingProxyType({
     "register-sweeps": Table(
         lambda report: sweep_rows(report.records),
         "Accuracy on registers of many widths",
-        "One network on accumulators of every width, rule and tile, in every inner layer (of models of others: in all but "
-        "the first and last, which have the `boundary accumulator`), from `python -m sim.sweep`; every number is that of "
-        "`sim.eval`. Accuracy in percent, in brackets the percentage of sums that the register got wrong (wrap) or clipped "
-        "at least once (saturate). Layers: `register-layers.md`. Every row with its command: `register-sweeps.csv`.",
-        ("dataset", "network", "requantizer", "boundary accumulator", "overflow", "tile", "accumulator"), summarize_sweeps),
+        "One network on accumulators of every width, rule and tile, or of stages (B: the width), in every inner layer (of "
+        "models of others: in all but the first and last, which have the `boundary accumulator`), from `python -m "
+        "sim.sweep`; every number is that of `sim.eval`. Accuracy in percent, in brackets the percentage of sums that the "
+        "register got wrong (wrap) or clipped at least once (saturate). Layers: `register-layers.md`. Every row with its "
+        "command: `register-sweeps.csv`.",
+        ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator"), summarize_sweeps),
     "register-layers": Table(
         lambda report: layer_rows(report.records),
         "Which layers overflow at which width",
         "Of the sweeps of `register-sweeps.md` the percentage of each layer's sums that a register of that many bits got "
         "wrong (wrap) or clipped at least once (saturate); `safe bits` can never overflow, whatever the input. Widths at "
         "which nothing overflowed are left out here; all are in `register-layers.csv`.",
-        ("dataset", "network", "requantizer", "boundary accumulator", "overflow", "tile", "accumulator", "number"),
+        ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator", "number"),
         summarize_layers),
     "agreement": Table(
         lambda report: agreement_rows(report.records),

@@ -114,11 +114,11 @@ def _check_registers(record: Record) -> None:
     dict(record["programs"]), int(record["images"])
     for row in record["configurations"]:
         _percent(row["accuracy"]), _percent(row["overflowed_percent"]), int(row["changed"]), int(row["images"])
-        if not all(isinstance(row[key], str) for key in ("requant", "overflow", "tile")):
+        if not all(isinstance(row[key], str) for key in ("requant", "stages", "overflow", "tile")):
             raise TypeError("a register's words are no texts")
-        [width if width is None else int(width) for width in (row["bits"], row["boundary_bits"])]
+        row["bits"] is None or int(row["bits"]), row["boundary"]
         for layer in row["layers"]:
-            str(layer["layer"]), layer["register_bits"], int(layer["safe_bits"]), int(layer["channels"])
+            str(layer["layer"]), str(layer["register"]), int(layer["safe_bits"]), int(layer["channels"])
             int(layer["overflows"]), 1 / int(layer["outputs"])
 
 

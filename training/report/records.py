@@ -262,7 +262,7 @@ def _is_sibling(evaluation: Path, training: Path) -> bool:
 
 def _newest_sweeps(records: list[Record]) -> list[Record]:
     """Of sweeps of one network on the same images, of the same widths, rules and tiles, the newest."""
-    asked = ("requant", "bits", "overflow", "tile", "boundary_bits")
+    asked = ("requant", "stages", "bits", "overflow", "tile", "boundary")
     return list({json.dumps([record.model_digest or record["model"], record["dataset"], record.data_digest, record["images"],
                              record["programs"], [[row[key] for key in asked] for row in record["configurations"]]],
                             sort_keys=True): record for record in sorted(records, key=date_of)}.values())

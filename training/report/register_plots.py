@@ -20,10 +20,10 @@ def plot_sweeps(rows: pd.DataFrame, file: Path) -> None:
     figure, axes = plt.subplots(len(parts), 1, squeeze=False, layout="constrained", figsize=(9, 3.6 * len(parts)))
     for axis, (title, part) in zip(axes[:, 0], parts, strict=True):
         names = []
-        for number, (kind, line) in enumerate(part[part["accumulator"] > 0].groupby(list(KIND), sort=False)):
+        for number, (kind, line) in enumerate(part[part["accumulator"] > 0].groupby(KIND, sort=False)):
             points = line.sort_values("accumulator")
             axis.plot(points["accumulator"], points["bit-true"], label=str(number), markersize=4, **style_of(number))
-            names.append(f"{kind[0]}, tile {kind[1]}")
+            names.append(str(kind))
         for accuracy in part[part["accumulator"] == 0]["bit-true"][:1]:
             axis.axhline(accuracy, color="gray", linewidth=1, label="free")
             names.append("without limits")
@@ -39,8 +39,7 @@ def plot_layers(rows: pd.DataFrame, file: Path) -> None:
     from matplotlib.colors import LogNorm
 
     plt = pyplot()
-    maps = [(f"{title}, {kind[0]}, tile {kind[1]}", few) for title, part in networks(rows)
-            for kind, few in part.groupby(list(KIND), sort=False)]
+    maps = [(f"{title}, {kind}", few) for title, part in networks(rows) for kind, few in part.groupby(KIND, sort=False)]
     down = -(-len(maps) // _ACROSS)
     tallest = max(few["layer"].nunique() for _, few in maps)
     figure, axes = plt.subplots(down, min(_ACROSS, len(maps)), squeeze=False, layout="constrained",

@@ -15,15 +15,16 @@ from training.report.summaries import origin_cells
 
 NETWORK = ("dataset", "network", "images", "requantizer", "boundary accumulator")
 """What one sweep of one network is known by."""
-KIND = ("overflow", "tile")
-"""What one register is known by beside its width."""
+KIND = "registers"
+"""What they are called beside their width: rule and tile, or stages."""
+_FREE = "unlimited"
 
 
 def sweep_rows(records: Records) -> Iterator[dict[str, Any]]:
     """A row for each configuration of each sweep; `accumulator` 0 is without limits."""
     for record in records.registers:
         for row in record["configurations"]:
-            limited = [layer for layer in row["layers"] if layer["register_bits"] is not None] or row["layers"]
+            limited = [layer for layer in row["layers"] if layer["register"] != _FREE] or row["layers"]
             worst = max(limited, key=lambda layer: layer["overflows"] / layer["outputs"])
             yield {**_common(record, row), "bit-true": row["accuracy"], "answers changed": row["changed"],
                    "overflowed outputs %": row["overflowed_percent"],
@@ -36,21 +37,23 @@ def layer_rows(records: Records) -> Iterator[dict[str, Any]]:
     for record in records.registers:
         for row in record["configurations"]:
             for number, layer in enumerate(row["layers"]):
-                if layer["register_bits"] is not None:
+                if layer["register"] != _FREE:
                     yield {**_common(record, row), "number": number, "layer": printable(layer["layer"]),
-                           "safe bits": layer["safe_bits"], "register": layer["register_bits"],
+                           "safe bits": layer["safe_bits"], "register": printable(layer["register"]),
                            "overflows": layer["overflows"], "outputs": layer["outputs"],
                            "channels that overflow": layer["channels"],
                            "overflowed outputs %": 100.0 * layer["overflows"] / layer["outputs"], **origin_of(record)}
 
 
 def _common(record: Record, row: Any) -> dict[str, Any]:
-    boundary = row["boundary_bits"]
+    boundary = row["boundary"]
+    is_same = boundary is not None and boundary in (str(row["bits"]), row["stages"].replace(":B", f":{row['bits']}"))
+    kind = row["stages"] or f"{row['overflow']}, tile {row['tile']}"
     return {"dataset": printable(record["dataset"]), "network": network_of(record), "images": row["images"],
             "requantizer": printable(row["requant"]),
             "boundary accumulator": "as the profile" if boundary is None and record.get("profile") else
-            "unlimited" if boundary is None else "the same" if boundary == row["bits"] else f"{boundary} bit",
-            "overflow": row["overflow"], "tile": row["tile"], "accumulator": row["bits"] or 0}
+            _FREE if boundary is None else "the same" if is_same else f"{printable(boundary)} bit",
+            "registers": printable(kind) if row["bits"] else _FREE, "accumulator": row["bits"] or 0}
 
 
 def network_of(record: Record) -> str:
@@ -78,13 +81,13 @@ def networks(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
-    """Of each network a row for each width, a column for each rule and tile."""
+    """Of each network a row for each width, a column for each kind of register."""
     sections = []
     for title, part in networks(rows):
         limited = part[part["accumulator"] > 0]
         cells = limited.assign(cell=[_cell(*pair) for pair in zip(limited["bit-true"], limited["overflowed outputs %"],
                                                                   strict=True)])
-        table = _wide(cells, "accumulator", list(KIND), "cell").rename(columns={"accumulator": "bits"})
+        table = _wide(cells, "accumulator", KIND, "cell").rename(columns={"accumulator": "bits"})
         free = part[part["accumulator"] == 0]["bit-true"]
         text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
         sections.append(_section(title, text, table, limited))
@@ -95,12 +98,12 @@ def summarize_layers(rows: pd.DataFrame) -> list[Section]:
     """Of each network and kind of register a row for each layer, a column for each width at which something overflows."""
     sections = []
     for title, part in networks(rows):
-        for (overflow, tile), few in part.groupby(list(KIND), sort=False):
+        for kind, few in part.groupby(KIND, sort=False):
             seen = few.groupby("accumulator")["overflows"].transform("sum") > 0
             if seen.any():
                 cells = few[seen].assign(cell=few[seen]["overflowed outputs %"].map(_share))
-                table = _wide(cells.sort_values("number"), ["layer", "safe bits"], ["accumulator"], "cell")
-                sections.append(_section(f"{title}, {overflow}, tile {tile}", "", table.astype(str), few))
+                table = _wide(cells.sort_values("number"), ["layer", "safe bits"], "accumulator", "cell")
+                sections.append(_section(f"{title}, {kind}", "", table.astype(str), few))
     return sections
 
 
@@ -109,9 +112,9 @@ def _section(title: str, text: str, table: pd.DataFrame, rows: pd.DataFrame) -> 
     return Section(table.astype(str).assign(**origin), heading=markdown_text(title), text=text, common=tuple(origin))
 
 
-def _wide(cells: pd.DataFrame, index: Any, columns: list[str], values: str) -> pd.DataFrame:
-    """A column for each of `columns`, in the order in which they come."""
-    names = cells[columns].astype(str).agg(" ".join, axis=1)
+def _wide(cells: pd.DataFrame, index: Any, column: str, values: str) -> pd.DataFrame:
+    """A column for each value of `column`, in the order in which they come."""
+    names = cells[column].astype(str)
     table = cells.assign(name=names).pivot_table(index=index, columns="name", values=values, aggfunc="first", sort=False)
     return table[list(dict.fromkeys(names))].fillna("").reset_index().rename_axis(columns=None)
 

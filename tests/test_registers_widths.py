@@ -40,13 +40,18 @@ def fits(bits, *sums):
     return all(-2 ** (bits - 1) <= total <= 2 ** (bits - 1) - 1 for total in sums)
 
 
+def plain(channels):
+    """A requantizer that changes nothing."""
+    return Fp32(np.ones(channels, np.float32), np.zeros(channels, np.float32), np.zeros(1, np.float32))
+
+
 def layer(weights, operand):
     """One output of one channel: the weights as a kernel of one pixel."""
     array = np.array(weights, np.int32).reshape(1, 1, -1, 1)
     bits = max(2, *(int(abs(weight)).bit_length() + 1 for weight in weights))
     return ConvOp("conv", "image", (1, 1, 1), IntFormat(8, signed=False), skip="", weights=array, stride=1, padding=0,
                   groups=1, operand=operand, weight_format=IntFormat(bits, signed=True), weight_bits=bits,
-                  accumulator=Accumulator(), requant=Fp32(np.ones(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.float32)))
+                  accumulator=Accumulator(), requant=plain(1))
 
 
 @given(st.lists(st.integers(-7, 7), min_size=1, max_size=4), st.integers(1, 3), st.booleans())
@@ -93,8 +98,7 @@ def test_bounds__of_a_product_of_activations_and_of_a_bias_first():
     found = bounds_of(biased)
     assert (found.low[0], found.high[0], found.exact[0], found.l1[0]) == (70, 145, 9, 8)
     op = MatMulOp("qk", "q", (1, 2, 2), IntFormat(8, signed=True), "k", IntFormat(2, signed=False),
-                  IntFormat(3, signed=True), 5, True, Accumulator(),
-                  Fp32(np.ones(2, np.float32), np.zeros(2, np.float32), np.zeros(1, np.float32)))
+                  IntFormat(3, signed=True), 5, True, Accumulator(), plain(2))
     found = bounds_of(op)
     assert (found.l1, found.zero_centered, found.is_centered) == (None, None, None)
     assert found.exact.tolist() == [7, 7]  # -4 * 3 * 5 = -60, 3 * 3 * 5 = 45

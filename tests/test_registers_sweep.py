@@ -21,9 +21,9 @@ from sim.machine import Machine
 from sim.outputs import EvalError
 from sim.records import read_record
 from sim.subject import Subject
-from sim.sweep import job
+from sim.sweep import job, sweep
 from sim.sweep.configurations import configurations, widths
-from sim.sweep.plan import Run, plan
+from sim.sweep.plan import Runs, plan
 from sim.sweep.track import Track, bytes_of, without_limits
 from tests import cli
 from tests.examples import examples
@@ -73,7 +73,7 @@ def check(track, base, registers, pixels):
     """Logits and counts of a track are those of a machine on the same registers."""
     machine = Machine(dataclasses.replace(base, ops=tuple(
         dataclasses.replace(op, accumulator=registers[op.name]) if op.name in registers else op for op in base.ops)))
-    wanted, found = machine.run(pixels), track.run(Run.of(base, registers).registers)
+    wanted, found = machine.run(pixels), track.run(Runs(base).of(registers).registers)
     np.testing.assert_array_equal(found.logits, wanted)
     for name, counts in machine.overflows.items():
         np.testing.assert_array_equal(found.overflows.get(name, np.zeros_like(counts)), counts, err_msg=name)
@@ -146,7 +146,7 @@ def evaluated(configuration, **options):
      {"order": "channels"}),
 ], ids=["rules and tiles", "requantizers", "another width of codes", "stages"])
 def test_sweep__every_number_is_that_of_an_evaluation(options, own):
-    found = job.sweep(CHECKPOINT, "5,8,10", limit=25, **options)
+    found = sweep(CHECKPOINT, "5,8,10", limit=25, **options)
     limited = [row for row in found.rows if row["bits"] is not None]
     assert len(limited) == 3 * len(options.get("stages", "-")) * np.prod(
         [len(options.get(name, "-").split(",")) for name in ("overflow", "tile", "requant")])
@@ -162,7 +162,7 @@ def test_sweep__every_number_is_that_of_an_evaluation(options, own):
 
 
 def test_sweep__batches_and_memory_change_nothing():
-    wide, narrow = (job.sweep(CHECKPOINT, "6:9", overflow="saturate", limit=23, memory=memory) for memory in (512, 1))
+    wide, narrow = (sweep(CHECKPOINT, "6:9", overflow="saturate", limit=23, memory=memory) for memory in (512, 1))
     base = sim.lower(sim.load_checkpoint(CHECKPOINT).spec)
     assert (1 << 20) // bytes_of(base) < 23
     assert wide.rows == narrow.rows
@@ -173,18 +173,18 @@ def test_sweep__of_a_program_and_of_arrays(tmp_path):
     program.save(tmp_path / "program.npz")
     rng = np.random.default_rng(1)
     pixels, labels = rng.integers(0, 256, (12, *program.input_shape)).astype(np.uint8), rng.integers(0, 10, 12)
-    rows = job.sweep(tmp_path / "program.npz", "7", pixels, labels, overflow="saturate").rows
+    rows = sweep(tmp_path / "program.npz", "7", pixels, labels, overflow="saturate").rows
     inner = {op.name for op in program.accumulating[1:-1]}
     limited = dataclasses.replace(program, ops=tuple(
         dataclasses.replace(op, accumulator=Accumulator(7, "saturate")) if op.name in inner else op for op in program.ops))
     wanted = sim.evaluate(limited, pixels, labels)
     assert [row["right"] for row in rows] == [sim.evaluate(program, pixels, labels).right, wanted.right]
     assert rows[1]["overflows"] == wanted.overflowed > 0
-    assert job.sweep(program, "7", pixels, labels, overflow="saturate").rows == rows
+    assert sweep(program, "7", pixels, labels, overflow="saturate").rows == rows
     with pytest.raises(EvalError, match="requant: a program has its requantizer built in"):
-        job.sweep(program, "7", pixels, labels, requant="double")
+        sweep(program, "7", pixels, labels, requant="double")
     with pytest.raises(EvalError, match="bits: a program has its widths"):
-        job.sweep(program, "7", pixels, labels, bits=3)
+        sweep(program, "7", pixels, labels, bits=3)
 
 
 def two_layers():
@@ -209,7 +209,7 @@ def test_sweep__of_a_model_of_anothers_is_its_evaluation(hardware, tmp_path):
     file.write_bytes(two_layers())
     pixels, labels = rng.integers(0, 256, (20, 8, 8, 3)).astype(np.uint8), rng.integers(0, 3, 20)
     for boundary in (None, "same"):
-        rows = job.sweep(file, "10,13,17,20", pixels, labels, overflow="wrap,saturate", boundary_accumulator=boundary,
+        rows = sweep(file, "10,13,17,20", pixels, labels, overflow="wrap,saturate", boundary_accumulator=boundary,
                          hardware=hardware).rows
         for row in rows[1:]:
             wanted = sim.evaluate(file, pixels, labels, accumulator=row["bits"], overflow=row["overflow"], hardware=hardware,

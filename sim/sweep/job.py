@@ -116,7 +116,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     `boundary_accumulator`: bits of the register of the first and last layer, or "same".  `out`: a folder for what is done,
     from which an interrupted sweep goes on.  `memory`: MiB for the tensors of a batch.  The rest as in `sim.evaluate`.
 
-    >>> from sim.sweep.job import sweep
+    >>> from sim.sweep import sweep
     >>> found = sweep("tests/data/takd-digits-2bit.pt", "6:9", overflow="saturate", limit=50)
     >>> found
     Sweep(5 configurations, 4 of them different, on 50 images of digits)

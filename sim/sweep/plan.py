@@ -18,7 +18,8 @@ from sim.program import Program
 from sim.recognize import PROGRAM, recognize
 from sim.subject import Subject, subject_of
 from sim.sweep.configurations import Configuration
-from sim.sweep.track import Registers, simplest, without_limits
+from sim.sweep.layer import Layer
+from sim.sweep.track import Registers, without_limits
 
 UNLIMITED = "unlimited"
 _C_BITS = 32
@@ -32,13 +33,19 @@ class Run:
     key: str
     registers: Registers
 
-    @classmethod
-    def of(cls, base: Program, registers: Mapping[str, Accumulator]) -> "Run":
-        """Of a program without limits; registers that can never overflow are none."""
-        ops = {op.name: op for op in base.accumulating}
-        found = {name: own for name, register in registers.items() if (own := simplest(ops[name], register)).is_limited}
-        told = json.dumps([base.digest(), {name: dataclasses.asdict(each) for name, each in sorted(found.items())}])
-        return cls(hashlib.sha256(told.encode()).hexdigest()[:32], found)
+
+class Runs:
+    """Runs of one program without limits, which is looked at once; registers that can never overflow are none in them."""
+
+    def __init__(self, base: Program) -> None:
+        self._digest, self._layers = base.digest(), {op.name: Layer(op) for op in base.accumulating}
+
+    def of(self, registers: Mapping[str, Accumulator]) -> Run:
+        """That of these registers."""
+        simplest = {name: self._layers[name].simplest(register) for name, register in registers.items()}
+        found = {name: register for name, register in simplest.items() if register.is_limited}
+        told = json.dumps([self._digest, {name: own.to_json() for name, own in sorted(found.items())}])
+        return Run(hashlib.sha256(told.encode()).hexdigest()[:32], found)
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,8 @@ def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic
 
 def _grouped(subject: Subject, asked: Mapping[Configuration, Mapping[str, Accumulator]]) -> Group:
     base = checked(subject.program)
-    runs = {each: Run.of(base, registers) for each, registers in asked.items()}
-    return Group(subject, base, Run.of(base, {}), runs, asked)
+    runs = Runs(base)
+    return Group(subject, base, runs.of({}), {each: runs.of(registers) for each, registers in asked.items()}, asked)
 
 
 def _is_program(model: Any) -> bool:

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from sim.accumulator import END, MAX_BITS, Accumulator
+from sim.accumulator import MAX_BITS, Accumulator
 from sim.buffers import Padded
 from sim.ops.op import Op
-from sim.program import ConvOp, Program
-from sim.simplify import simplified
+from sim.program import Program
 from sim.steps import Step, step_for
-from sim.steps.staged import LOOPS
+from sim.sweep.layer import products_of
 
 Registers = Mapping[str, Accumulator]
 """Those of layers by name; layers that are not named have no limit."""
@@ -50,18 +49,6 @@ class Found:
 
     logits: np.ndarray
     overflows: Mapping[str, np.ndarray]
-
-
-def products_of(op: Any) -> int:
-    """How many products each sum of an operation has."""
-    return int(op.weights[..., 0].size) if isinstance(op, ConvOp) else int(op.depth)
-
-
-def simplest(op: Any, register: Accumulator) -> Accumulator:
-    """Registers that do the same to every sum of an operation, the same ones for all that do; unlimited where none can."""
-    found = simplified(register, LOOPS[op.kind](op, register).extremes)
-    is_one = not found.before and found.is_limited and found.is_whole(products_of(op))
-    return replace(found, tile=END) if is_one else found
 
 
 def without_limits(program: Program) -> Program:

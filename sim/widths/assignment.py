@@ -15,7 +15,7 @@ import numpy as np
 from sim.accumulator import MIN_BITS, Accumulator
 from sim.machine import MOST_IMAGES
 from sim.program import Program
-from sim.sweep.plan import Run
+from sim.sweep.plan import Run, Runs
 from sim.sweep.track import Track, bytes_of
 from sim.testset import Examples
 
@@ -32,7 +32,7 @@ class Trials:
     """
 
     def __init__(self, base: Program, examples: Examples, register: Accumulator, isa: str, memory: int) -> None:
-        self._base, self._examples, self._register = base, examples, register
+        self._runs, self._examples, self._register = Runs(base), examples, register
         count, size = len(examples.labels), bytes_of(base)
         self._images = max(1, min(MOST_IMAGES, count, (memory << 20) // (2 * size)))
         room = max(1, (memory << 20) // (self._images * size))
@@ -46,7 +46,7 @@ class Trials:
 
     def right(self, widths: Widths) -> int:
         """Of images, with registers of these widths; layers that are not named have no limit."""
-        run = Run.of(self._base, {name: replace(self._register, bits=bits) for name, bits in widths.items()})
+        run = self._runs.of({name: replace(self._register, bits=bits) for name, bits in widths.items()})
         if run.key not in self._known:
             self._known[run.key] = sum(self._part(number, run) for number in range(-(-len(self._examples.labels)
                                                                                      // self._images)))

@@ -12,7 +12,7 @@ from sim.accumulator import Accumulator, bits_for
 from sim.files import write_text_atomically
 from sim.records import write_record
 from sim.subject import Subject
-from sim.sweep.track import products_of
+from sim.sweep.layer import products_of
 from sim.testset import Examples
 from sim.widths.assignment import Assignment
 from sim.widths.bounds import Bounds, bounds_of

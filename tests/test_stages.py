@@ -92,7 +92,7 @@ def test_order__is_that_of_plain_loops(order):
 @pytest.mark.parametrize(("text", "order", "products", "register", "overflowed", "told"), [
     ("2:8:saturate,end:32:wrap", "rows", [100, 100, -100, -50], 127 - 128, True, [(True, False, 1), (False, False, -1)]),
     ("2:8:wrap,end:32:wrap", "rows", [100, 100, -100, -50], -56 + 106, False, [(True, False, 1), (False, False, -1)]),
-    ("4:8:saturate,end:32:wrap", "rows", [100, 100, -100, 50], 77, True, [(False, True, 1), (False, False, -1)]),
+    ("4:8:saturate,end:32:wrap", "rows", [100, 100, -100, 20], 47, True, [(False, True, 1), (False, False, -1)]),
     ("4:8:saturate:end,end:32:wrap", "rows", [100, 100, -100, 50], 127, True, [(True, False, 3), (False, False, -1)]),
     ("4:8:saturate:2,end:32:wrap", "rows", [100, 20, -100, 50], 70, False, [(False, False, -1), (False, False, -1)]),
     ("2:8:saturate,end:9:saturate", "rows", [90, 90, 90, 90, 90], 255, True, [(True, False, 1), (True, False, 4)]),

@@ -9,7 +9,7 @@ from sim.buffers import Padded
 from sim.counters import Counters
 from sim.kernels.stage_loops import COUNT, LOCATE
 from sim.simplify import fitting
-from sim.steps.staged import LOOPS
+from sim.steps.loops import LOOPS
 
 
 class Watch:

@@ -93,17 +93,18 @@ def _add(codes: np.ndarray, first: int, step: int, weight: int, exact: np.ndarra
     """A product of every pixel of the line."""
     if step == 1:
         for j in range(len(exact)):
-            exact[j] += weight * np.int32(codes[first + j])
+            exact[j] = np.int32(exact[j] + weight * np.int32(codes[first + j]))
     else:
         for j in range(len(exact)):
-            exact[j] += weight * np.int32(codes[first + j * step])
+            exact[j] = np.int32(exact[j] + weight * np.int32(codes[first + j * step]))
 
 
 @inline
 def _clip(exact: np.ndarray, more: np.ndarray, low: int, high: int, clipped: np.ndarray) -> None:
     """Registers hold `exact` + `more`: clip them."""
+    least, most = np.int32(low), np.int32(high)
     for j in range(len(exact)):
-        total = exact[j] + more[j]
-        kept = min(max(total, np.int32(low)), np.int32(high))
+        total = np.int32(exact[j] + more[j])
+        kept = min(max(total, least), most)
         clipped[j] |= np.uint8(kept != total)
-        more[j] = kept - exact[j]
+        more[j] = np.int32(kept - exact[j])

@@ -36,17 +36,28 @@ class Groups:
             accumulator.bits is None or accumulator.overflow == "wrap")
         if not is_plain or not is_pair or 2 * max(map(abs, op.bounds)) >= 2**31:
             return None
-        size = accumulator.before[0].products
-        form = accumulator.before[0].range
-        assert form is not None
-        begins = np.arange(0, len(loops.weights), len(loops.weights) if size == END else size)
-        low = np.add.reduceat(np.minimum(loops.extremes.least, 0), begins, axis=0)
-        high = np.add.reduceat(np.maximum(loops.extremes.most, 0), begins, axis=0)
-        is_risky = ((low < form.min) | (high > form.max)).T
+        is_risky = risky_groups(loops)
         if is_risky.mean() > MOST:
             return None
-        channels, places = np.nonzero(is_risky)
-        return cls(np.searchsorted(channels, np.arange(op.shape[2] + 1)).astype(np.int64), begins[places])
+        channels, places = np.nonzero(is_risky.T)
+        firsts = np.searchsorted(channels, np.arange(op.shape[2] + 1)).astype(np.int64)
+        return cls(firsts, _begins(loops)[places])
+
+
+def risky_groups(loops: ConvLoops) -> np.ndarray:
+    """Which groups of the first stage can leave its range, whatever the codes are (equation A7): bool [groups, channels]."""
+    form = loops.accumulator.stages[0].range
+    assert form is not None
+    low = np.add.reduceat(np.minimum(loops.extremes.least, 0), _begins(loops), axis=0)
+    high = np.add.reduceat(np.maximum(loops.extremes.most, 0), _begins(loops), axis=0)
+    is_risky: np.ndarray = (low < form.min) | (high > form.max)
+    return is_risky
+
+
+def _begins(loops: ConvLoops) -> np.ndarray:
+    """The product with which each group begins."""
+    products, size = len(loops.weights), loops.accumulator.stages[0].products
+    return np.arange(0, products, products if size == END else size)
 
 
 class CorrectedConvolution(StagedConvolution):

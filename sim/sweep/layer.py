@@ -8,7 +8,7 @@ from sim.lazy import cached_property
 from sim.orders import DEFAULT
 from sim.program import ConvOp
 from sim.simplify import Extremes, simplified
-from sim.steps.staged import LOOPS
+from sim.steps.loops import LOOPS
 
 
 def products_of(op: Any) -> int:

@@ -77,6 +77,13 @@ def check(track, base, registers, pixels):
     np.testing.assert_array_equal(found.logits, wanted)
     for name, counts in machine.overflows.items():
         np.testing.assert_array_equal(found.overflows.get(name, np.zeros_like(counts)), counts, err_msg=name)
+    counted = {}
+    machine.run(pixels, counters=counted)
+    told = track.run(Runs(base, counters=True).of(registers).registers, counters=True)
+    np.testing.assert_array_equal(told.logits, wanted)
+    for name, counters in counted.items():
+        both = np.stack([counters.persistent.sum((1, 2)), counters.transient.sum((1, 2))], axis=1)
+        np.testing.assert_array_equal(told.counters.get(name, np.zeros_like(both)), both, err_msg=name)
 
 
 def test_track__starts_again_with_other_images_and_fewer():
@@ -130,16 +137,17 @@ def test_track__runs_nothing_that_is_known(monkeypatch):
 
 
 def evaluated(configuration, **options):
-    """The same register in an evaluation of its own: accuracy, and overflows by layer."""
+    """The same register in an evaluation of its own: right images, overflows and counters by layer."""
     register = {"accumulator": configuration["bits"], "overflow": configuration["overflow"], "tile": configuration["tile"]}
     if configuration["stages"]:
         register = {"accumulator": configuration["stages"].replace(":B:", f":{configuration['bits']}:")}
     found = sim.evaluate(CHECKPOINT, requant=configuration["requant"], **register, **options)
-    return found.right, {name: int(counts.sum()) for name, counts in found.overflows.items()}
+    overflows = {name: int(counts.sum()) for name, counts in found.overflows.items()}
+    return found.right, overflows, {name: counters.total() for name, counters in found.counters.items()}
 
 
 @pytest.mark.parametrize(("options", "own"), [
-    ({"overflow": "wrap,saturate", "tile": "1,9,end"}, {}),
+    ({"overflow": "wrap,saturate", "tile": "1,9,end", "counters": True}, {"counters": True}),
     ({"requant": "fp32,tflite_single", "boundary_accumulator": "12"}, {"boundary_accumulator": 12}),
     ({"bits": 3, "boundary_accumulator": "same"}, {"bits": 3}),
     ({"overflow": "wrap,saturate", "stages": ["9:B:R,end:9:saturate", "single"], "order": "channels"},
@@ -152,9 +160,12 @@ def test_sweep__every_number_is_that_of_an_evaluation(options, own):
         [len(options.get(name, "-").split(",")) for name in ("overflow", "tile", "requant")])
     for row in limited[:: 1 if len(limited) < 8 else 4]:
         more = {"boundary_accumulator": row["bits"]} if options.get("boundary_accumulator") == "same" else {}
-        right, overflows = evaluated(row, limit=25, **own, **more)
+        right, overflows, counters = evaluated(row, limit=25, **own, **more)
         assert row["right"] == right, row
         assert {layer["layer"]: layer["overflows"] for layer in row["layers"]} == overflows
+        for layer in row["layers"] if "counters" in options else ():
+            assert layer["stages"] == counters.get(layer["layer"], layer["stages"])
+            assert (layer["layer"] in counters) == (layer["register"] != "unlimited")
     unlimited = [row for row in found.rows if row["bits"] is None]
     for row in unlimited:
         free = sim.evaluate(CHECKPOINT, limit=25, requant=row["requant"], bits=options.get("bits"))
@@ -296,7 +307,7 @@ def test_command__writes_tables_plots_and_a_record(swept):
     assert record["model_digest"].startswith("sha256:")
     table = pd.read_csv(folder / "sweep.csv")
     for row in record["configurations"][1:]:
-        right, overflows = evaluated(row, limit=30)
+        right, overflows, _ = evaluated(row, limit=30)
         assert row["right"] == right
         (line,) = table[(table["accumulator"] == row["bits"]) & (table["overflow"] == row["overflow"])].to_dict("records")
         assert line["bit-true"] == float(f"{100 * right / 30:.6g}")

@@ -64,6 +64,9 @@ def main(  # noqa: PLR0913 - one parameter per option
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")] = None,
     data: Annotated[Path | None, typer.Option(help="where the data are  [default: the checkpoint's]")] = None,
     limit: Annotated[int | None, typer.Option(help="the first N test images only")] = None,
+    counters: Annotated[bool, typer.Option(
+        "--counters", help="tell which outputs are persistent (the exact sum does not fit) and transient (only a sum on the "
+                           "way); takes longer")] = False,
     memory: Annotated[int, typer.Option(help="MiB for the tensors of a batch of images")] = MEMORY,
 ) -> None:
     """Run a network on every combination of widths, rules and tiles; each number is that of sim.eval.
@@ -75,7 +78,7 @@ def main(  # noqa: PLR0913 - one parameter per option
     wanted = configurations(accumulator, overflow, tile, requant, boundary_accumulator, stages or ())
     common = Arithmetic(bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer,
                         hardware=hardware, pixels_as=pixels_as, order=order)
-    job = prepare(model, wanted, common, Source(dataset=dataset, data=data, limit=limit), out, memory)
+    job = prepare(model, wanted, common, Source(dataset=dataset, data=data, limit=limit), out, memory, counters)
     for note in job.notes:
         console.print(note)
     _say(console, job)

@@ -36,6 +36,7 @@ class Job:
     state: State
     isa: str
     memory: int
+    counters: bool
     notes: tuple[str, ...]
 
     @property
@@ -52,7 +53,8 @@ class Job:
                 self._run_group(group, tell)
         finally:
             self.state.save()
-        return Sweep(self.groups, self.examples, self.state, self.isa, time.perf_counter() - started, self.notes)
+        return Sweep(self.groups, self.examples, self.state, self.isa, self.counters, time.perf_counter() - started,
+                     self.notes)
 
     def _run_group(self, group: Group, tell: Progress) -> None:
         count, runs = len(self.examples.labels), group.different
@@ -73,22 +75,23 @@ class Job:
         free = track.begin(pixels)
         answers = free.logits.argmax(1)
         for run in runs:
-            _add(self.state.of(run.key), track.run(run.registers) if run.registers else free, answers, labels)
+            found = track.run(run.registers, self.counters) if run.registers else free
+            _add(self.state.of(run.key), found, answers, labels)
             tell(*self.work)
 
 
 def _add(tally: Tally, found: Found, answers: np.ndarray, labels: np.ndarray) -> None:
     mine = found.logits.argmax(1)
-    tally.add(len(labels), int((mine == labels).sum()), int((mine != answers).sum()), found.overflows)
+    tally.add(len(labels), int((mine == labels).sum()), int((mine != answers).sum()), found.overflows, found.counters)
 
 
 def prepare(model: Any, wanted: Sequence[Configuration], common: Arithmetic, source: Source,
-            out: Path | None = None, memory: int = MEMORY) -> Job:
+            out: Path | None = None, memory: int = MEMORY, counters: bool = False) -> Job:
     """Check everything, read model and images; raises what `sim.evaluate` does, before any image is run."""
     if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
         raise EvalError(f"memory: {memory!r} is not allowed, choose 1 or more MiB")
     check_source(source)
-    groups = tuple(plan(model, wanted, common))
+    groups = tuple(plan(model, wanted, common, counters))
     subject = groups[0].subject
     examples, notes = examples_of(subject, source)
     pixels = np.ascontiguousarray(examples.pixels)
@@ -96,7 +99,7 @@ def prepare(model: Any, wanted: Sequence[Configuration], common: Arithmetic, sou
     digest.update(np.ascontiguousarray(examples.labels).data)
     identity = {"model": subject.digest or groups[0].base.digest(), "images": f"{len(pixels)} {digest.hexdigest()}",
                 "options": {name: value for name, value in vars(common).items() if value is not None}}
-    return Job(groups, dataclasses.replace(examples, pixels=pixels), State(identity, out), usable_isa(), memory,
+    return Job(groups, dataclasses.replace(examples, pixels=pixels), State(identity, out), usable_isa(), memory, counters,
                tuple(dict.fromkeys((*subject.notes, *notes))))
 
 
@@ -107,14 +110,16 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
         bits: int | None = None, boundary_bits: int | None = None, activation_bits: int | None = None,
         quantizer: str | None = None, hardware: str | None = None, pixels_as: str | None = None,
         dataset: str | None = None, data: Path | str | None = None, limit: int | None = None,
-        out: Path | str | None = None, memory: int = MEMORY, progress: Progress | None = None) -> Sweep:
+        out: Path | str | None = None, memory: int = MEMORY, counters: bool = False,
+        progress: Progress | None = None) -> Sweep:
     """Run a trained network on many registers, as python -m sim.sweep does; every number is that of `sim.evaluate`.
 
     `accumulator` are widths ("8:24", "8,10,12"), `overflow` rules ("wrap,saturate"), `tile` products that reach the register
     at once ("1,16,end"), `requant` requantizers; every combination is run.  `stages`: several registers instead of one, with
     B for the width (and R, T for rule and tile), such as "16:B:R,end:32:wrap"; "single" is the one.  `order`: of products.
     `boundary_accumulator`: bits of the register of the first and last layer, or "same".  `out`: a folder for what is done,
-    from which an interrupted sweep goes on.  `memory`: MiB for the tensors of a batch.  The rest as in `sim.evaluate`.
+    from which an interrupted sweep goes on.  `memory`: MiB for the tensors of a batch.  `counters`: tell what is
+    persistent and what transient (sim/counters.py), which takes longer.  The rest as in `sim.evaluate`.
 
     >>> from sim.sweep import sweep
     >>> found = sweep("tests/data/takd-digits-2bit.pt", "6:9", overflow="saturate", limit=50)
@@ -128,4 +133,4 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     common = Arithmetic(bits=bits, boundary_bits=boundary_bits, activation_bits=activation_bits, quantizer=quantizer,
                         hardware=hardware, pixels_as=pixels_as, order=order)
     source = Source(pixels, labels, dataset, None if data is None else Path(data), limit)
-    return prepare(model, wanted, common, source, None if out is None else Path(out), memory).run(progress)
+    return prepare(model, wanted, common, source, None if out is None else Path(out), memory, counters).run(progress)

@@ -7,7 +7,7 @@ from sim.accumulator import END, Accumulator
 from sim.lazy import cached_property
 from sim.orders import DEFAULT
 from sim.program import ConvOp
-from sim.simplify import Extremes, simplified
+from sim.simplify import Extremes, fitting, simplified
 from sim.steps.loops import LOOPS
 
 
@@ -22,6 +22,12 @@ class Layer:
     def __init__(self, op: Any) -> None:
         self.op, self.products = op, products_of(op)
         self._extremes: dict[str, Extremes] = {}
+
+    def asked(self, register: Accumulator) -> Accumulator:
+        """The registers as they are, whose counters tell of each; unlimited where all of them always hold their sums."""
+        if not register.before:
+            return register if self.simplest(register).is_limited else Accumulator()
+        return Accumulator() if all(fitting(register, self._extremes_in(register))) else register
 
     def simplest(self, register: Accumulator) -> Accumulator:
         """Registers that do the same to every sum, the same ones for all that do; unlimited where no sum can be wrong."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KIND = "registers"
 """Of its records."""
+COUNTED = ("clipped", "persistent", "transient")
+"""What counters tell of outputs."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -26,13 +28,15 @@ class Sweep:
     """Numbers of every configuration of a sweep that is done: those of an evaluation on the same registers, to the image.
 
     `configurations` and `layers` are tables of plain values: accuracy in percent, images that are answered otherwise than
-    without limits, outputs that a register got wrong.  `seconds` is what this process took to run what was not done yet.
+    without limits, outputs that a register got wrong; of all stages together those that are persistent and transient, if
+    that was asked for.  `seconds` is what this process took to run what was not done yet.
     """
 
     groups: tuple[Group, ...]
     examples: Examples
     state: State
     isa: str
+    has_counters: bool
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -59,7 +63,8 @@ class Sweep:
         """A row for each configuration and layer with a register."""
         import pandas as pd
 
-        rows = [{**{key: row[key] for key in ("requant", "stages", "bits", "overflow", "tile", "boundary")}, **layer}
+        rows = [{**{key: row[key] for key in ("requant", "stages", "bits", "overflow", "tile", "boundary")},
+                 **{key: value for key, value in layer.items() if key != "stages"}}
                 for row in self.rows for layer in row["layers"]]
         return pd.DataFrame(rows).astype({"bits": "Int64"})
 
@@ -87,12 +92,23 @@ class Sweep:
             outputs = tally.done * op.shape[0] * op.shape[1] * op.shape[2]
             layers.append({"layer": op.name, "safe_bits": op.safe_bits, "register": register.text,
                            "overflows": int(counts.sum()), "outputs": outputs,
-                           "channels": int((counts > 0).sum()), "overflowed_percent": 100.0 * int(counts.sum()) / outputs})
+                           "channels": int((counts > 0).sum()), "overflowed_percent": 100.0 * int(counts.sum()) / outputs,
+                           **(self._counted(tally.counters.get(op.name), register) if self.has_counters else {})})
         limited = [layer for layer in layers if layer["register"] != UNLIMITED]
         overflows, outputs = (sum(layer[name] for layer in limited) for name in ("overflows", "outputs"))
         return {"images": tally.done, "right": tally.right, "accuracy": 100.0 * tally.right / tally.done,
                 "changed": tally.changed, "overflows": overflows, "outputs": outputs,
-                "overflowed_percent": 100.0 * overflows / outputs if outputs else 0.0, "run": key, "layers": layers}
+                "overflowed_percent": 100.0 * overflows / outputs if outputs else 0.0,
+                **{name: sum(layer[name] for layer in layers) for name in COUNTED if self.has_counters},
+                "run": key, "layers": layers}
+
+    def _counted(self, counts: np.ndarray | None, register: Accumulator) -> dict[str, Any]:
+        """Of one layer: all stages together, and each."""
+        stages = register.stages if register.is_limited else ()
+        table = np.zeros((len(stages), 2), np.int64) if counts is None else counts
+        rows = [{"stage": str(stage), "clipped": int(sum(row)), "persistent": int(row[0]), "transient": int(row[1])}
+                for stage, row in zip(stages, table, strict=True)]
+        return {**{name: sum(row[name] for row in rows) for name in COUNTED}, "stages": rows}
 
     def to_json(self) -> dict[str, Any]:
         """What a record holds of it: plain values that json writes."""

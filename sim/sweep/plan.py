@@ -26,6 +26,9 @@ _C_BITS = 32
 """What importers take for a register of C's int may be modeled otherwise than a wider one."""
 
 
+_Asked = Mapping[Configuration, Mapping[str, Accumulator]]
+
+
 @dataclass(frozen=True)
 class Run:
     """A network on registers that differ from all others': `key` names both, whatever they were called."""
@@ -35,16 +38,21 @@ class Run:
 
 
 class Runs:
-    """Runs of one program without limits, which is looked at once; registers that can never overflow are none in them."""
+    """Runs of one program without limits, which is looked at once; registers that can never overflow are none in them.
 
-    def __init__(self, base: Program) -> None:
+    With `counters` registers are the same only if all that they count is, stage by stage and sums on the way.
+    """
+
+    def __init__(self, base: Program, counters: bool = False) -> None:
         self._digest, self._layers = base.digest(), {op.name: Layer(op) for op in base.accumulating}
+        self._counters = counters
 
     def of(self, registers: Mapping[str, Accumulator]) -> Run:
         """That of these registers."""
-        simplest = {name: self._layers[name].simplest(register) for name, register in registers.items()}
-        found = {name: register for name, register in simplest.items() if register.is_limited}
-        told = json.dumps([self._digest, {name: own.to_json() for name, own in sorted(found.items())}])
+        rule = Layer.asked if self._counters else Layer.simplest
+        every = {name: rule(self._layers[name], register) for name, register in registers.items()}
+        found = {name: register for name, register in every.items() if register.is_limited}
+        told = json.dumps([self._digest, self._counters, {name: own.to_json() for name, own in sorted(found.items())}])
         return Run(hashlib.sha256(told.encode()).hexdigest()[:32], found)
 
 
@@ -59,7 +67,7 @@ class Group:
     base: Program
     free: Run
     runs: Mapping[Configuration, Run]
-    asked: Mapping[Configuration, Mapping[str, Accumulator]]
+    asked: _Asked
 
     @property
     def different(self) -> list[Run]:
@@ -67,16 +75,17 @@ class Group:
         return list({run.key: run for run in (self.free, *self.runs.values())}.values())
 
 
-def plan(model: Any, wanted: Sequence[Configuration], common: Arithmetic) -> list[Group]:
+def plan(model: Any, wanted: Sequence[Configuration], common: Arithmetic, counters: bool = False) -> list[Group]:
     """Everything read and checked, nothing run; raises what `sim.subject.subject_of` does.
 
-    `common` is what all configurations share: widths, hardware, quantizer, what a pixel stands for.
+    `common` is what all configurations share: widths, hardware, quantizer, what a pixel stands for.  With `counters` all
+    that registers count is to be told.
     """
     groups: dict[tuple[str | None, bool], list[Configuration]] = {}
     for each in wanted:
         is_wide = _is_foreign(model) and (parse_accumulator(each.accumulator).narrowest or MAX_BITS) > _C_BITS
         groups.setdefault((each.requant, is_wide), []).append(each)
-    return [_group(model, members, common) for members in groups.values()]
+    return [_grouped(*_group(model, members, common), counters) for members in groups.values()]
 
 
 def narrow_subject(model: Any, common: Arithmetic) -> Subject:
@@ -103,7 +112,8 @@ def checked(base: Program) -> Program:
     return base
 
 
-def _group(model: Any, members: Sequence[Configuration], common: Arithmetic) -> Group:
+def _group(model: Any, members: Sequence[Configuration], common: Arithmetic) -> tuple[Subject, _Asked]:
+    """The network without limits, and the registers of every configuration."""
     if _is_program(model):
         return _of_program(model, members, common)
     told = common
@@ -117,7 +127,7 @@ def _group(model: Any, members: Sequence[Configuration], common: Arithmetic) -> 
         own = {inner: spec.accumulator, outer: spec.boundary_accumulator}
         asked[each] = {op.name: spec.layers.get(op.name, own.get(op.accumulator.bits, op.accumulator))
                        for op in marked.program.accumulating}
-    return _grouped(dataclasses.replace(marked, program=base), asked)
+    return dataclasses.replace(marked, program=base), asked
 
 
 def _marked(model: Any, first: Configuration, common: Arithmetic, hardware: Mapping[Configuration, HardwareSpec]
@@ -133,7 +143,7 @@ def _marked(model: Any, first: Configuration, common: Arithmetic, hardware: Mapp
     return subject_of(model, dataclasses.replace(marks, tile=None, order=None)), inner, inner + 1
 
 
-def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic) -> Group:
+def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic) -> tuple[Subject, _Asked]:
     """A program file: its registers are replaced, as those of a model of another's."""
     for each in members:
         if each.requant is not None:
@@ -145,12 +155,12 @@ def _of_program(model: Any, members: Sequence[Configuration], common: Arithmetic
         told = hardware_of(each.arithmetic(Arithmetic(order=common.order)))
         outer = None if each.boundary is None else told.boundary_accumulator
         asked[each] = {op.name: (outer or op.accumulator) if op.name in ends else told.accumulator for op in ops}
-    return _grouped(dataclasses.replace(subject, program=without_limits(subject.program)), asked)
+    return dataclasses.replace(subject, program=without_limits(subject.program)), asked
 
 
-def _grouped(subject: Subject, asked: Mapping[Configuration, Mapping[str, Accumulator]]) -> Group:
+def _grouped(subject: Subject, asked: _Asked, counters: bool) -> Group:
     base = checked(subject.program)
-    runs = Runs(base)
+    runs = Runs(base, counters)
     return Group(subject, base, runs.of({}), {each: runs.of(registers) for each, registers in asked.items()}, asked)
 
 

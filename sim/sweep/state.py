@@ -20,18 +20,20 @@ MOST_BYTES = 1 << 30
 class Tally:
     """Of one run: images done, how many of them are right, how many are not answered as without limits, and overflows.
 
-    `overflows` int64 [channels] by layer; layers that had none are left out.
+    `overflows` int64 [channels] and `counters` int64 [stages, 2] (persistent, transient) by layer; layers that had none are
+    left out.
     """
 
-    def __init__(self, done: int = 0, right: int = 0, changed: int = 0,
-                 overflows: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(self, done: int = 0, right: int = 0, changed: int = 0, overflows: Mapping[str, np.ndarray] | None = None,
+                 counters: Mapping[str, np.ndarray] | None = None) -> None:
         self.done, self.right, self.changed = done, right, changed
-        self.overflows = dict(overflows or {})
+        self.overflows, self.counters = dict(overflows or {}), dict(counters or {})
 
-    def add(self, images: int, right: int, changed: int, overflows: Mapping[str, np.ndarray]) -> None:
+    def add(self, images: int, right: int, changed: int, overflows: Mapping[str, np.ndarray],
+            counters: Mapping[str, np.ndarray]) -> None:
         """What some more images gave."""
-        self.overflows |= {name: self.overflows[name] + counts if name in self.overflows else counts
-                           for name, counts in overflows.items() if counts.any()}
+        for mine, more in ((self.overflows, overflows), (self.counters, counters)):
+            mine |= {name: mine[name] + counts if name in mine else counts for name, counts in more.items() if counts.any()}
         self.done, self.right, self.changed = self.done + images, self.right + right, self.changed + changed
 
 
@@ -56,8 +58,9 @@ class State:
             return
         header, arrays = [], {}
         for number, (key, tally) in enumerate(self._tallies.items()):
-            header.append([key, tally.done, tally.right, tally.changed, list(tally.overflows)])
-            arrays |= {f"{number}.{at}": counts for at, counts in enumerate(tally.overflows.values())}
+            header.append([key, tally.done, tally.right, tally.changed, list(tally.overflows), list(tally.counters)])
+            arrays |= {f"{number}.{at}": counts for at, counts in enumerate(
+                (*tally.overflows.values(), *tally.counters.values()))}
         told = json.dumps({"version": VERSION, "sweep": self.identity, "runs": header}).encode()
         buffer = io.BytesIO()
         np.savez(buffer, header=np.frombuffer(told, np.uint8), **arrays)  # type: ignore[arg-type]
@@ -70,9 +73,10 @@ class State:
                 if header["version"] != VERSION:
                     raise ValueError("another version")
                 there, tallies = header["sweep"], {}
-                for number, (key, done, right, changed, names) in enumerate(header["runs"]):
-                    overflows = {str(name): file[f"{number}.{at}"].astype(np.int64) for at, name in enumerate(names)}
-                    tallies[str(key)] = Tally(int(done), int(right), int(changed), overflows)
+                for number, (key, done, right, changed, names, others) in enumerate(header["runs"]):
+                    read = [file[f"{number}.{at}"].astype(np.int64) for at in range(len(names) + len(others))]
+                    tallies[str(key)] = Tally(int(done), int(right), int(changed), dict(zip(names, read, strict=False)),
+                                              dict(zip(others, read[len(names):], strict=True)))
         except OSError:
             raise
         except Exception as error:  # parsers of damaged bytes fail in every way there is

@@ -12,16 +12,18 @@ Every code and every count is that of the machine: the same steps run, on fewer 
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from sim.accumulator import MAX_BITS, Accumulator
+from sim.accumulator import END, MAX_BITS, Accumulator
 from sim.buffers import Padded
 from sim.ops.op import Op
+from sim.orders import DEFAULT
 from sim.program import Program
 from sim.steps import Step, step_for
+from sim.steps.watch import Watch
 from sim.sweep.layer import products_of
 
 Registers = Mapping[str, Accumulator]
@@ -44,11 +46,13 @@ class Differing:
 class Found:
     """What registers made of some images: logits or codes [N, ...], and overflowed outputs by layer, int64 [channels].
 
-    Layers without an entry had no overflow.
+    `counters` int64 [stages, 2] are by layer the outputs that are persistent and transient (sim/counters.py), if asked for.
+    Layers without an entry had none.
     """
 
     logits: np.ndarray
     overflows: Mapping[str, np.ndarray]
+    counters: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def without_limits(program: Program) -> Program:
@@ -76,6 +80,7 @@ class Track:
         self._ops: dict[str, Any] = {op.name: op for op in program.ops}
         self._watched = [op for op in program.accumulating if op.name in watched]
         self._steps: dict[tuple[str, Accumulator], Step] = {}
+        self._watches: dict[tuple[str, Accumulator], Watch] = {}
         self._images, self._borders = images, _borders(program)
         self._sets = [_tensors(program, images, self._borders) for _ in range(SETS)]
         (self._output,) = program.output_names
@@ -110,16 +115,19 @@ class Track:
         other._sets = [_tensors(self.program, self._images, self._borders), *self._sets[1:]]
         return other
 
-    def run(self, registers: Registers) -> Found:
-        """The same images on these registers."""
+    def run(self, registers: Registers, counters: bool = False) -> Found:
+        """The same images on these registers; with `counters` as they are, not simplified."""
         differing: dict[str, Differing] = {}
         overflows: dict[str, np.ndarray] = {}
+        counted: dict[str, np.ndarray] = {}
         logits = self._last().copy()
         for op in self.program.ops:
             sources = [differing[name] for name in op.sources() if name in differing]
             register = registers.get(op.name, Accumulator())
             spread = _union(sources)
             index = np.union1d(spread, self._leaving(op, register)) if register.is_limited else spread
+            if counters and register.is_limited:
+                counted[op.name] = self._counters(op, register, differing, index)
             if not len(index):
                 continue
             inputs = [self._gathered(name, differing.get(name), index) for name in op.sources()]
@@ -136,7 +144,29 @@ class Track:
             if counts is not None:
                 overflows[op.name] = counts
                 self._learn(op, register, index, spread, counts)
-        return Found(self._flat(logits), overflows)
+        return Found(self._flat(logits), overflows, counted)
+
+    def _counters(self, op: Any, register: Accumulator, differing: Mapping[str, Differing], index: np.ndarray) -> np.ndarray:
+        """Persistent and transient outputs of each stage, int64 [stages, 2]; those of images not in `index` are none of the
+        register as it ends."""
+        is_known = not register.before and (register.overflow == "saturate" or register.tile == END)
+        index = index if is_known else np.arange(self._count)
+        if not len(index):
+            return np.zeros((len(register.stages), 2), np.int64)
+        inputs = [self._gathered(name, differing.get(name), index) for name in _factors(op)]
+        if register.before or register.order != DEFAULT or register.range is None:
+            key = op.name, register
+            if key not in self._watches:
+                self._watches[key] = Watch(replace(op, accumulator=register), self._isa)
+            found = self._watches[key].counters(inputs)
+            return np.stack([found.persistent.sum((1, 2)), found.transient.sum((1, 2))], axis=1)
+        sums, _ = self._step(op, Accumulator()).registers(inputs)
+        persistent = int(((sums < register.range.min) | (sums > register.range.max)).sum())
+        clipped = persistent
+        if not register.is_whole(products_of(op)) or (register.overflow == "wrap" and register.tile != END):
+            _, counts = self._step(op, replace(register, overflow="saturate")).registers(inputs)
+            clipped = 0 if counts is None else int(counts.sum())
+        return np.array([[persistent, clipped - persistent]], np.int64)
 
     def _step(self, op: Op, register: Accumulator) -> Step:
         """How an operation runs on a register, made ready once."""

@@ -27,7 +27,7 @@ def sweep_rows(records: Records) -> Iterator[dict[str, Any]]:
             limited = [layer for layer in row["layers"] if layer["register"] != _FREE] or row["layers"]
             worst = max(limited, key=lambda layer: layer["overflows"] / layer["outputs"])
             yield {**_common(record, row), "bit-true": row["accuracy"], "answers changed": row["changed"],
-                   "overflowed outputs %": row["overflowed_percent"],
+                   "overflowed outputs %": row["overflowed_percent"], **_counted(row),
                    "worst layer %": 100.0 * worst["overflows"] / worst["outputs"],
                    "worst layer": printable(worst["layer"]) if worst["overflows"] else "-", **origin_of(record)}
 
@@ -42,7 +42,13 @@ def layer_rows(records: Records) -> Iterator[dict[str, Any]]:
                            "safe bits": layer["safe_bits"], "register": printable(layer["register"]),
                            "overflows": layer["overflows"], "outputs": layer["outputs"],
                            "channels that overflow": layer["channels"],
-                           "overflowed outputs %": 100.0 * layer["overflows"] / layer["outputs"], **origin_of(record)}
+                           "overflowed outputs %": 100.0 * layer["overflows"] / layer["outputs"], **_counted(layer),
+                           **origin_of(record)}
+
+
+def _counted(row: Any) -> dict[str, Any]:
+    """Outputs that some register clipped, of all stages together, and which of both kinds they are."""
+    return {f"{name} outputs": row.get(name) for name in ("clipped", "persistent", "transient")}
 
 
 def _common(record: Record, row: Any) -> dict[str, Any]:

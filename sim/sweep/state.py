@@ -56,7 +56,8 @@ class State:
         """Write the file, completely or not at all; nothing where there is no folder."""
         if self._folder is None:
             return
-        header, arrays = [], {}
+        header: list[Any] = []
+        arrays: dict[str, np.ndarray] = {}
         for number, (key, tally) in enumerate(self._tallies.items()):
             header.append([key, tally.done, tally.right, tally.changed, list(tally.overflows), list(tally.counters)])
             arrays |= {f"{number}.{at}": counts for at, counts in enumerate(

@@ -82,7 +82,7 @@ def assign(trials: Trials, base: Program, images: int, loss: float, progress: Pr
     """The widths of all layers that lose at most `loss` points of accuracy on the images of the trials."""
     tell = progress or (lambda layer, count: None)
     allowed = Fraction(str(loss)) * images / 100
-    widths = {}
+    widths: dict[str, int] = {}
     layers = base.accumulating
     for number, op in enumerate(layers, 1):
         tell(op.name, trials.evaluations)

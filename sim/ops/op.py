@@ -298,3 +298,12 @@ def reach_of(op: Op) -> int:
     """Magnitude that no code of an operation passes, less its zero point."""
     form = format_of(op)
     return max(form.max - op.zero_point, op.zero_point - form.min)
+
+
+def read_both(op: Any, before: Mapping[str, Op]) -> tuple[Op, Op]:
+    """What an operation of two tensors reads; ProgramError unless zero points and its shape follow from them."""
+    source, other = read(before, op.source), read(before, op.other)
+    check_zeros(op.source_zero, source)
+    check_zeros(op.other_zero, other)
+    check_shape(op, broadcast_shape(source, other))
+    return source, other

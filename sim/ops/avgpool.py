@@ -117,5 +117,5 @@ class PoolOp(PoolWindow, Op):
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Sums, then the requantizer's rule."""
-        sums = reference.window_sums(reference.less(inputs[0], self.source_zero), *self.window, self.stride, self.padding)
+        sums = reference.window_sums(reference.less(inputs[0], self.source_zero), self.window, self.stride, self.padding)
         return reference.requantize(sums, self, None), None

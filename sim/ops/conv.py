@@ -20,6 +20,7 @@ from sim.ops.op import (
     check_sizes,
     reach_of,
     read,
+    settle_window,
 )
 from sim.ops.row import Activation, NetworkError, Row, check_role, check_window, window_positions
 from sim.values import LATER, sizes
@@ -175,13 +176,7 @@ class ConvOp(Op):
     start: np.ndarray | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
-        # one way to say the same, one digest
-        if is_whole(self.stride_width) and self.stride_width == self.stride:
-            object.__setattr__(self, "stride_width", 0)
-        paddings = self.paddings if isinstance(self.paddings, tuple) else ()
-        if len(paddings) == 4 and len(set(paddings)) == 1 and self.padding == 0:
-            object.__setattr__(self, "padding", self.paddings[0])
-            object.__setattr__(self, "paddings", ())
+        settle_window(self)
         if isinstance(self.start, np.ndarray) and not self.start.any():
             object.__setattr__(self, "start", None)
 

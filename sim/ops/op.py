@@ -288,6 +288,16 @@ class Window:
                 (width + left + right - reach[1]) // self.strides[1] + 1)
 
 
+def settle_window(op: Any) -> None:
+    """One way to say the same, one digest: `stride_width` 0 where it is as `stride`, `padding` for four equal `paddings`."""
+    if is_whole(op.stride_width) and op.stride_width == op.stride:
+        object.__setattr__(op, "stride_width", 0)
+    paddings = op.paddings if isinstance(op.paddings, tuple) else ()
+    if len(paddings) == 4 and len(set(paddings)) == 1 and op.padding == 0:
+        object.__setattr__(op, "padding", paddings[0])
+        object.__setattr__(op, "paddings", ())
+
+
 def check_zeros(zero: int, source: Op) -> None:
     """Raise ProgramError unless an operation takes from the codes that it reads what stands for 0 there."""
     if zero != source.zero_point or isinstance(zero, bool):

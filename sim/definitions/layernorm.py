@@ -1,7 +1,6 @@
 """Norms over a row, and BitTrue's own layer norm: moments in integers, then float32 as the requantizer `fp32` has it."""
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -11,6 +10,7 @@ import numpy as np
 from sim.definitions.definition import Definition, learned_array
 from sim.definitions.integers import Codes, constant32, constant64, float32, float64, int64, inverse_sqrt, row_sum
 from sim.formats import IntFormat
+from sim.reference import round_to_float32
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -66,8 +66,8 @@ class ExactLayerNorm(Norm):
         inverse = 1.0 / math.sqrt(float(spread) + float(self.eps[0]))
         found = []
         for q, gain, offset in zip(row, self.gain.tolist(), self.offset.tolist(), strict=True):
-            steps = _nearest_float32(_nearest_float32(count * q - total) * _nearest_float32(inverse * gain))
-            found.append(min(max(round(_nearest_float32(steps + offset)), self.target.min), self.target.max))
+            steps = round_to_float32(round_to_float32(count * q - total) * round_to_float32(inverse * gain))
+            found.append(min(max(round(round_to_float32(steps + offset)), self.target.min), self.target.max))
         return found
 
     def _check(self, channels: int) -> None:
@@ -81,8 +81,3 @@ class ExactLayerNorm(Norm):
                       "gain or offset is not finite, or can make what is not")
         self._require(2 * (channels * self._most) ** 2 < 1 << 53,
                       f"sums of {channels} squares of {self.source} leave 53 bits")
-
-
-def _nearest_float32(value: float) -> float:
-    nearest: float = struct.unpack("f", struct.pack("f", value))[0]
-    return nearest

@@ -1,7 +1,7 @@
 """A program in plain Python integers: slow, obvious, and independent.  What the kernels are checked against.
 
-Operations (sim/ops) hand over their constants as lists; the arithmetic is here, shared only with the oracles that requantizers
-and definitions bring in plain Python: no numpy operation, no kernel.  Tensors of one image are nested lists
+Operations (sim/ops) hand over their constants as lists; the arithmetic is here, shared only with the oracles that
+requantizers and definitions bring: no numpy operation, no kernel.  Tensors of one image are nested lists
 [row][column][channel].
 """
 

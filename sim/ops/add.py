@@ -28,14 +28,6 @@ class Add(Row):
     other: str = ""
     activation: Activation = field(default_factory=Activation)
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Unchanged."""
         if shapes[self.source] != shapes[self.other]:
@@ -70,10 +62,6 @@ class AddOp(Op):
     def details(self) -> list[str]:
         """The other operand and the requantizer."""
         return [f"plus {self.other}", self.requant.name]
-
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
 
     def check(self, before: Mapping[str, Op]) -> None:
         """Two of one shape or spread to one, and a requantizer for the codes of the first."""

@@ -59,10 +59,6 @@ class AvgPool(Row):
         """Rows and columns of a window."""
         return self.kernel, self.kernel_width or self.kernel
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """As a convolution's."""
         height, width, channels = shapes[self.source]

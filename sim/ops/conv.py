@@ -82,10 +82,6 @@ class Conv(Row):
         """The input and, if there is one, the residual."""
         return (self.source, self.skip) if self.skip else (self.source,)
 
-    def ends(self) -> Activation | None:
-        """Its activation."""
-        return self.activation
-
     @property
     def weight_role(self) -> str:
         """The layer's."""

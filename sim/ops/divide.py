@@ -35,10 +35,6 @@ class DivideOp(Op):
         """What is divided by what."""
         return [f"times {self.factor}, by {self.other} times {self.other_factor} plus {self.epsilon}", self.rounding]
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
     def check(self, before: Mapping[str, Op]) -> None:
         """Shapes that fit, constants whose products int64 holds."""
         check_sizes(self)

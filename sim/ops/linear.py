@@ -39,10 +39,6 @@ class Linear(Row):
         check_role(self.role)
         self._sizes(features=self.features)
 
-    def ends(self) -> Activation | None:
-        """Its activation."""
-        return self.activation
-
     @property
     def weight_role(self) -> str:
         """The layer's."""

@@ -25,14 +25,6 @@ class Multiply(Row):
     other: str = ""
     activation: Activation = field(default_factory=Activation)
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """That of `source`."""
         shape, other = shapes[self.source], shapes[self.other]
@@ -70,10 +62,6 @@ class MultiplyOp(Op):
     def details(self) -> list[str]:
         """The other operand and the requantizer."""
         return [f"times {self.other}", self.requant.name]
-
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
 
     @property
     def macs(self) -> int:

@@ -62,8 +62,8 @@ class Op(Value):
         return []
 
     def sources(self) -> tuple[str, ...]:
-        """Names of the operations it reads."""
-        return (self.source,) if self.source else ()
+        """Names of the operations it reads: `source`, and `other` if it has such a field."""
+        return sources_of(self)
 
     @property
     def residual(self) -> str:
@@ -308,6 +308,13 @@ def reach_of(op: Op) -> int:
     """Magnitude that no code of an operation passes, less its zero point."""
     form = format_of(op)
     return max(form.max - op.zero_point, op.zero_point - form.min)
+
+
+def sources_of(reader: Any) -> tuple[str, ...]:
+    """What a row or an operation reads as its fields say."""
+    if hasattr(reader, "other"):
+        return reader.source, reader.other
+    return (reader.source,) if reader.source else ()
 
 
 def read_both(op: Any, before: Mapping[str, Op]) -> tuple[Op, Op]:

@@ -20,6 +20,12 @@ class Norm(Definition):
 
     kind: ClassVar[str] = "layernorm"
 
+    @classmethod
+    def _learned(cls, learned: Mapping[str, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
+        """gamma, and beta or zeros, float64 [C]."""
+        gamma = learned_array(learned, "gamma")
+        return gamma, learned_array(learned, "beta", np.zeros(gamma.shape))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExactLayerNorm(Norm):
@@ -43,8 +49,7 @@ class ExactLayerNorm(Norm):
         """gamma / step and beta / step, divided in float64."""
         cls._require_scale(scale)
         cls._require_scale(step, "step")
-        gamma = learned_array(learned, "gamma")
-        beta = learned_array(learned, "beta", np.zeros(gamma.shape))
+        gamma, beta = cls._learned(learned)
         channels = float(gamma.size)
         with np.errstate(over="ignore"):  # check refuses what is not finite
             return cls(source, target, (gamma / step).astype(np.float32), (beta / step).astype(np.float32),

@@ -135,5 +135,4 @@ def residual_arguments(skip: Padded | None) -> tuple[np.ndarray, int, tuple[bool
     """Codes of the residual, their border, and `residual` as `line` wants it."""
     if skip is None:
         return _NO_RESIDUAL
-    sign = 1 << (8 * skip.array.itemsize - 1) if skip.array.dtype.kind == "i" else 0
-    return skip.unsigned, skip.pad, (True, np.int32(sign))
+    return skip.unsigned, skip.pad, (True, np.int32(skip.sign))

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sim.kernels.jit import inline
-from sim.requantizers.addition import Addition
+from sim.reference import shift_right
+from sim.requantizers.addition import Addition, ratios
 from sim.requantizers.requantizer import RequantizeError
 from sim.requantizers.rule import Domain, Own, line_of
 
@@ -31,19 +32,19 @@ class XnnpackAdd(Addition):
     def from_scales(  # type: ignore[override]
             cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "XnnpackAdd":
         """Of float32 scales.  XNNPACK takes ratios from 2^-10 to below 2^8."""
-        ratios = [float(np.float32(scale) / np.float32(target)) for scale in (a, b)]
-        if not all(2.0**-10 <= ratio < 2.0**8 for ratio in ratios):
-            raise RequantizeError(f"{cls.name}: operands' scales are {ratios[0]:g} and {ratios[1]:g} times the output's, "
+        both = [float(ratio) for ratio in ratios(a, b, target)]
+        if not all(2.0**-10 <= ratio < 2.0**8 for ratio in both):
+            raise RequantizeError(f"{cls.name}: operands' scales are {both[0]:g} and {both[1]:g} times the output's, "
                                   "from 2^-10 to below 2^8 are allowed")
-        shift = 20 - (math.frexp(max(ratios))[1] - 1)
-        first, second = (round(math.ldexp(ratio, shift)) for ratio in ratios)
+        shift = 20 - (math.frexp(max(both))[1] - 1)
+        first, second = (round(math.ldexp(ratio, shift)) for ratio in both)
         return cls(*(np.full(channels, number, np.int64) for number in (first, sign * second, shift)))
 
     @classmethod
     def joined(cls, x: int, skip: int | None, own: Own, other: Own) -> int:
         """The rule in plain Python integers."""
         total = x * own("multiplier_a") + (skip or 0) * own("multiplier_b")
-        return (2 * total + 2 ** own("shift")) // 2 ** (own("shift") + 1)
+        return shift_right(total, own("shift"))
 
 
 @inline

@@ -1,12 +1,12 @@
 """Average pooling and sums over axes: exact sums, divided and rounded."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from sim.buffers import Padded
-from sim.ops.average import AverageOp
+from sim.ops.average import AverageOp, WindowAverage
 from sim.ops.reduce import ReduceOp
 from sim.requantizers.requantizer import residual_arguments
 from sim.steps.rounding import rounded_quotients
@@ -23,13 +23,14 @@ class Average(Step):
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """Codes -> codes."""
-        op, count = self.op, self.op.taps[0] * self.op.taps[1]
+        op = self.op
         if op.taps == inputs[0].interior.shape[1:3] and not any(op.paddings):
-            clamp_into(op, rounded_quotients(_total(inputs[0], (1, 2), op.source_zero), count, op.rounding), out)
+            whole = rounded_quotients(_total(inputs[0], (1, 2), op.source_zero), math.prod(op.taps), op.rounding)
+            clamp_into(op, whole, out)
             return
-        x, place = less(inputs[0], op.source_zero), (op.taps, op.strides, op.paddings)
-        counts: Any = count if op.divisor == "window" else window_sums(np.ones((1, *x.shape[1:3], 1), np.int64), *place)
-        clamp_into(op, rounded_quotients(window_sums(x, *place), counts, op.rounding), out)
+        x = less(inputs[0], op.source_zero)
+        sums = window_sums(x, op.taps, op.strides, op.paddings)
+        clamp_into(op, rounded_quotients(sums, window_counts(op, x.shape[1:3]), op.rounding), out)
 
 
 class Reduction(Step):
@@ -50,7 +51,14 @@ class Reduction(Step):
             requantize_plain(op, values, residual_arguments(None), out)
 
 
+def window_counts(op: WindowAverage, sides: Sequence[int]) -> np.ndarray:
+    """What sums over the windows of an image of these sides are divided by, int64 [1, rows, columns, 1], or one for all."""
+    if op.divisor == "window":
+        return np.full((1, 1, 1, 1), math.prod(op.taps), np.int64)
+    return window_sums(np.ones((1, *sides, 1), np.int64), op.taps, op.strides, op.paddings)
+
+
 def _total(x: Padded, axes: tuple[int, ...], zero: int) -> np.ndarray:
     """Sums of codes less their zero point, int64: the zero point is taken off once, not of every code."""
     sums: np.ndarray = x.interior.sum(axes, dtype=np.int64, keepdims=True)
-    return sums - zero * int(np.prod([x.interior.shape[axis] for axis in axes]))
+    return sums - zero * math.prod(x.interior.shape[axis] for axis in axes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.formats import EXACT_FLOAT32
 from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, vnni, vnni_lines
 from sim.kernels.finish import Ending
 from sim.kernels.ir import aligned
@@ -96,18 +97,18 @@ def sign_of(op: "ConvOp") -> int:
 
 def _blocks_layout(op: "ConvOp") -> Layout | None:
     layout = divide(op.weights, op.groups, 64)
-    exact = max(map(abs, op.bounds)) <= blocks.EXACT
+    exact = max(map(abs, op.bounds)) <= EXACT_FLOAT32
     return layout if exact or _exact_run(op) >= blocks.LEAST_RUN else None
 
 
 def _exact_run(op: "ConvOp") -> int:
     """So many products can never pass 2^24."""
-    return blocks.EXACT // max(largest_product(op), 1)
+    return EXACT_FLOAT32 // max(largest_product(op), 1)
 
 
 def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
     rows, columns = op.weights.shape[:2]
-    exact = (rows, layout.run) if max(map(abs, op.bounds)) <= blocks.EXACT else (0, min(layout.run, _exact_run(op)))
+    exact = (rows, layout.run) if max(map(abs, op.bounds)) <= EXACT_FLOAT32 else (0, min(layout.run, _exact_run(op)))
     return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, sign_of(op)
 
 

@@ -66,7 +66,7 @@ class WidePool(Step):
 
 
 def window_sums(x: np.ndarray, taps: Sequence[int], strides: Sequence[int], paddings: Sequence[int]) -> np.ndarray:
-    """Sums of integers [N, H, W, C] over windows (rows, columns), with 0 around the image: tap by tap."""
+    """Sums of numbers [N, H, W, C] over windows (rows, columns), with 0 around the image: tap by tap, row by row."""
     top, bottom, left, right = paddings
     framed = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     rows, columns = (framed.shape[axis] - taps[axis - 1] for axis in (1, 2))  # the last position of a window

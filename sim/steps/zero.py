@@ -63,8 +63,7 @@ def shifted(op: Op) -> IntFormat:
 
 def place_of(x: Padded, zero: int) -> Place:
     """How a kernel reads codes as integers less their zero point: (unsigned ^ sign) - the last."""
-    sign = 1 << (8 * x.array.itemsize - 1) if x.array.dtype.kind == "i" else 0
-    return x.pad, np.int32(sign), np.int32(sign + zero)
+    return x.pad, np.int32(x.sign), np.int32(x.sign + zero)
 
 
 def less(x: Padded, zero: int) -> np.ndarray:

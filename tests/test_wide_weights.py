@@ -82,8 +82,7 @@ def cases(draw, depthwise):
 @examples(60)
 def test_odd_weights__have_the_sums_and_codes_of_plain_loops(case):
     op, x, skip = case
-    per_group = op.shape[2] // op.groups
-    compare(op, x, skip, "vnni odd" if per_group > 16 else "vnni")
+    compare(op, x, skip, "vnni odd")
 
 
 @needs_vnni

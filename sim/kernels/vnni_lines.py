@@ -164,11 +164,13 @@ def _specialize(name: str, lanes: int, sizes: dict[int, int], is_watched: bool =
 
 
 _SIZES = {16: 16, 32: 8, 64: 4}
+_ODD_SIZES = {16: 8, 32: 8, 64: 4}
+"""Pixels have one register more, that of their codes alone."""
 _NARROW_SIZES = {16: 4, 32: 2}
 """AVX-VNNI has 16 registers: 8 of sums, and the weights and codes."""
 LINES = {"vnni": _specialize("vnni_line", 16, _SIZES), "avxvnni": _specialize("avxvnni_line", 8, _NARROW_SIZES)}
-ODD_LINE = _specialize("vnni_odd_line", 16, _SIZES, is_odd=True)
-"""Lines of sums of odd weights, in parts of 32 channels and more."""
+ODD_LINE = _specialize("vnni_odd_line", 16, _ODD_SIZES, is_odd=True)
+"""Lines of sums of odd weights."""
 WATCHED = {"vnni": _specialize("vnni_watched_line", 16, _SIZES, is_watched=True),
            "avxvnni": _specialize("avxvnni_watched_line", 8, _NARROW_SIZES, is_watched=True)}
 """Lines of sums of registers that are watched."""
@@ -181,7 +183,8 @@ def line_to_codes(signed: bool, ending: Ending, columns: int, width: int, is_wat
     They are compiled for the one tile that they use: to choose it line by line cost layers of few products more than a tenth
     of their time.
     """
-    pixels = 7 if width == 32 and columns % 7 == 0 else _SIZES[width] if columns >= _SIZES[width] else 1
+    most = (_ODD_SIZES if is_odd else _SIZES)[width]
+    pixels = 7 if width == 32 and columns % 7 == 0 else most if columns >= most else 1
     return _specialize_to_codes(signed, ending, pixels, width, is_watched, is_odd)
 
 

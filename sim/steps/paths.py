@@ -163,15 +163,14 @@ def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
 
 
 def _odd_layout(op: "ConvOp") -> Layout | None:
-    """For whole sums of odd weights: two planes look at all codes twice, a block of ones at those of 2 or 4 once more."""
+    """For whole sums of odd weights."""
     if not vnni.are_odd(op.weights):
         return None
     register = op.accumulator.range
     if register is not None and register.bits < op.safe_bits and not whole_sums(op):
         return None
-    layouts = [divide(op.weights, op.groups, width) for width in (64, 32)]
-    layout = next(found for found in layouts if _computed(found) <= _SURPLUS * min(map(_computed, layouts)))
-    return layout if layout.width > LANES else None
+    layouts = [divide(op.weights, op.groups, width) for width in (64, 32, 16)]
+    return next(found for found in layouts if _computed(found) <= _SURPLUS * min(map(_computed, layouts)))
 
 
 def _computed(layout: Layout) -> int:

@@ -5,6 +5,7 @@
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -40,6 +41,15 @@ class XnnpackAdd(Addition):
         first, second = (round(math.ldexp(ratio, shift)) for ratio in both)
         return cls(*(np.full(channels, number, np.int64) for number in (first, sign * second, shift)))
 
+    def in_words(self, reach: int) -> tuple[Callable[..., Any], tuple[np.int32, ...]] | None:
+        """XNNPACK's own: 255 2 2^21 and half a code, of a shift of up to 30, are below 2^31."""
+        a, b, shift = (array[0] for array in (self.multiplier_a, self.multiplier_b, self.shift))
+        half = 1 << int(shift) >> 1
+        is_one = all((array == array[0]).all() for array in self.arrays().values())
+        if not is_one or reach * (abs(int(a)) + abs(int(b))) + half >= 2**31:
+            return None
+        return xnnpack_add_words, (np.int32(a), np.int32(b), np.int32(half), np.int32(shift))
+
     @classmethod
     def joined(cls, x: int, skip: int | None, own: Own, other: Own) -> int:
         """The rule in plain Python integers."""
@@ -52,6 +62,14 @@ def xnnpack_add_rule(x: Any, more: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R12."""
     shift = whole[2, c]
     return (x * whole[0, c] + more * whole[1, c] + ((1 << shift) >> 1)) >> shift
+
+
+@inline
+def xnnpack_add_words(x: Any, more: Any, constants: Any) -> Any:
+    """The same in 32 bits: a shift below 32 that LLVM can see."""
+    a, b, half, shift = constants
+    total = np.int32(np.int32(np.int32(x * a) + np.int32(more * b)) + half)
+    return np.int32(total >> (shift & np.int32(31)))
 
 
 XnnpackAdd.line = line_of("xnnpack_add", xnnpack_add_rule, operands=2)

@@ -7,9 +7,8 @@ import numpy as np
 from sim.buffers import Padded
 from sim.ops.float_average import FloatAverageOp
 from sim.requantizers.nearest import FARTHEST
-from sim.steps.average import window_counts
 from sim.steps.step import Step
-from sim.steps.wide import window_sums
+from sim.steps.wide import window_counts, window_sums
 from sim.steps.zero import clamp_into, less
 
 

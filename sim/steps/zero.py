@@ -52,6 +52,11 @@ def limits_of(op: Op) -> tuple[int, int]:
     return least, most
 
 
+def words_of(op: Op) -> tuple[np.int32, ...]:
+    """The same and the zero point, as kernels take them that compute codes of up to 16 bits in words."""
+    return tuple(map(np.int32, (*limits_of(op), op.zero_point)))
+
+
 def shifted(op: Op) -> IntFormat:
     """The limits of an operation's requantizer: those of its format where its zero point is 0 and it has no others."""
     form = format_of(op)

@@ -30,8 +30,8 @@ def correct_groups(  # noqa: PLR0913 - a kernel sees arrays, not objects
         sums: np.ndarray, counts: np.ndarray) -> None:
     """Exact sums [N, H, W, Cout] become those behind registers of `size` products each and one that receives all of these.
 
-    `x` int16 [N, rows, C, columns] are transposed codes; `w` int32 [products, Cout] and `taps` int64 [products, 3] (row, column,
-    channel) in the order of the products.  Of channel o the groups that may not fit begin with the products
+    `x` int16 [N, rows, C, columns] are transposed codes; `w` int32 [products, Cout] and `taps` int64 [products, 3] (row,
+    column, channel) in the order of the products.  Of channel o the groups that may not fit begin with the products
     `groups`[`firsts`[o] : `firsts`[o + 1]].  Their registers have the range low .. high, consulted after each `tile` (0:
     once); the last register wraps to so many `bits` (0: it is wide enough).  `counts` int32 [N * H, Cout]: overflows.
     """

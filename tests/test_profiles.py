@@ -17,7 +17,8 @@ from tests.cli import run
 CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
 ABOUT = 'source = "read in a manual"\nversion = "1"\n'
 CONV = '[conv]\nrequant = "double"\naccumulator = { bits = 24, overflow = "saturate", tile = 4 }\n'
-NAMES = ("deeploy_pulp", "dory_nemo", "finn", "litert_reference", "litert_ruy", "litert_xnnpack", "onnxruntime", "qonnx",
+NAMES = ("avx2_maddubs", "avx512_vnni", "cmsis_nn_smlad", "deeploy_pulp", "dory_nemo", "ethos_u", "fbgemm_acc16", "finn",
+         "gemmini", "litert_reference", "litert_ruy", "litert_xnnpack", "mac16_array", "onnxruntime", "popcount", "qonnx",
          "tflite_micro_cmsis_nn", "tosa_1_0")
 
 

@@ -138,8 +138,8 @@ def lower_products(row: Any, to: "Lowering", folded: Callable[[np.ndarray | floa
     requant, unit = to.requantizer_of(form, gain, offset, (int(low.min()), int(high.max())), residual)
     return ConvOp(
         row.name, row.source, to.shapes[row.name], form, skip=skip, weights=weights, operand=operand,
-        weight_format=weight_format, weight_bits=bits, accumulator=to.accumulator_of(row.role), requant=requant, unit=unit,
-        **window), step
+        weight_format=weight_format, weight_bits=bits, accumulator=to.accumulator_of(row, row.role), requant=requant,
+        unit=unit, **window), step
 
 
 def biased(row: Any, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
@@ -293,6 +293,6 @@ class ConvOp(Op):
         """Every product in order through the register, then the requantizer's rule."""
         sums, overflows = reference.convolve(
             inputs[0], self.weights.tolist(), self.window.steps, self.window.paddings, self.groups,
-            (self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile), self.operand_zero,
+            self.accumulator.plain, self.operand_zero,
             None if self.start is None else self.start.tolist())
         return reference.requantize(sums, self, inputs[1] if self.skip else None), overflows

@@ -1,0 +1,45 @@
+"""Which step an operation with registers gets, by what its accumulator is in its simplest form for it (sim/simplify.py).
+
+A single register, in the order that kernels take products, runs as ever.  Two stages of which few groups can overflow are
+exact sums that are corrected; all else goes through plain loops.
+"""
+
+from dataclasses import replace
+
+from sim.accumulator import Accumulator
+from sim.ops.conv import ConvOp
+from sim.ops.matmul import MatMulOp
+from sim.orders import DEFAULT, SORTED
+from sim.simplify import simplified
+from sim.steps.conv import Convolution
+from sim.steps.groups import CorrectedConvolution, Groups
+from sim.steps.loops import ConvLoops, ProductLoops, StagedConvolution, StagedProduct
+from sim.steps.matmul import MatrixProduct
+from sim.steps.step import Step
+
+
+def convolution(op: ConvOp, isa: str) -> Step:
+    """The step of a convolution, by what its accumulator is in its simplest form."""
+    if _is_usual(op.accumulator):
+        return Convolution(op, isa)
+    plain = simplified(op.accumulator, ConvLoops(op, op.accumulator).extremes)
+    if _is_usual(plain):
+        return Convolution(replace(op, accumulator=plain), isa)
+    loops = ConvLoops(op, plain)
+    groups = Groups.of(loops)
+    return StagedConvolution(op, loops) if groups is None else CorrectedConvolution(op, isa, loops, groups)
+
+
+def matrix_product(op: MatMulOp, isa: str) -> Step:
+    """The same of a product of activations."""
+    if _is_usual(op.accumulator):
+        return MatrixProduct(op, isa)
+    plain = simplified(op.accumulator, ProductLoops(op, op.accumulator).extremes)
+    if _is_usual(plain) or not (plain.before or plain.order == SORTED):
+        return MatrixProduct(replace(op, accumulator=replace(plain, order=DEFAULT)), isa)
+    return StagedProduct(op, isa, ProductLoops(op, plain))
+
+
+def _is_usual(accumulator: Accumulator) -> bool:
+    """Whether it is one register, products in the order that kernels take."""
+    return not accumulator.before and accumulator.order == DEFAULT

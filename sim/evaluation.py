@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
+from sim.cost.cost import Wanted, cost_of
 from sim.kernels.isa import choose
 from sim.machine import Machine
 from sim.outcome import Evaluation, Verification
@@ -36,7 +37,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     hardware: str | os.PathLike[str] | None = None, pixels_as: str | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
-    json: str | os.PathLike[str] | None = None,
+    cost: bool = False, cost_images: int | None = None, array: str | os.PathLike[str] | None = None,
+    energy: str | os.PathLike[str] | None = None, json: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Run a trained network in integers and count what it gets right, as python -m sim.eval does.
 
@@ -51,7 +53,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a model of another's.
     `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
-    set are wanted.  `json`: a file for the record, which training.tables reads.
+    set are wanted.  `cost`: count operations, memory, energy, and on `cost_images` images zero operands and toggled bits,
+    with the cycles of an `array` and a table of `energy` (sim/cost).  `json`: a file for the record, which training.tables
+    reads.
 
     >>> import sim
     >>> result = sim.evaluate("tests/data/takd-digits-2bit.pt", accumulator=7, overflow="saturate", limit=100)
@@ -68,6 +72,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
 
     Raises EvalError for an option or an array that is not allowed or has no effect, by its name; CheckpointError and
     ProgramError for a damaged file, LowerError for hardware that the network does not fit, DataError for missing data,
+    CostError for an array or a table of energies that there is not,
     AccumulatorOverflowError under overflow "error".  Warns (UserWarning) about data other than those of training.
     """
     options = {name: plain(value) for name, value in locals().items()}
@@ -77,8 +82,10 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     if (record := _path("json", json)) is not None:
         file = Path(model) if isinstance(model, str | os.PathLike) else None
         check_outputs({"json": record}, {"model": file, "data": source.data, "requant": code_file(requant),
-                                         "quantizer": code_file(quantizer), "hardware": profile_file(hardware)})
-    job = prepare(model, wanted, source, batch, verify)
+                                         "quantizer": code_file(quantizer), "hardware": profile_file(hardware),
+                                         "array": profile_file(array), "energy": profile_file(energy)})
+    job = prepare(model, wanted, source, batch, verify,
+                  Wanted.asked(cost, _name(energy), _name(array), plain(cost_images)))
     for note in job.warnings:
         warnings.warn(note, UserWarning, stacklevel=2)
     result = job.run(progress)
@@ -131,6 +138,7 @@ class Job:
     batch: int
     verify: bool
     notes: tuple[str, ...]
+    cost: Wanted | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -158,11 +166,12 @@ class Job:
             if comparison is not None and trace is not None:
                 comparison.add(part, wanted, trace)
             tell(start + len(part), right)
-        values = np.concatenate(logits)
+        values, overflows = np.concatenate(logits), {n: c.copy() for n, c in machine.overflows.items()}
+        cost = None if self.cost is None else cost_of(machine, pixels[: self.cost.images], self.cost.energy, self.cost.array)
         return Evaluation(
-            self.subject, self.examples, values, values.argmax(1), {n: c.copy() for n, c in machine.overflows.items()},
-            machine.isa, len(labels) / simulating, time.perf_counter() - started, self.notes,
-            None if comparison is None else _verification(comparison, len(labels)))
+            self.subject, self.examples, values, values.argmax(1), overflows, machine.isa, len(labels) / simulating,
+            time.perf_counter() - started, self.notes,
+            None if comparison is None else _verification(comparison, len(labels)), cost)
 
     def _comparison(self) -> "Comparison | None":
         if not self.verify:
@@ -174,7 +183,8 @@ class Job:
         return Comparison(self.machine, QuantNetwork.from_spec(self.subject.spec))
 
 
-def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False) -> Job:
+def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False,
+            cost: Wanted | None = None) -> Job:
     """Check everything, read model and images; raises what `evaluate` does, before any image is run."""
     source, batch = dataclasses.replace(source, limit=plain(source.limit)), plain(batch)
     for name, value in (("limit", source.limit), ("batch", batch)):
@@ -195,7 +205,7 @@ def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = 
         examples = examples.first(count)
     if batch is not None and batch > count:
         notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
-    return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes))
+    return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes), cost)
 
 
 def _examples(subject: Subject, source: Source) -> Examples:

@@ -19,8 +19,8 @@ class Layer:
 
     `macs` multiply-accumulates; `bops` these times the bits of both operands; `ebops` the same with the effective bits of
     every weight (`effective_bits`); `weights` stored numbers that are multiplied, `weight_bits` the bits of them all,
-    `output_bits` those of its result, `live_bits` of all results that are still needed while it runs, its own included; `register_bits` of
-    its accumulator, 0 without one; `operands` bits of both factors, (0, 0) where nothing is multiplied.
+    `output_bits` those of its result, `live_bits` of all results that are still needed while it runs, its own included;
+    `register_bits` of its accumulator, 0 without one; `operands` bits of both factors, (0, 0) where nothing is multiplied.
     """
 
     name: str

@@ -63,7 +63,7 @@ def main(  # noqa: PLR0913 - one parameter per option
                                                        "quantizer": code_file(quantizer), "hardware": profile_file(hardware)},
                   {"out": TRACE})
     if not is_archive and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TraceError(f"out: {printable(out)} is there already: name an archive (.npz), or a folder that is not there")
+        raise TraceError(f"out: {printable(out)} is there already: name an archive (.npz) or a new folder")
     wanted = Arithmetic(bits, boundary_bits, number(accumulator), number(boundary_accumulator), overflow, tile, requant,
                         quantizer, activation_bits, hardware, pixels_as)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit))

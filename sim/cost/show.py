@@ -20,7 +20,7 @@ def show_cost(console: Console, cost: Cost) -> None:
                       f"{cost.total['slowest_cycles']:,} the slowest")
     if cost.activity:
         show_table(console, _activity(cost))
-        console.print(f"on {cost.images} images: share of products with a 0; toggled bits of a product, and the register's bits")
+        console.print(f"on {cost.images} images: share of products with a 0; toggled bits of a product, register bits")
     total = cost.total
     console.print(f"{total['macs']:,} MACs, {total['bops']:,} bit ops, {total['ebops']:,} EBOPs, "
                   f"{total['weight_bits']:,} bits of weights, peak {total['peak_activation_bits']:,} bits of activations, "

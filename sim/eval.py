@@ -19,6 +19,7 @@ from sim.evaluation import BATCH, Source, prepare
 from sim.importers import ImporterError
 from sim.lowering import LowerError
 from sim.network import NetworkError
+from sim.orders import ORDERS
 from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, code_file, is_stdout, profile_file
 from sim.profiles import ProfileError, profiles
@@ -45,13 +46,22 @@ def main(  # noqa: PLR0913 - one parameter per option
                              ] = None,
     activation_bits: Annotated[int | None, typer.Option(
         help="bits of the inner activations alone: --bits 4 --activation-bits 8 is W4A8  [default: as the weights]")] = None,
-    accumulator: Annotated[int | None, typer.Option(
-        help=f"bits of the accumulator of inner layers, {MIN_BITS} to {MAX_BITS}  [default: unlimited]")] = None,
-    boundary_accumulator: Annotated[int | None, typer.Option(
-        help="the same of the first and last layer")] = None,
+    accumulator: Annotated[str | None, typer.Option(
+        help=f"bits of the accumulator of inner layers, {MIN_BITS} to {MAX_BITS}, or registers one after another, "
+             "PRODUCTS:BITS:RULE with commas: 2:16:saturate,end:32:wrap  [default: unlimited]", metavar="BITS|STAGES"),
+    ] = None,
+    boundary_accumulator: Annotated[str | None, typer.Option(
+        help="the same of the first and last layer", metavar="BITS|STAGES")] = None,
     overflow: Annotated[str | None, typer.Option(help=f"{', '.join(get_args(Overflow))}  [default: wrap]")] = None,
     tile: Annotated[str | None, typer.Option(
         help="products summed before they reach the accumulator: 1, N or end  [default: 1]")] = None,
+    order: Annotated[str | None, typer.Option(
+        help=f"in which products reach registers: {', '.join(ORDERS)}, or loops, such as "
+             '"channels/16 rows columns channels"  [default: rows]')] = None,
+    registers: Annotated[Path | None, typer.Option(
+        help="a file (.toml) of layers that have registers of their own", metavar="FILE")] = None,
+    counters: Annotated[bool, typer.Option(
+        "--counters", help="count stage by stage which sums do not fit, and which only do not on the way")] = False,
     requant: Annotated[str | None, typer.Option(
         help=f"{', '.join(REQUANTIZERS)}; fp32 equals the torch model; a multiplier of 8 to 30 bits: double_16; your own: "
              "file.py:CLASS, package.module:CLASS, or what an installed package adds  [default: fp32]")] = None,
@@ -96,12 +106,13 @@ def main(  # noqa: PLR0913 - one parameter per option
     options["json"] = options.pop("json_file")
     outputs = {"save-program": save_program, "predictions": predictions, "json": json_file}
     check_outputs(outputs, {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer),
-                            "hardware": profile_file(hardware), "array": profile_file(array),
+                            "hardware": profile_file(hardware), "registers": registers, "array": profile_file(array),
                             "energy": profile_file(energy)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
-    wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits, hardware, pixels_as)
-    job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify,
+    own = None if registers is None else str(registers)
+    wanted = Arithmetic(bits, boundary_bits, _width(accumulator), _width(boundary_accumulator), overflow, tile, requant,
+                        quantizer, activation_bits, hardware, pixels_as, order, own)
+    job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify, counters,
                   Wanted.asked(cost, energy, array, cost_images))
     for note in job.notes:
         console.print(note)
@@ -118,6 +129,12 @@ def main(  # noqa: PLR0913 - one parameter per option
         result.save(json_file, command_line("sim.eval", options))
     if result.verification is not None and not result.verification.agrees:
         raise typer.Exit(CODES_DIFFER)
+
+
+def _width(text: str | None) -> int | str | None:
+    """A number of bits, or stages."""
+    is_number = text is not None and text.removeprefix("-").isascii() and text.removeprefix("-").isdecimal()
+    return int(text) if text is not None and is_number and len(text) < 20 else text
 
 
 class _Live:
@@ -155,6 +172,9 @@ def _show(console: Console, result: Evaluation, per_class: bool) -> None:
     console.print("formats: input x weights, u unsigned, s signed (odd weights of k bits need an operand of k + 1)")
     console.print("acc.: accumulator bits; safe: bits that can never overflow")
     console.print("overflows: outputs that wrapped to another number, or were clipped at least once")
+    if result.counters:
+        show_table(console, _counter_table(result))
+        console.print("persistent: the sum of all that a register received does not fit; transient: only a sum on the way")
     if per_class:
         show_table(console, _class_table(result))
     widths = f"{result.subject.spec.precision}; " if result.subject.spec else ""
@@ -186,9 +206,20 @@ def _layer_cells(op: Any, result: Evaluation) -> list[str]:
     overflows = int(result.overflows[op.name].sum())
     share = f"{overflows:,} {100.0 * overflows / result.outputs(op):.2f}%" if overflows else "0"
     register = op.accumulator
-    width = "no limit" if register.bits is None else f"{register.bits} {OVERFLOW_WORDS[register.overflow]}"
+    width = ", ".join("no limit" if stage.bits is None else f"{stage.bits} {OVERFLOW_WORDS[stage.overflow]}"
+                      for stage in register.stages)
     return ["x".join(map(str, op.shape)), op.details()[0], short(op.macs), width,
             str(op.safe_bits), share]
+
+
+def _counter_table(result: Evaluation) -> Table:
+    """A row for each stage of each layer."""
+    table = new_table("layer", "stage", "clipped", "persistent", "transient", left=("layer", "stage"))
+    for name, counters in result.counters.items():
+        for number, row in enumerate(counters.total()):
+            table.add_row("" if number else name, row["stage"], *(f"{row[key]:,}" for key in
+                                                                  ("clipped", "persistent", "transient")))
+    return table
 
 
 def _class_table(result: Evaluation) -> Table:

@@ -14,6 +14,7 @@ import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
 from sim.cost.cost import Wanted, cost_of
+from sim.counters import Counters
 from sim.kernels.isa import choose
 from sim.machine import Machine
 from sim.outcome import Evaluation, Verification
@@ -32,13 +33,15 @@ Progress = Callable[[int, int], None]
 def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     model: Any, pixels: np.ndarray | None = None, labels: Any = None, *,
     bits: int | None = None, boundary_bits: int | None = None, activation_bits: int | None = None,
-    accumulator: int | None = None, boundary_accumulator: int | None = None,
+    accumulator: int | str | None = None, boundary_accumulator: int | str | None = None,
     overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
     hardware: str | os.PathLike[str] | None = None, pixels_as: str | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
+    json: str | os.PathLike[str] | None = None, order: str | None = None,
+    registers: str | os.PathLike[str] | None = None, counters: bool = False,
     cost: bool = False, cost_images: int | None = None, array: str | os.PathLike[str] | None = None,
-    energy: str | os.PathLike[str] | None = None, json: str | os.PathLike[str] | None = None,
+    energy: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Run a trained network in integers and count what it gets right, as python -m sim.eval does.
 
@@ -47,10 +50,13 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     taken, or that of `dataset` and `data`.  `bits` and `boundary_bits`: widths of the inner layers and of the first and last
     (default: as trained), `activation_bits` that of the inner activations alone.  `accumulator`, `boundary_accumulator`:
     bits of their registers (unlimited), their `overflow` ("wrap", "saturate", "error"; default wrap), and the products
-    summed before they reach it, `tile` (a number or "end"; default 1).  `requant`: default "fp32", which equals the torch
-    model.  `quantizer`: where the checkpoint's is, if it is code of your own, "file.py:NAME".  `limit`: the first so many
-    images only.  `hardware`: a profile of sim.profiles, by name, or the path of a file of yours: registers and requantizers
-    of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a model of another's.
+    summed before they reach it, `tile` (a number or "end"; default 1); or registers one after another as a text,
+    "2:16:saturate,end:32:wrap".  `order`: in which products come, "rows", "channels", "sorted" or loops; `registers`: a file
+    of layers that have their own.  `counters`: count stage by stage what did not fit.  `requant`: default "fp32", which
+    equals the torch model.  `quantizer`: where the checkpoint's is, if it is code of your own, "file.py:NAME".  `limit`:
+    the first so many images only.  `hardware`: a profile of sim.profiles, by name, or the path of a file of yours: registers
+    and requantizers of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a
+    model of another's.
     `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
     set are wanted.  `cost`: count operations, memory, energy, and on `cost_images` images zero operands and toggled bits,
@@ -77,14 +83,15 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     """
     options = {name: plain(value) for name, value in locals().items()}
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits, _name(hardware), pixels_as)
+                        activation_bits, _name(hardware), pixels_as, order, _name(registers))
     source = Source(pixels, labels, dataset, _path("data", data), limit)
     if (record := _path("json", json)) is not None:
         file = Path(model) if isinstance(model, str | os.PathLike) else None
         check_outputs({"json": record}, {"model": file, "data": source.data, "requant": code_file(requant),
                                          "quantizer": code_file(quantizer), "hardware": profile_file(hardware),
-                                         "array": profile_file(array), "energy": profile_file(energy)})
-    job = prepare(model, wanted, source, batch, verify,
+                                         "registers": _path("registers", registers), "array": profile_file(array),
+                                         "energy": profile_file(energy)})
+    job = prepare(model, wanted, source, batch, verify, counters,
                   Wanted.asked(cost, _name(energy), _name(array), plain(cost_images)))
     for note in job.warnings:
         warnings.warn(note, UserWarning, stacklevel=2)
@@ -94,9 +101,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     return result
 
 
-def _name(hardware: Any) -> Any:
+def _name(named: Any) -> Any:
     """A path as the text that it is; anything else is told later what it is not."""
-    return os.fspath(hardware) if isinstance(hardware, os.PathLike) else hardware
+    return os.fspath(named) if isinstance(named, os.PathLike) else named
 
 
 def _path(name: str, value: Any) -> Path | None:
@@ -138,6 +145,7 @@ class Job:
     batch: int
     verify: bool
     notes: tuple[str, ...]
+    counters: bool = False
     cost: Wanted | None = None
 
     @property
@@ -156,11 +164,15 @@ class Job:
         machine.reset()
         tell(0, 0)
         logits, right, simulating = [], 0, 0.0
+        counted: dict[str, list[Counters]] = {}
         for start in range(0, len(labels), self.batch):
             part, wanted = pixels[start : start + self.batch], labels[start : start + self.batch]
             trace: dict[str, np.ndarray] | None = None if comparison is None else {}
             begun = time.perf_counter()
-            logits.append(machine.run(part, trace))
+            told: dict[str, Counters] | None = {} if self.counters else None
+            logits.append(machine.run(part, trace, told))
+            for name, counters in (told or {}).items():
+                counted.setdefault(name, []).append(counters)
             simulating += time.perf_counter() - begun
             right += int((logits[-1].argmax(1) == wanted).sum())
             if comparison is not None and trace is not None:
@@ -171,7 +183,8 @@ class Job:
         return Evaluation(
             self.subject, self.examples, values, values.argmax(1), overflows, machine.isa, len(labels) / simulating,
             time.perf_counter() - started, self.notes,
-            None if comparison is None else _verification(comparison, len(labels)), cost)
+            None if comparison is None else _verification(comparison, len(labels)),
+            {name: Counters.join(parts) for name, parts in counted.items()}, cost)
 
     def _comparison(self) -> "Comparison | None":
         if not self.verify:
@@ -184,7 +197,7 @@ class Job:
 
 
 def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False,
-            cost: Wanted | None = None) -> Job:
+            counters: bool = False, cost: Wanted | None = None) -> Job:
     """Check everything, read model and images; raises what `evaluate` does, before any image is run."""
     source, batch = dataclasses.replace(source, limit=plain(source.limit)), plain(batch)
     for name, value in (("limit", source.limit), ("batch", batch)):
@@ -205,7 +218,7 @@ def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = 
         examples = examples.first(count)
     if batch is not None and batch > count:
         notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
-    return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes), cost)
+    return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes), counters, cost)
 
 
 def _examples(subject: Subject, source: Source) -> Examples:

@@ -8,6 +8,7 @@ from sim.program import Program, ProgramError
 from sim.quantizers import QUANTIZERS, QuantizerError
 from sim.registry import RegistryError
 from sim.requantizers.requantizer import RequantizeError
+from sim.text import printable
 
 
 class LowerError(ValueError):
@@ -49,4 +50,7 @@ def lower(spec: NetworkSpec, hardware: HardwareSpec | None = None) -> Program:
             lowering.add(row)
         except (RequantizeError, ProgramError, QuantizerError, NetworkError, FormatError) as error:
             raise LowerError(f"{row.name}: {error}") from None
+    limited = [op.name for op in lowering.ops.values() if op.accumulates]
+    if unknown := [name for name in hardware.layers if name not in limited]:
+        raise LowerError(f"registers: {printable(unknown[0])} is no layer with registers, there are {', '.join(limited)}")
     return Program(tuple(lowering.ops.values()), spec.graph.outputs, dict(lowering.scales))

@@ -11,6 +11,7 @@ import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
 from sim.buffers import Layout, Padded, Place, Plan
+from sim.counters import Counters
 from sim.inputs import InputError, check_codes
 from sim.kernels import isa as instruction_sets
 from sim.lazy import cached_property
@@ -18,6 +19,7 @@ from sim.ops.op import Op
 from sim.program import ConvOp, Program, TableOp
 from sim.steps import Step, step_for
 from sim.steps.conv import Convolution
+from sim.steps.watch import Watch
 
 WORKING_SET = 16 << 20
 """Codes that a chunk of images may have in its largest layer: they are read again while in the outermost cache.
@@ -106,6 +108,7 @@ class Machine:
         self._plan = _plan(program, self._borders, self._tables)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
+        self._watches: dict[str, Watch] = {}
         self._idle: list[_Run] = []  # append and pop are one step each, whoever else does them
 
     def __repr__(self) -> str:
@@ -140,25 +143,28 @@ class Machine:
     def overflows(self) -> Mapping[str, np.ndarray]:
         """Per convolution, int64 [channels]: outputs since the last `reset` that a limited register got wrong.
 
-        Under "saturate" those of which at least one addition was clipped, under "wrap" those whose exact sum does not fit.
+        Under "saturate" those of which at least one addition was clipped, under "wrap" those whose exact sum does not fit;
+        of several stages those of which a register that saturates clipped, or the last one is not the exact sum in the end.
         """
         return self._tally.overflows
 
-    def run(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None) -> np.ndarray:
+    def run(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None,
+            counters: MutableMapping[str, Counters] | None = None) -> np.ndarray:
         """uint8 pixels [N, H, W, C], in any memory order, -> logits [N, classes]: float32, or integers (`ConvOp.unit`).
 
         A program of tokens takes ids int32 [N, tokens]; logits of more than one pixel are [N, H, W, classes].  A program of
         several inputs takes a mapping from their names to arrays, of as many images each.
-        `trace` receives every operation's result [N, H, W, C].  Raises InputError for pixels of another type or shape,
-        AccumulatorOverflowError under overflow "error".
+        `trace` receives every operation's result [N, H, W, C], `counters` what the registers of every operation with limited
+        ones did.  Raises InputError for pixels of another type or shape, AccumulatorOverflowError under overflow "error".
         """
-        results = self.results(pixels, trace)
+        results = self.results(pixels, trace, counters)
         if len(results) > 1:
             raise InputError(f"this program has {len(results)} outputs, {', '.join(results)}: take `results`")
         (logits,) = results.values()
         return logits.reshape(len(logits), -1) if logits.shape[1:3] == (1, 1) else logits
 
-    def results(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def results(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None,
+                counters: MutableMapping[str, Counters] | None = None) -> dict[str, np.ndarray]:
         """Every output [N, H, W, C] by name: logits as `run` gives them, or codes.
 
         For the rest as `run`.
@@ -166,8 +172,9 @@ class Machine:
         given, images = self._accepted(pixels)
         names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        counted: dict[str, list[Counters]] = {}
         with self._running() as run:
-            if trace is None and self._joined:
+            if trace is None and counters is None and self._joined:
                 run.joined, run.places = self._joined, self._joined_places
             chunks = -(-images // self._chunk)
             together = -(-images // chunks) if chunks else 1  # the last chunk is about as long as the others
@@ -179,13 +186,18 @@ class Machine:
                     if run.joined.get(op.name, ...) is None:
                         values[op.name] = values[op.source]
                         continue
-                    values[op.name] = result = self._step(run, op, _inputs(op, part, values), count)
+                    inputs = _inputs(op, part, values)
+                    if counters is not None and op.accumulates and op.accumulator.is_limited:
+                        counted.setdefault(op.name, []).append(self._watch(op).counters(inputs))
+                    values[op.name] = result = self._step(run, op, inputs, count)
                     if op.name in found:  # logits are made anew; codes lie in memory that others take over
                         found[op.name].append(result.array if op.format is None else result.interior.copy())
                 run.images += count
         whole = {name: np.concatenate(parts) for name, parts in found.items()}
         if trace is not None:
             trace.update(whole)
+        if counters is not None:
+            counters.update({name: Counters.join(parts) for name, parts in counted.items()})
         return {name: whole[name] for name in self.program.output_names}
 
     def apply(self, op: Op, pixels: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -208,9 +220,25 @@ class Machine:
         Raises InputError for codes of another type or shape, or out of their format.
         """
         self._check_op(op)
-        inputs = [self._padded(op, name, x) for name, x in zip(op.sources(), codes, strict=False)]
         with self._running() as run:
-            return self._accumulate(run, op, inputs)
+            return self._accumulate(run, op, self._padded_all(op, codes))
+
+    def counters(self, op: Op, *codes: np.ndarray) -> Counters:
+        """What the registers of an operation do with `codes` [N, H, W, C], stage by stage; counts nothing.
+
+        For the rest as `sums`.
+        """
+        self._check_op(op)
+        return self._watch(op).counters(self._padded_all(op, codes))
+
+    def first_overflows(self, op: Op, *codes: np.ndarray) -> np.ndarray:
+        """The product with whose addition a register of each output first left its range, int32 [stages, N, H, W, C].
+
+        Products are numbered from 0, in the order in which the accumulator takes them; -1 where none did.  For the rest as
+        `sums`.
+        """
+        self._check_op(op)
+        return self._watch(op).first(self._padded_all(op, codes))
 
     def convolve(self, op: ConvOp, x: Padded, skip: Padded | None, out: Padded) -> None:
         """Codes with their border, and those of the residual, -> requantized codes inside theirs; counts overflows."""
@@ -263,6 +291,15 @@ class Machine:
     def _check_op(self, op: Op) -> None:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
             raise InputError(f"{op.name}: no operation of this program")
+
+    def _watch(self, op: Op) -> Watch:
+        """What tells of an operation's registers; made when it is first asked for."""
+        found = self._watches.get(op.name)
+        return self._watches.setdefault(op.name, Watch(op)) if found is None else found
+
+    def _padded_all(self, op: Op, codes: Sequence[np.ndarray]) -> list[Padded]:
+        """What an operation reads for its products."""
+        return [self._padded(op, name, x) for name, x in zip(op.sources(), codes, strict=False)]
 
     def _padded(self, op: Op, name: str, codes: Any) -> Padded:
         """Codes that a user hands over for an operation to read, with the border that it wants."""
@@ -344,12 +381,17 @@ def _count(run: _Run, op: Any, counts: np.ndarray | None, images: int) -> None:
         return
     before = run.counts.get(op.name)
     run.counts[op.name] = counts if before is None else before + counts
-    if op.accumulator.overflow == "error" and counts.any():
+    if op.accumulator.must_fit and counts.any():
         channel = int(np.flatnonzero(counts)[0])
         raise AccumulatorOverflowError(
-            f"{op.name}, channel {channel}: a sum does not fit the {op.accumulator.bits}-bit accumulator "
+            f"{op.name}, channel {channel}: a sum does not fit the {_registers_of(op)} "
             f"({counts[channel]} of {images * op.shape[0] * op.shape[1]} outputs of a batch); "
             f"{op.safe_bits} bits can never overflow")
+
+
+def _registers_of(op: Any) -> str:
+    accumulator = op.accumulator
+    return f"registers {accumulator.text}" if accumulator.before else f"{accumulator.bits}-bit accumulator"
 
 
 def _lone_tables(program: Program) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.counters import Counters
 from sim.files import write_text_atomically
 from sim.program import Op, Program
 from sim.records import write_record
@@ -62,6 +63,8 @@ class Evaluation:
     seconds: float
     notes: tuple[str, ...] = ()
     verification: Verification | None = field(default=None)
+    counters: Mapping[str, Counters] = field(default_factory=dict)
+    """Of each layer with limited registers, if they were asked for."""
     cost: "Cost | None" = None
 
     def __repr__(self) -> str:
@@ -122,7 +125,8 @@ class Evaluation:
         rows = []
         for layer in self._layers():
             register = {f"accumulator_{key}": value for key, value in layer.pop("accumulator").items()}
-            layer.pop("overflows_by_channel", None)
+            for key in ("overflows_by_channel", "stages"):
+                layer.pop(key, None)
             rows.append(layer | register | ({"differing": self.verification.differing_by_layer[layer["name"]]}
                                             if self.verification else {}))
         return pd.DataFrame(rows).astype({"accumulator_bits": "Int64"})
@@ -168,7 +172,7 @@ class Evaluation:
         if checkpoint is None or spec is None or hardware is None:
             return {"training": {}, **(self.subject.foreign.to_json() if self.subject.foreign else {})}
         return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
-                "hardware_spec": dataclasses.asdict(hardware), "training": dict(checkpoint.training)}
+                "hardware_spec": hardware.to_json(), "training": dict(checkpoint.training)}
 
     def _classes(self) -> list[dict[str, Any]]:
         size = len(self.class_names)
@@ -181,7 +185,8 @@ class Evaluation:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()
         roles = {row.name: row.weight_role for row in rows if row.weight_role is not None}
         return [{"name": op.name, **({"role": roles[op.name]} if op.name in roles else {}), "shape": list(op.shape),
-                 **op.factors, "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": dataclasses.asdict(op.accumulator),
+                 **op.factors, "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": op.accumulator.to_json(),
                  "overflows": int(self.overflows[op.name].sum()),
                  **({"overflows_by_channel": self.overflows[op.name].tolist()} if self.overflows[op.name].any() else {}),
+                 **({"stages": self.counters[op.name].total()} if op.name in self.counters else {}),
                  "outputs": self.outputs(op)} for op in self.program.accumulating]

@@ -75,7 +75,7 @@ class Program(Value):
         weights = sorted({op.weight_bits for op in self.convolutions})
         codes = sorted({op.format.bits for op in self.ops if op.format is not None})
         requants = sorted({op.requant.name for op in self.accumulating})
-        registers = sorted({str(op.accumulator) for op in self.accumulating if op.accumulator.bits is not None})
+        registers = sorted({str(op.accumulator) for op in self.accumulating if op.accumulator.is_limited})
         given = " and ".join(op.given for op in self.ops if op.is_input)
         widths = [f"weights {_listed(weights)} bits"] if weights else []
         return (f"<Program: {given} -> {self.classes} logits, {len(self.ops)} operations, {self.macs:,} MACs, "
@@ -196,7 +196,7 @@ def _pack(program: Program) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]
                 case IntFormat():
                     entry[name] = value.to_json()
                 case Accumulator():
-                    entry[name] = {"bits": value.bits, "overflow": value.overflow, "tile": value.tile}
+                    entry[name] = value.to_json()
                 case Requantizer():
                     parts = {part: f"{key}.{part}" for part in value.arrays()}
                     arrays |= {parts[part]: array for part, array in value.arrays().items()}
@@ -229,7 +229,7 @@ def _value(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:  # noqa: PLR091
         case {"array": name, **_other}:
             return arrays[name]
         case {"overflow": _, **_other}:
-            return Accumulator(**value)
+            return Accumulator.from_json(value)
         case {"bits": bits, "signed": signed, **other}:
             return IntFormat(int(bits), bool(signed), bool(other.get("narrow", False)))
         case {"name": name, "arrays": parts}:

@@ -8,6 +8,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from sim import plain_registers
+from sim.plain_registers import Stage
+
 Image = list[list[list[int]]]
 
 
@@ -28,13 +31,14 @@ def run(program: Any, pixels: Image | Mapping[str, Image]) -> tuple[dict[str, An
 
 
 def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tuple[int, ...], groups: int,
-             register: tuple[int | None, str, int], zero: int = 0,
+             registers: tuple[list[Stage], str], zero: int = 0,
              starts: list[int] | None = None) -> tuple[Image, list[int]]:
     """Sums [row][column][channel] behind the registers after all products, and overflowed outputs per channel.
 
     weights[kernel row][kernel column][in channel of the group][channel]; steps are the strides down and across and the
-    dilation, paddings top, bottom, left and right, register its bits, overflow and tile.  A border holds the code `zero`,
-    whose share is taken off behind the register.  `starts` are what the registers of each channel hold before.
+    dilation, paddings top, bottom, left and right, registers their stages and the order of products.  A border holds the
+    code `zero`, whose share is taken off behind the registers.  `starts` are what the last register of each channel holds
+    before.
     """
     (down, across, dilation), (above, below, before, behind) = steps, paddings
     channels, depth = len(weights[0][0][0]), len(weights[0][0])
@@ -56,14 +60,15 @@ def convolve(x: Image, weights: list, steps: tuple[int, int, int], paddings: tup
                         for c in range(depth):
                             code = x[i][j][first + c] if inside else zero
                             products.append(code * weight[c][o])
-                total, overflowed = accumulate(products, *register, start=0 if starts is None else starts[o])
+                total, overflowed = _through(products, registers, (len(weights), len(weights[0]), depth),
+                                             0 if starts is None else starts[o])
                 overflows[o] += overflowed
                 pixel.append(total - sum(zero * weight[c][o] for line in weights for weight in line for c in range(depth)))
             result[-1].append(pixel)
     return result, overflows
 
 
-def matrix_product(a: Image, b: Image, transpose: bool, bits: int | None, overflow: str, tile: int,
+def matrix_product(a: Image, b: Image, transpose: bool, registers: tuple[list[Stage], str],
                    zeros: tuple[int, int]) -> tuple[Image, list[int]]:
     """Sums of (a - z_a)(b - z_b) [head][row][column], and overflowed outputs per column.
 
@@ -78,7 +83,7 @@ def matrix_product(a: Image, b: Image, transpose: bool, bits: int | None, overfl
             totals = []
             for index, column in enumerate(columns):
                 products = [x * y for x, y in zip(row, column, strict=True)]
-                total, overflowed = accumulate(products, bits, overflow, tile)
+                total, overflowed = _through(products, registers, (1, 1, len(products)))
                 shifted = [(x - zeros[0]) * (y - zeros[1]) for x, y in zip(row, column, strict=True)]
                 overflows[index] += overflowed
                 totals.append(total + sum(shifted) - sum(products))
@@ -100,7 +105,7 @@ def rearrange(x: Image, split: tuple[int, ...], order: tuple[int, ...], shape: t
 
 
 def accumulate(products: list[int], bits: int | None, overflow: str, tile: int, start: int = 0) -> tuple[int, bool]:
-    """(what the register holds at the end, whether this output counts as overflowed); contract C6.
+    """(what a single register holds at the end, whether this output counts as overflowed); contract C6.
 
     `start` is loaded first: one that does not fit is clipped or wrapped, as an addition to 0 would be.
     """
@@ -119,6 +124,16 @@ def accumulate(products: list[int], bits: int | None, overflow: str, tile: int, 
             register = max(low, min(high, total))
             clipped = clipped or register != total
     return register, (register != exact) if overflow == "wrap" else clipped
+
+
+def _through(products: list[int], registers: tuple[list[Stage], str], sides: tuple[int, int, int],
+             start: int = 0) -> tuple[int, bool]:
+    """What the last register holds at the end, and whether this output counts as overflowed; contract C6."""
+    stages, order = registers
+    if len(stages) == 1 and order == "rows":
+        return accumulate(products, *stages[0][1:], start=start)
+    register, overflowed, _ = plain_registers.accumulate(plain_registers.in_order(products, order, sides), stages, start)
+    return register, overflowed
 
 
 def window_sums(x: Image, rows: int, columns: int, stride: int, padding: int) -> Image:

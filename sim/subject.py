@@ -154,7 +154,7 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     if precision != trained.precision:
         notes.append(f"trained as {trained.precision}; its float weights are requantized to {precision}, "
                      "without further training")
-    if wanted.tile not in (None, "1", 1) and hardware.accumulator.overflow == "wrap":
+    if wanted.tile not in (None, "1", 1) and hardware.accumulator.overflow == "wrap" and not hardware.accumulator.before:
         notes.append("tile: has no effect on a register that wraps, which ends with the same bits however its sums come")
     return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes))
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from sim.accumulator import Accumulator
+from sim.accumulator import Accumulator, Stage
 from sim.definitions.integer_norms import IntegerRmsNorm
 from sim.formats import IntFormat
 from sim.ops.add import AddOp
@@ -27,17 +27,38 @@ from sim.ops.rescale import RescaleOp
 from sim.ops.select import SelectOp
 from sim.ops.slice import SliceOp
 from sim.ops.table16 import SAMPLES, Table16Op
+from sim.orders import ORDERS
 from sim.program import ConvOp, InputOp, Op, PoolOp, Program, ShortcutOp, TableOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.requantizers.tflite_single import TfliteSingle
 from sim.testing import BITS, arrays_for, codes, generators, graphs, networks, pixels_for
 
-__all__ = ["BITS", "accumulators", "arrays_for", "codes", "generators", "graphs", "networks", "pixels_for", "programs"]
+__all__ = ["BITS", "accumulators", "arrays_for", "codes", "generators", "graphs", "networks", "pixels_for", "programs",
+           "staged"]
 
 @st.composite
 def accumulators(draw):
     bits = draw(st.one_of(st.none(), st.integers(4, 32)))
     return Accumulator(bits, draw(st.sampled_from(["wrap", "saturate"])), draw(st.sampled_from([0, 1, 2, 3, 5, 16])))
+
+
+@st.composite
+def staged(draw):
+    """Registers one after another, in any order of products; one register, too."""
+    products, stages, rule = 1, [], draw(st.sampled_from(["wrap", "saturate", "mixed"]))
+
+    def register(count):
+        overflow = draw(st.sampled_from(["wrap", "saturate"])) if rule == "mixed" else rule
+        bits = draw(st.one_of(st.none(), st.integers(2, 12), st.integers(8, 40)))
+        return Stage(count, bits, *(() if bits is None else (overflow, draw(st.sampled_from([0, 1, 1, 1, 2, 3])))))
+
+    for _ in range(draw(st.integers(0, 3))):
+        products *= draw(st.sampled_from([1, 2, 2, 3, 4, 0]))
+        stages.append(register(products))
+        if not products:
+            break
+    order = draw(st.sampled_from([*ORDERS, "rows", "channels/2 rows columns channels", "columns rows channels"]))
+    return Accumulator.of([*stages, register(0)], order)
 
 
 @st.composite

@@ -101,7 +101,7 @@ def stored_dtype(form: IntFormat) -> np.dtype:
 
 def check_register(op: Any) -> None:
     """Raise ExportError unless no sum can leave the register: ONNX has sums of 32 bits and no others."""
-    bits = op.accumulator.bits
+    bits = op.accumulator.narrowest
     if bits is not None and bits < op.safe_bits:
         raise ExportError(f"{op.name}: a register of {bits} bits that can overflow is nothing that ONNX has; "
                           f"{op.safe_bits} bits never do")

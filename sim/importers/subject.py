@@ -11,6 +11,7 @@ from sim.importers.pixels import Pixels, image_program
 from sim.outputs import EvalError
 from sim.profiles import Profile
 from sim.program import Program
+from sim.text import printable
 
 WIDTHS = ("bits", "boundary_bits", "activation_bits", "quantizer")
 """Options that only networks trained here have."""
@@ -55,18 +56,22 @@ def foreign_program(path: Path, wanted: Arithmetic) -> tuple[Program, Foreign, t
 
 
 def _with_ends(path: Path, profile: Profile, program: Program, wanted: Arithmetic) -> Program:
-    """The first and last operation with products have a register of their own.
+    """The first and last operation with products have a register of their own, and those that a file or a profile names.
 
     A register that may overflow sees bias and zero points as the profile says, others need not: the program is made for
     the narrower of both.
     """
     own: dict[str, Accumulator] = {op.name: op.accumulator for op in program.accumulating}
-    names, register = [op.name for op in program.accumulating], hardware_of(wanted).boundary_accumulator
-    if not names or own[names[0]] == own[names[-1]] == register:
+    hardware = hardware_of(wanted)
+    names, register = list(own), hardware.boundary_accumulator
+    if unknown := [name for name in hardware.layers if name not in own]:
+        raise EvalError(f"registers: {printable(unknown[0])} is no layer with registers, there are {', '.join(names)}")
+    ends = {} if not names or own[names[0]] == own[names[-1]] == register else {names[0]: register, names[-1]: register}
+    if (others := ends | hardware.layers) == {name: own[name] for name in others}:
         return program
-    narrowest = min((register, *own.values()), key=lambda each: each.bits or MAX_BITS + 1)
+    narrowest = min((*others.values(), *own.values()), key=lambda each: each.narrowest or MAX_BITS + 1)
     program = load_model(path, profile.with_(narrowest)).program
-    own |= {names[0]: register, names[-1]: register}
+    own |= others
     return dataclasses.replace(program, ops=tuple(_on(op, own[op.name]) if op.name in own else op for op in program.ops))
 
 

@@ -130,7 +130,7 @@ class Conv(Row):
         return ConvOp(
             self.name, self.source, to.shapes[self.name], form, skip=self.skip, weights=weights, stride=self.stride,
             padding=self.padding, groups=self.groups, operand=operand, weight_format=weight_format, weight_bits=bits,
-            accumulator=to.accumulator_of(self.role), requant=requant, unit=unit, stride_width=self.stride_width,
+            accumulator=to.accumulator_of(self, self.role), requant=requant, unit=unit, stride_width=self.stride_width,
             dilation=self.dilation, paddings=self.paddings), step
 
     def _folded(self, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
@@ -286,6 +286,6 @@ class ConvOp(Op):
         """Every product in order through the register, then the requantizer's rule."""
         sums, overflows = reference.convolve(
             inputs[0], self.weights.tolist(), self.window.steps, self.window.paddings, self.groups,
-            (self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile), self.operand_zero,
+            self.accumulator.plain, self.operand_zero,
             None if self.start is None else self.start.tolist())
         return reference.requantize(sums, self, inputs[1] if self.skip else None), overflows

@@ -74,5 +74,5 @@ class Linear(Row):
         requant, unit = to.requantizer_of(form, gain, bias / step, (int(low.min()), int(high.max())))
         return ConvOp(
             self.name, self.source, to.shapes[self.name], form, skip="", weights=weights, stride=1, padding=0, groups=1,
-            operand=operand, weight_format=weight_format, weight_bits=bits, accumulator=to.accumulator_of(self.role),
+            operand=operand, weight_format=weight_format, weight_bits=bits, accumulator=to.accumulator_of(self, self.role),
             requant=requant, unit=unit), step

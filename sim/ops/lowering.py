@@ -61,9 +61,9 @@ class Lowering:
         """Format of an earlier operation's codes."""
         return format_of(self.ops[name])
 
-    def accumulator_of(self, role: str) -> Accumulator:
-        """The register of a layer of that role."""
-        return self.hardware.accumulator_of(role)
+    def accumulator_of(self, row: Row, role: str) -> Accumulator:
+        """The registers of a row of that role."""
+        return self.hardware.accumulator_of(role, row.name)
 
     def requantizer_of(self, target: IntFormat | None, gain: np.ndarray, offset: np.ndarray, bounds: tuple[int, int],
                        skip: tuple[float, IntFormat] | None = None) -> tuple[Requantizer, float]:

@@ -79,7 +79,7 @@ class MatMul(Row):
         bounds = product_bounds(a, b, depth) if zeros == (0, 0) else (-reach, reach)
         requant, _ = to.requantizer_of(form, np.full(columns, gain), np.zeros(columns), bounds)
         return MatMulOp(self.name, self.source, to.shapes[self.name], form, self.other, a, b, depth, self.transpose,
-                        to.accumulator_of(self.role), requant, *zeros), step
+                        to.accumulator_of(self, self.role), requant, *zeros), step
 
 
 def product_bounds(a: IntFormat, b: IntFormat, depth: int) -> tuple[int, int]:
@@ -182,6 +182,5 @@ class MatMulOp(Op):
     def reference(self, *inputs: Any) -> tuple[Any, list[int]]:
         """Every product in order through the register, the correction, then the requantizer's rule."""
         sums, overflows = reference.matrix_product(
-            inputs[0], inputs[1], self.transpose, self.accumulator.bits, self.accumulator.overflow, self.accumulator.tile,
-            (self.zero, self.other_zero))
+            inputs[0], inputs[1], self.transpose, self.accumulator.plain, (self.zero, self.other_zero))
         return reference.requantize(sums, self, None), overflows

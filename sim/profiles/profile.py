@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sim.accumulator import Accumulator, AccumulatorError
+from sim.accumulator import Accumulator
 from sim.definitions import SOFTMAXES
+from sim.registers import LAYERS, RegistersError, layers_of, register_of
 from sim.registry import RegistryError
 from sim.requantizers import ADDITIONS, REQUANTIZERS
 from sim.text import printable
@@ -84,6 +85,8 @@ class Profile:
     source: str
     version: str
     rules: tuple[tuple[str, Rule], ...]
+    layers: tuple[tuple[str, Accumulator], ...] = ()
+    """Accumulators of layers that have one of their own, by name."""
 
     def rule(self, kind: str) -> Rule:
         """The rule of a kind of operation.  Raises ProfileError if there is none."""
@@ -94,11 +97,11 @@ class Profile:
         return found
 
     def with_(self, accumulator: Accumulator | None = None, requant: str | None = None) -> "Profile":
-        """The same with another register, another requantizer, or both, for all that accumulates."""
+        """The same with another register, another requantizer, or both, for all that accumulates, in every layer."""
         told: dict[str, Any] = {} if accumulator is None else {"accumulator": accumulator, "accumulator_64": accumulator}
         if requant is not None:
             told |= {"requant": _requantizer(requant, "requant", "conv"), "requant_4": "", "requant_64": ""}
-        return replace(self, rules=tuple(
+        return replace(self, layers=() if accumulator is not None else self.layers, rules=tuple(
             (kind, replace(rule, **told) if kind in ACCUMULATING else rule) for kind, rule in self.rules))
 
 
@@ -138,14 +141,14 @@ def read_profile(path: Path) -> Profile:
 def profile_of(name: str, content: Mapping[str, Any]) -> Profile:
     """The profile that a file's keys are.  Raises ProfileError."""
     for key in content:
-        if key not in (*_ABOUT, *KINDS):
-            raise ProfileError(f"{printable(key)} is no key of a profile, which has {', '.join((*_ABOUT, *KINDS))}")
+        if key not in (*_ABOUT, *KINDS, LAYERS):
+            raise ProfileError(f"{printable(key)} is no key of a profile, which has {', '.join((*_ABOUT, *KINDS, LAYERS))}")
     for key in _ABOUT:
         if not isinstance(content.get(key), str) or not content[key].strip():
             raise ProfileError(f"{key} is missing: a text is wanted that says " + (
                 "what was read or measured" if key == "source" else "of which release"))
     rules = tuple((kind, _rule(kind, content[kind])) for kind in KINDS if kind in content)
-    return Profile(name, content["source"], content["version"], rules)
+    return Profile(name, content["source"], content["version"], rules, tuple(_layers(content.get(LAYERS, {})).items()))
 
 
 def _toml(content: bytes) -> dict[str, Any]:
@@ -210,15 +213,14 @@ def _softmax(value: str, where: str) -> str:
 
 
 def _accumulator(where: str, value: Any) -> Accumulator:
-    allowed = ("bits", "overflow", "tile")
-    if not isinstance(value, dict):
-        raise ProfileError(f"{where} is a table of {', '.join(allowed)}, not {printable(repr(value))}")
-    for key in value:
-        if key not in allowed:
-            raise ProfileError(f"{where}.{printable(key)} is no key, a register has {', '.join(allowed)}")
-    if "bits" not in value and value:
-        raise ProfileError(f"{where}.bits is missing: only a limited register has {' and '.join(value)}")
     try:
-        return Accumulator(**value)
-    except AccumulatorError as error:
-        raise ProfileError(f"{where}: {error}") from None
+        return register_of(value, where)
+    except RegistersError as error:
+        raise ProfileError(str(error)) from None
+
+
+def _layers(table: Any) -> dict[str, Accumulator]:
+    try:
+        return layers_of(table)
+    except RegistersError as error:
+        raise ProfileError(str(error)) from None

@@ -41,12 +41,10 @@ from sim.steps.add import Sum
 from sim.steps.arithmetic import Extreme, Interpolation, Quotient
 from sim.steps.average import Average, Reduction
 from sim.steps.concat import Concatenation
-from sim.steps.conv import Convolution
 from sim.steps.defined import Defined
 from sim.steps.float_average import FloatAverage
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
-from sim.steps.matmul import MatrixProduct
 from sim.steps.maxpool import Largest
 from sim.steps.move import Part, Pick, Rearrange
 from sim.steps.multiply import Product
@@ -54,6 +52,7 @@ from sim.steps.pad import Frame
 from sim.steps.pool import Pool
 from sim.steps.rescale import Rescale
 from sim.steps.shortcut import Copy
+from sim.steps.staged import convolution, matrix_product
 from sim.steps.step import Step
 from sim.steps.tokens import Constant, Ids, Rows
 from sim.steps.wide import NARROW_BITS, WIDE, is_spread_plainly
@@ -61,9 +60,9 @@ from sim.steps.wide import NARROW_BITS, WIDE, is_spread_plainly
 __all__ = ["STEPS", "Step", "step_for"]
 
 STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
-    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
+    InputOp.kind: PixelLookup, ConvOp.kind: convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
     AddOp.kind: Sum, MultiplyOp.kind: Product, MaxPoolOp.kind: Largest, ConcatOp.kind: Concatenation, PadOp.kind: Frame,
-    MatMulOp.kind: MatrixProduct, MoveOp.kind: Rearrange, SelectOp.kind: Pick,
+    MatMulOp.kind: matrix_product, MoveOp.kind: Rearrange, SelectOp.kind: Pick,
     TokenInputOp.kind: Ids, EmbeddingOp.kind: Rows, ConstantOp.kind: Constant, DefinedOp.kind: Defined,
     CodesInputOp.kind: Ids, RescaleOp.kind: Rescale, AverageOp.kind: Average, ReduceOp.kind: Reduction, SliceOp.kind: Part,
     DivideOp.kind: Quotient, MinMaxOp.kind: Extreme, Table16Op.kind: Interpolation, FloatAverageOp.kind: FloatAverage})

@@ -129,7 +129,7 @@ def register_of(graph: Graph, node: Operator, kind: str) -> Accumulator:
 def _may_overflow(register: Accumulator, form: IntFormat, weights: np.ndarray, bias: np.ndarray) -> bool:
     """Whether a register could get a sum wrong: only then it matters what it sees of bias and zero point, and when."""
     most = np.abs(weights).sum((0, 1, 2), dtype=np.int64) * (form.max - form.min) + np.abs(bias)
-    return register.bits is not None and int(most.max()) >= 1 << register.bits - 1
+    return register.narrowest is not None and int(most.max()) >= 1 << register.narrowest - 1
 
 
 def _requant(graph: Graph, node: Operator, rule: "Rule") -> str:

@@ -27,7 +27,7 @@ from training.data import DATASETS, DataError
 from training.record import command_line, provenance
 
 IMAGES = 100
-SIDE = ("a program (.npz), a model (.tflite, .onnx), a checkpoint (its torch model), a trace or arrays (.npz, .npy, a folder); "
+SIDE = ("a program (.npz), a model (.tflite, .onnx), a checkpoint (its torch model), a trace, arrays (.npz, .npy, folder), "
         "or of --model: a profile, a requantizer, torch, or settings as accumulator=12,overflow=saturate")
 app = new_app()
 

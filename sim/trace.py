@@ -51,6 +51,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     tile: Annotated[str | None, typer.Option()] = None,
     requant: Annotated[str | None, typer.Option(help=f"{', '.join(REQUANTIZERS)}")] = None,
     hardware: Annotated[str | None, typer.Option(metavar="NAME|FILE")] = None,
+    order: Annotated[str | None, typer.Option()] = None,
+    registers: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
     pixels_as: Annotated[str | None, typer.Option()] = None,
     quantizer: Annotated[str | None, typer.Option()] = None,
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")] = None,
@@ -59,13 +61,13 @@ def main(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Write tensors of a run.  Exit status: 0; 2 if refused."""
     is_archive = out.suffix == ".npz"
-    check_outputs({"out": out} if is_archive else {}, {"model": model, "data": data, "requant": code_file(requant),
-                                                       "quantizer": code_file(quantizer), "hardware": profile_file(hardware)},
-                  {"out": TRACE})
+    inputs = {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer),
+              "hardware": profile_file(hardware), "registers": registers}
+    check_outputs({"out": out} if is_archive else {}, inputs, {"out": TRACE})
     if not is_archive and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TraceError(f"out: {printable(out)} is there already: name an archive (.npz) or a new folder")
     wanted = Arithmetic(bits, boundary_bits, number(accumulator), number(boundary_accumulator), overflow, tile, requant,
-                        quantizer, activation_bits, hardware, pixels_as)
+                        quantizer, activation_bits, hardware, pixels_as, order, registers and str(registers))
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit))
     console = new_console()
     for note in job.notes:
@@ -93,7 +95,7 @@ def number(text: str | None) -> Any:
 def _of_torch(subject: Subject, wanted: Arithmetic, pixels: np.ndarray, layers: list[str] | None) -> dict[str, np.ndarray]:
     if subject.spec is None:
         raise EvalError("torch: only a checkpoint has a torch model")
-    for name in ("accumulator", "boundary_accumulator", "overflow", "tile", "requant", "hardware"):
+    for name in ("accumulator", "boundary_accumulator", "overflow", "tile", "requant", "hardware", "order", "registers"):
         if getattr(wanted, name) is not None:
             raise EvalError(f"{name.replace('_', '-')}: the torch model has no registers and no requantizer, leave it out")
     names = chosen(torch_names(subject.spec), layers or None)

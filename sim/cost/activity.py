@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from sim.cost.operands import Factors, factors_of
-from sim.cost.register import Register, toggled
-from sim.cost.static import register_bits
+from sim.cost.register import Registers, toggled, widths
 from sim.machine import Machine
+from sim.orders import SORTED
 
 
 @dataclass(frozen=True)
 class Activity:
     """Of one layer on `images` images: `products`, of which so many have an activation, a weight, or either that is 0.
 
-    Toggled bits of all products' weights, activations and of the register, whose width is `register_bits`.  In a product of
-    two activations the second stands where weights do.
+    Toggled bits of all products' weights, activations and of the registers, which have `register_bits` together.  In a
+    product of two activations the second stands where weights do.
     """
 
     images: int
@@ -45,23 +45,25 @@ class Activity:
 
 
 def activity_of(machine: Machine, pixels: Any) -> dict[str, Activity]:
-    """Of every operation with a register, by name; `pixels` as `Machine.run` takes them."""
+    """Of every operation with registers, by name; `pixels` as `Machine.run` takes them.
+
+    Layers are left out whose products come sorted: that is another order for every output, and no stream of operands.
+    """
     trace: dict[str, np.ndarray] = {}
     machine.results(pixels, trace)
-    return {op.name: layer_activity(op, trace) for op in machine.program.accumulating}
+    return {op.name: layer_activity(op, trace) for op in machine.program.accumulating if op.accumulator.order != SORTED}
 
 
 def layer_activity(op: Any, codes: Mapping[str, np.ndarray]) -> Activity:
     """Of one operation, given the codes [N, H, W, C] of what it reads.  Raises CostError for an unknown kind."""
     inputs = [codes[name] for name in op.sources() if name != op.residual]
-    width = register_bits(op)
     counts = np.zeros(7, dtype=object)  # Python's integers: nothing overflows
     for factors in factors_of(op, inputs):
-        counts += _counted(op, factors, width)
-    return Activity(len(inputs[0]), *map(int, counts), width)
+        counts += _counted(op, factors)
+    return Activity(len(inputs[0]), *map(int, counts), sum(widths(op.accumulator, op.safe_bits)))
 
 
-def _counted(op: Any, factors: Factors, width: int) -> np.ndarray:
+def _counted(op: Any, factors: Factors) -> np.ndarray:
     """Products, three counts of zeros, three of toggled bits."""
     left, right = factors.left, factors.right
     rows, columns = len(left), right.shape[1]
@@ -70,16 +72,13 @@ def _counted(op: Any, factors: Factors, width: int) -> np.ndarray:
     either = zero_left * columns + (rows - zero_left) * zero_right
     return np.array([rows * columns * len(right), int(zero_left.sum()) * columns, int(zero_right.sum()) * rows,
                      int(either.sum()), toggled(right[1:], right[:-1], factors.bits[1]) * rows,
-                     toggled(left[:, 1:], left[:, :-1], factors.bits[0]) * columns,
-                     _in_register(op, factors, width)], object)
+                     toggled(left[:, 1:], left[:, :-1], factors.bits[0]) * columns, _in_registers(op, factors)], object)
 
 
-def _in_register(op: Any, factors: Factors, width: int) -> int:
-    told = op.accumulator
-    overflow, tile = ("wrap", told.tile) if told.bits is None else (told.overflow, told.tile)
-    register = Register((len(factors.left), factors.right.shape[1]), width, overflow, tile, factors.start)
+def _in_registers(op: Any, factors: Factors) -> int:
+    registers = Registers((len(factors.left), factors.right.shape[1]), op.accumulator, op.safe_bits, factors.start)
     wide = np.ascontiguousarray(factors.left.T).astype(np.int64)
     for codes, weights in zip(wide, factors.right.astype(np.int64), strict=True):
-        register.take(codes[:, None] * weights)
-    register.close()
-    return register.toggled
+        registers.take(codes[:, None] * weights)
+    registers.close()
+    return sum(registers.toggled)

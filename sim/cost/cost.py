@@ -78,7 +78,7 @@ class Cost:
 
     def _layer(self, layer: Layer) -> dict[str, Any]:
         found = dataclasses.asdict(layer) | dataclasses.asdict(self.energy[layer.name])
-        found["operands"] = list(layer.operands)
+        found |= {"operands": list(layer.operands), "registers": [list(register) for register in layer.registers]}
         if layer.name in self.timing:
             found["array"] = self.timing[layer.name].to_json()
         if layer.name in self.activity:

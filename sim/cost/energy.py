@@ -62,11 +62,9 @@ class EnergyTable:
         return next((energy for most, energy in self.memory if size <= most), self.beyond)
 
     def compute_pj(self, layer: Layer) -> float:
-        """All products and additions of a layer; where no register is known, sums have the bits of the product."""
-        if not layer.macs:
-            return 0.0
-        bits = layer.register_bits or sum(layer.operands)
-        return layer.macs * (self.multiply_pj(*layer.operands) + (self.add_pj(bits) if layer.register_bits else 0.0))
+        """All products of a layer, and all additions to its registers."""
+        products = layer.macs * self.multiply_pj(*layer.operands) if layer.macs else 0.0
+        return products + sum(count * self.add_pj(bits) for bits, count in layer.registers)
 
     def memory_pj(self, moved: int, held: int) -> float:
         """So many bits moved, in a memory that holds so many bits."""

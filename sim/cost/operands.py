@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sim.cost.errors import CostError
+from sim.orders import permutation
 
 Codes = np.ndarray
 
@@ -45,10 +46,10 @@ def _conv(op: Any, inputs: list[Codes]) -> Iterator[Factors]:
     taps = [framed[i * dilation :, j * dilation :][: (height - 1) * down + 1 : down, : (width - 1) * across + 1 : across]
             for i in range(rows) for j in range(columns)]
     patches = np.stack(taps, axis=2)  # [height, width, taps, channels of the input]
-    each = channels // op.groups
+    order, each = permutation(op.accumulator.order, rows, columns, depth), channels // op.groups
     for group in range(op.groups):
-        part = patches[..., group * depth : (group + 1) * depth].reshape(height * width, -1)
-        weights = op.weights[..., group * each : (group + 1) * each].reshape(-1, each)
+        part = patches[..., group * depth : (group + 1) * depth].reshape(height * width, -1)[:, order]
+        weights = op.weights[..., group * each : (group + 1) * each].reshape(-1, each)[order]
         start = None if op.start is None else op.start[group * each : (group + 1) * each]
         yield Factors(part, weights, (op.operand_zero, 0), (op.operand.bits, op.weight_format.bits), start)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.cost.register import additions, widths
 from sim.program import Op, Program
 
 LOGIT_BITS = 32
@@ -20,7 +21,7 @@ class Layer:
     `macs` multiply-accumulates; `bops` these times the bits of both operands; `ebops` the same with the effective bits of
     every weight (`effective_bits`); `weights` stored numbers that are multiplied, `weight_bits` the bits of them all,
     `output_bits` those of its result, `live_bits` of all results that are still needed while it runs, its own included;
-    `register_bits` of its accumulator, 0 without one; `operands` bits of both factors, (0, 0) where nothing is multiplied.
+    `registers` bits and additions of each register; `operands` bits of both factors, (0, 0) where nothing is multiplied.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Layer:
     weight_bits: int
     output_bits: int
     live_bits: int
-    register_bits: int
+    registers: tuple[tuple[int, int], ...]
     operands: tuple[int, int]
 
 
@@ -70,7 +71,7 @@ def _layer(op: Op, ops: Mapping[str, Op], live: int) -> Layer:
         stored = count * bits[1]
         ebops = op.shape[0] * op.shape[1] * int(effective_bits(weights).sum()) * bits[0]
     return Layer(op.name, op.kind, op.macs, op.macs * bits[0] * bits[1], ebops, count, zeros, stored, output_bits(op), live,
-                 register_bits(op), bits)
+                 registers_of(op), bits)
 
 
 def operand_bits(op: Op, ops: Mapping[str, Op]) -> tuple[int, int]:
@@ -95,11 +96,14 @@ def output_bits(op: Op) -> int:
     return math.prod(op.shape) * _bits(op)
 
 
-def register_bits(op: Any) -> int:
-    """Of an accumulator: its width, that which never overflows where it is unlimited; 0 without one."""
-    if not op.accumulates:
-        return 0
-    return int(op.safe_bits if op.accumulator.bits is None else op.accumulator.bits)
+def registers_of(op: Any) -> tuple[tuple[int, int], ...]:
+    """(bits, additions for one image) of each register, with bits that never overflow where it is unlimited."""
+    gemm = gemm_of(op) if op.accumulates else None
+    if gemm is None:
+        return ()
+    outputs = gemm.rows * gemm.columns * gemm.count
+    received = additions(op.accumulator, gemm.depth)
+    return tuple((bits, outputs * count) for bits, count in zip(widths(op.accumulator, op.safe_bits), received, strict=True))
 
 
 def live_bits(program: Program) -> dict[str, int]:

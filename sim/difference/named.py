@@ -46,7 +46,7 @@ class Names:
             return Simulated(str(path), subject_of(path, Arithmetic(pixels_as=self.pixels_as)))
         if not is_stored(path, kind):
             raise DiffError(f"{letter}: {printable(path)} is {kind.what}, which holds no tensors to compare; give a "
-                            "checkpoint, a program, a model (.tflite, .onnx), a trace, arrays (.npy, .npz) or a folder of them")
+                            "checkpoint, a program, a model (.tflite, .onnx), a trace, arrays (.npy, .npz, folder)")
         side = Stored(str(path), load_trace(path))
         if len(self.layers) == 1 and not side.is_settled:
             side.only(self.layers[0])

@@ -99,6 +99,9 @@ def _show(console: Console, found: Difference, what: str, every: bool) -> None:
     numbers = sum(layer.compared for layer in found.layers)
     if first is None:
         console.print(f"equal: 0 of {numbers:,} numbers of {len(found.layers)} tensors differ")
+    if found.silent:
+        console.print(f"constants of {len(found.silent)} layers differ without a difference on these images, such as "
+                      f"{found.silent[0]}")
     if first is not None or every:
         _show_layers(console, [layer for layer in found.layers if layer.differing or every])
     if first is not None:

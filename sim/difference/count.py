@@ -1,13 +1,13 @@
 """How many integers of two sides differ, layer by layer, the first of them, and whether a layer does so by itself."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from sim.difference.causes import Cause, cause_of
+from sim.difference.causes import Cause, cause_of, parts_of
 from sim.difference.errors import DiffError
 from sim.difference.numbers import differs
 from sim.difference.sides import Side, Stored
@@ -72,6 +72,8 @@ class Difference:
     only_a: tuple[str, ...] = ()
     only_b: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Of two programs: layers whose constants differ, although no number of theirs did on these images, and which."""
 
     @property
     def differing(self) -> int:
@@ -126,7 +128,7 @@ class _Comparison:
         told = [f"{printable(name)}: {words}" for side in (self.a, self.b) if isinstance(side, Stored)
                 for name, words in side.told.items() if words]
         return Difference(self.a.text, self.b.text, images, tuple(self.found.values()), *only,
-                          (*told, *dict.fromkeys(self.notes)))
+                          (*told, *dict.fromkeys(self.notes)), tuple(self._silent()))
 
     def _names(self) -> list[str]:
         ours, theirs = self.a.names(), self.b.names()
@@ -209,6 +211,17 @@ class _Comparison:
             sums = self.found.get(name + SUMS)
             layer.cause = cause_of(name, layer.own, machines, self.witnesses.get(name),
                                    None if sums is None or not sums.compared else bool(sums.differing))
+
+
+    def _silent(self) -> Iterator[str]:
+        """Constants that differ where no number does."""
+        if self.a.machine is None or self.b.machine is None:
+            return
+        theirs = {op.name: op for op in self.b.machine.program.ops}
+        for op in self.a.machine.program.ops:
+            found = self.found.get(op.name)
+            if found is not None and not found.differing and op.name in theirs and op.kind == theirs[op.name].kind:
+                yield from (f"{printable(op.name)}: {part.cause}" for part in parts_of(op, theirs[op.name])[:1])
 
 
 def _sizes_of(side: Side, names: Collection[str]) -> Mapping[str, int]:

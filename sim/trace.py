@@ -66,8 +66,9 @@ def main(  # noqa: PLR0913 - one parameter per option
     check_outputs({"out": out} if is_archive else {}, inputs, {"out": TRACE})
     if not is_archive and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TraceError(f"out: {printable(out)} is there already: name an archive (.npz) or a new folder")
+    own = None if registers is None else str(registers)
     wanted = Arithmetic(bits, boundary_bits, number(accumulator), number(boundary_accumulator), overflow, tile, requant,
-                        quantizer, activation_bits, hardware, pixels_as, order, registers and str(registers))
+                        quantizer, activation_bits, hardware, pixels_as, order, own)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit))
     console = new_console()
     for note in job.notes:

@@ -86,7 +86,6 @@ def assert_found(a, b, name, kind, *words):
         assert word in first.cause.text
     later = [layer for layer in difference.layers[difference.layers.index(first) + 1 :] if layer.differing]
     assert all(layer.own == 0 and layer.cause.kind == "input" for layer in later)
-    assert later
     return difference
 
 
@@ -145,13 +144,13 @@ def test_of_several_constants__the_decisive_one_is_the_cause(program):
 
 
 def test_two_layers__each_has_its_own_cause(program):
-    weights = op_of(program, "stem").weights.copy()
-    weights[0, 0, 0, 0] ^= 64
-    other = changed(changed(program, "stem", weights=weights), "side", accumulator=Accumulator(5, "wrap"))
+    weights = op_of(program, "deep").weights.copy()
+    weights[1, 2, 3, 0] ^= 2
+    other = changed(changed(program, "deep", weights=weights), "classifier", accumulator=Accumulator(6, "wrap"))
     layers = {layer.name: layer for layer in compare(side(program), side(other), PIXELS).layers}
-    assert (layers["stem"].cause.kind, layers["side"].cause.kind) == ("weight", "overflow")
-    assert layers["deep"].own == 0
-    assert layers["side"].own > 0
+    assert (layers["deep"].cause.kind, layers["classifier"].cause.kind) == ("weight", "overflow")
+    assert (layers["side"].own, layers["pool"].own) == (0, 0)
+    assert layers["classifier"].own > 0
 
 
 def test_the_torch_model__is_a_side(program):
@@ -272,8 +271,7 @@ def test_stored_sums__tell_the_requantizer_from_the_products(program):
     tensors["deep" + SUMS] = tensors["deep" + SUMS] + 1
     found = compare(side(program), Stored("t", Trace(tensors, PIXELS)), PIXELS)
     assert found.first.name == "deep" + SUMS
-    assert {layer.name: layer.cause.kind for layer in found.layers if layer.cause} == {"deep": "sums", "side": "input",
-                                                                                     "pool": "input", "classifier": "input"}
+    assert {layer.name: layer.cause.kind for layer in found.layers if layer.cause} == {"deep": "sums"}
 
 
 def test_sides__that_share_nothing_are_refused(program):
@@ -343,6 +341,6 @@ def test_commands__refuse_in_one_line(files):
 def test_two_resolvers_of_litert__first_differ_where_their_rounding_does():
     pytest.importorskip("tflite", reason="the package tflite is not installed (extra `import`)")
     model = vectors("tflite/mlperf_resnet8_int8.tflite")
-    done = run("sim.diff", "litert_reference", "litert_xnnpack", "--model", model)
+    done = run("sim.diff", "litert_reference", "litert_xnnpack", "--model", model, "--limit", 4)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "cause: rounding: double in A, xnnpack in B" in done.stdout

@@ -60,7 +60,8 @@ def layer_activity(op: Any, codes: Mapping[str, np.ndarray]) -> Activity:
     counts = np.zeros(7, dtype=object)  # Python's integers: nothing overflows
     for factors in factors_of(op, inputs):
         counts += _counted(op, factors)
-    return Activity(len(inputs[0]), *map(int, counts), sum(widths(op.accumulator, op.safe_bits)))
+    return Activity(len(inputs[0]), *map(int, counts),
+                    register_bits=sum(widths(op.accumulator, op.safe_bits)))
 
 
 def _counted(op: Any, factors: Factors) -> np.ndarray:

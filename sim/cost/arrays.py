@@ -181,7 +181,7 @@ def _check_keys(content: Mapping[str, Any], keys: tuple[str, ...], where: str) -
 
 
 def _side(content: Mapping[str, Any], key: str, where: str) -> int:
-    value = content.get(key)
+    value: Any = content.get(key)
     if not is_whole(value) or not 1 <= value <= MOST:
         raise CostError(f"{where}: {key} must be a whole number from 1 to {MOST}, not {printable(repr(value))}")
     return int(value)

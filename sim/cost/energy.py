@@ -110,7 +110,8 @@ def _table(name: str, content: dict[str, Any]) -> EnergyTable:
             raise CostError(f"{printable(key)} is no key of it, which has {', '.join(_KEYS)}")
     if not isinstance(content.get("source"), str) or not content["source"].strip():
         raise CostError("source is missing: a text is wanted that says what was read or measured")
-    if not _is_energy(beyond := content.get("beyond")):
+    beyond: Any = content.get("beyond")
+    if not _is_energy(beyond):
         raise CostError(f"beyond must be a number of picojoules from 0 on, not {printable(repr(beyond))}")
     add, multiply, memory = (_points(key, content.get(key)) for key in ("add", "multiply", "memory"))
     return EnergyTable(name, content["source"], add, multiply, memory, float(beyond))

@@ -127,7 +127,7 @@ class _Comparison:
                 for side, other in ((self.a, self.b), (self.b, self.a))]
         told = [f"{printable(name)}: {words}" for side in (self.a, self.b) if isinstance(side, Stored)
                 for name, words in side.told.items() if words]
-        return Difference(self.a.text, self.b.text, images, tuple(self.found.values()), *only,
+        return Difference(self.a.text, self.b.text, images, tuple(self.found.values()), only[0], only[1],
                           (*told, *dict.fromkeys(self.notes)), tuple(self._silent()))
 
     def _names(self) -> list[str]:

@@ -31,6 +31,9 @@ EVALUATION = Kind("the record of an evaluation", "it names the checkpoint under 
 PERFORMANCE = Kind("a record of bench.peers")
 CONFORMANCE = Kind("a record of sim.conformance")
 RUNTIMES = Kind("a record of sim.importers.table")
+TRACE = Kind("a trace of sim.trace", "compare it with python -m sim.diff")
+DIFFERENCE = Kind("a record of sim.diff")
+ARRAYS, ARRAY = "arrays, not a program", Kind("a single array (.npy)")
 DATA_SET = Kind("a data set", "name it with --dataset npz --data, and the network with --model")
 EMPTY = Kind("an empty file")
 BROKEN_ZIP = Kind("the beginning of a zip file without its end, or a damaged one", "copy or download it again")
@@ -46,9 +49,9 @@ TEXT = Kind("a text file")
 IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
 _RECORDS = {"training": RUN_RECORD, "evaluation": EVALUATION, "performance": PERFORMANCE, "conformance": CONFORMANCE,
-            "runtimes": RUNTIMES}
+            "runtimes": RUNTIMES, "difference": DIFFERENCE}
 """By what a record says of itself."""
-VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, *_RECORDS.values(), DATA_SET, SOURCE, ONNX, TFLITE)
+VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, *_RECORDS.values(), TRACE, DATA_SET, SOURCE, ONNX, TFLITE)
 """Hours of work: no output replaces one of these by another kind of file."""
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -56,7 +59,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"TFL3", TFLITE),
     (4, b"ET12", Kind("an ExecuTorch program", _TRAIN)),
     (0, b"GGUF", Kind("a GGUF file of weights", _TRAIN)),
-    (0, b"\x93NUMPY", Kind("a single array (.npy)")),
+    (0, b"\x93NUMPY", ARRAY),
     (0, b"\x1f\x8b", Kind("a gzip file", "unpack it first")),
     (0, b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", "unpack it first")),
     (0, b"\xfd7zXZ\x00", Kind("an xz file", "unpack it first")),
@@ -126,12 +129,14 @@ def _archive(names: list[str]) -> Kind:
         kind = EXPORTED
     elif "metadata.json" in names and "model.weights.h5" in names:
         kind = Kind("a Keras model", _TRAIN)
+    elif "__about__.npy" in names:
+        kind = TRACE
     elif "header.npy" in names:
         kind = PROGRAM
     elif "x_train.npy" in names or "x_test.npy" in names:
         kind = DATA_SET
     elif names and all(name.endswith(".npy") for name in names):
-        kind = Kind(f"an .npz of {len(names)} arrays, not a program")
+        kind = Kind(f"an .npz of {len(names)} {ARRAYS}")
     else:
         kind = Kind("a zip archive", "unpack it first")
     return kind

@@ -15,6 +15,8 @@ from training.models.published import published_width
 from training.options import ConfigError
 from training.presets import PRESETS
 from training.quantizers import CALIBRATIONS, QUANTIZERS
+from training.register_options import check as check_register
+from training.register_options import completed
 from training.schemes import SCHEMES, Step, find_scheme
 from training.schemes.options import LossOptions
 
@@ -62,6 +64,14 @@ class RunConfig(LossOptions):
     std: tuple[float, ...] = ()
     gradients: str = "float32"
     """What the gradients of convolutions are multiplied in; no code of the forward pass depends on it."""
+    accumulator_bits: int = 0
+    """Of the registers of inner layers that the student is trained for; 0: none."""
+    accumulator_training: str = ""
+    """How: one of training.register_options.METHODS."""
+    overflow: str = "wrap"
+    """What the register does where it is trained with its overflows."""
+    tile: str = "1"
+    """Products that are summed before that register is consulted, or "end"."""
 
     def __post_init__(self) -> None:
         for bits in self.path:
@@ -96,6 +106,7 @@ class RunConfig(LossOptions):
         self._check_milestones()
         self._check_distillation()
         self._check_weights()
+        check_register(self)
 
     def _check_weights(self) -> None:
         if self.float_weights and (other := next((key for key in ("teacher", "init_from") if getattr(self, key)), "")):
@@ -209,6 +220,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
     recipe = {**DEFAULTS, **dataclasses.asdict(PRESETS[preset]), **find_scheme(given["scheme"]).defaults}
     recipe |= {key: value for key, value in given.items() if key not in OWN_OPTIONS}
     recipe.setdefault("width", published_width(recipe["model"]))
+    recipe |= completed(recipe)
     notes: list[str] = []
     if "milestones" not in given:
         recipe["milestones"], notes = _preset_milestones(preset, recipe)

@@ -52,7 +52,10 @@ class Subject:
     def own_register(self) -> Accumulator | None:
         """The register of inner layers if the network was trained with its overflows and runs on just that, exactly."""
         register = None if self.checkpoint is None else overflows_in(self.checkpoint.training)
-        return register if register is not None and self.hardware == HardwareSpec(register) else None
+        if register is None or self.hardware is None or self.hardware.boundary_accumulator.bits is not None:
+            return None
+        is_own = dataclasses.replace(self.hardware, boundary_accumulator=Accumulator()) == HardwareSpec(register)
+        return register if is_own else None
 
 
 def subject_of(model: Any, wanted: Arithmetic) -> Subject:

@@ -90,7 +90,7 @@ class RunConfig(LossOptions):
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
         for bits in self.path:
             self._check_quantizer(bits)
-        if self.scheme == "speq" and self.quantizer.startswith("lsq"):
+        if self.scheme == "speq" and self.quantizer in ("lsq", "lsq_channel", "a2q_lsq", "a2q+_lsq"):
             raise ConfigError("quantizer: more bits make steps of lsq no finer, so speq's teacher needs another quantizer")
         for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
                                ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("warmup", 0.0, 0.9),
@@ -162,7 +162,9 @@ class RunConfig(LossOptions):
 
     def _check_quantizer(self, bits: int) -> None:
         precision = self.precision(bits)
-        if QUANTIZERS[self.quantizer].activation_parameters() and precision.boundary == FLOAT_BITS != precision.inner:
+        rules = QUANTIZERS[self.quantizer]
+        learns = rules.activation_parameters() or rules.weight_parameters(1)
+        if learns and precision.boundary == FLOAT_BITS != precision.inner:
             raise ConfigError(f"boundary-bits: quantizer {self.quantizer} learns these layers, too: choose 2 to 8, or 16")
         for width in {precision.inner, precision.boundary, *(widths[0] for _, *widths in precision.layers)} - {FLOAT_BITS}:
             QUANTIZERS[self.quantizer].check(width)

@@ -84,7 +84,7 @@ class Normed(Trained):
             if limit < 1:
                 raise ConfigError(f"accumulator-bits: {self.bits} bits hold no product of {name}, whose inputs reach "
                                   f"{operand.reach}: choose {bits_for(0, operand.reach)} or more")
-            getattr(layer, LIMIT).fill_(_float32_below(limit))
+            getattr(layer, LIMIT).fill_(_float32_below(min(limit, int(UNLIMITED) - 1)))
             if self.centered:
                 _project(layer, float(limit))
 
@@ -170,5 +170,5 @@ def project(rows: Tensor, radius: Tensor) -> Tensor:
 
 def _float32_below(limit: int) -> float:
     """The largest float32 that is no more than a limit."""
-    near = np.float32(min(float(limit), UNLIMITED))
+    near = np.float32(limit)
     return float(near if float(near) <= limit else np.nextafter(near, np.float32(0.0)))

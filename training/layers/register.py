@@ -56,7 +56,8 @@ def through_register(exact: Tensor, op: ConvOp | MatMulOp, inputs: Sequence[Code
     given = [Padded.of(_numpy(x.values.permute(0, 2, 3, 1)).astype(x.format.dtype), border * (not number))
              for number, x in enumerate(inputs)]
     sums, _ = step.registers(given)
-    found = torch.from_numpy(np.ascontiguousarray(sums)).permute(0, 3, 1, 2).to(exact.device, exact.dtype)
+    # in the layout of `exact`: what follows sums in the order of memory
+    found = torch.empty_like(exact).copy_(torch.from_numpy(np.ascontiguousarray(sums)).permute(0, 3, 1, 2))
     limits = op.accumulator.range if op.accumulator.overflow == SATURATE else None
     moves = None if limits is None else (found > limits.min) & (found < limits.max)
     held: Tensor = _Held.apply(exact, found, moves)

@@ -114,7 +114,7 @@ def summarize_registered(rows: pd.DataFrame) -> list[Section]:
 def _accuracies(part: pd.DataFrame, done: pd.DataFrame) -> Iterator[dict[str, str]]:
     exact = done[(done["trained"] == PLAIN) & (done["accumulator"] == 0)].drop_duplicates("seed")
     if not exact.empty:
-        yield {"register": "unlimited", "overflow": "-", PLAIN: _mean(exact), **dict.fromkeys(WAYS[1:], "-"),
+        yield {"register": "unlimited", "rule": "-", PLAIN: _mean(exact), **dict.fromkeys(WAYS[1:], "-"),
                "n": str(exact["seed"].nunique())}
     widths = {*part["trained bits"], *done["accumulator"]} - {0}
     rules = [rule for rule in ("saturate", "wrap") if rule in {*done["overflow"], *part["trained overflow"]}] or ["wrap"]
@@ -122,7 +122,7 @@ def _accuracies(part: pd.DataFrame, done: pd.DataFrame) -> Iterator[dict[str, st
         for bits in sorted(widths, reverse=True):
             cells = {way: _chosen(done, way, bits, rule) for way in WAYS}
             counts = dict.fromkeys(str(cell["seed"].nunique()) for cell in cells.values() if not cell.empty)
-            yield {"register": f"{bits} bit", "overflow": rule, **{
+            yield {"register": f"{bits} bit", "rule": rule, **{
                 way: _mean(cell) if not cell.empty else _status(part, way, bits, rule) for way, cell in cells.items()},
                 "n": " or ".join(counts) or "-"}
 
@@ -151,7 +151,7 @@ def _bounds(done: pd.DataFrame) -> Iterator[dict[str, str]]:
     trained = done[done["trained"].isin(BOUNDED)]
     for (way, bits), group in trained.groupby(["trained", "trained bits"], sort=True):
         on_it = group[group["accumulator"] == bits].drop_duplicates("seed")
-        yield {"trained": way, "register": f"{bits} bit", "n": str(group["seed"].nunique()),
+        yield {"trained": str(way), "register": f"{bits} bit", "n": str(group["seed"].nunique()),
                "bits needed at most": str(group["needed bits"].max()),
                "overflows": "-" if on_it.empty else f"{on_it['overflowed'].sum():,} of {on_it['outputs'].sum():,}"}
     plain = done[done["trained"] == PLAIN]

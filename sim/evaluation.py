@@ -193,7 +193,9 @@ class Job:
         from training.network import QuantNetwork  # noqa: TID251 - the other half, only where both are compared
         from training.verify import Comparison  # noqa: TID251
 
-        return Comparison(self.machine, QuantNetwork.from_spec(self.subject.spec))
+        model = QuantNetwork.from_spec(self.subject.spec)
+        model.limit(self.subject.own_register)
+        return Comparison(self.machine, model)
 
 
 def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False,

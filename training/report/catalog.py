@@ -35,6 +35,7 @@ from training.report.panels import (
 )
 from training.report.profiles import profile_rows, summarize_profiles
 from training.report.records import Records, TableError, find_records
+from training.report.registers import registered_rows, summarize_registered
 from training.report.rows import curve_rows, job_rows, scheme_rows
 from training.report.runtimes import NOTE as RUNTIMES_NOTE
 from training.report.runtimes import TITLE as RUNTIMES_TITLE
@@ -158,6 +159,14 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "C6 in sim/ARITHMETIC.md. Commands: `accumulators.csv`.",
         ("dataset", "network", "options", "requantizer", "boundary accumulator", "overflow", "tile", "accumulator"),
         summarize_accumulators),
+    "register_training": Table(
+        lambda report: registered_rows(report.records.evaluations, report.records.grids),
+        "Accuracy against the width of the accumulator that was trained for",
+        "Networks that are equal in all but how they were trained for the registers of their inner layers: not at all, by "
+        "A2Q or A2Q+ (weights whose sums cannot leave the register), or with the register's own overflows in the forward "
+        "pass (training/README.md). Of one network every run had the same epochs. Commands: `register_training.csv`.",
+        ("dataset", "model", "scheme", "path", "trained", "trained bits", "overflow", "accumulator", "seed"),
+        summarize_registered),
     "agreement": Table(
         lambda report: agreement_rows(report.records),
         "Agreement of simulator and model",

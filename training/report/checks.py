@@ -76,6 +76,7 @@ def _check_grid(record: Record) -> None:
         if not all(isinstance(job[key], str) for key in ("name", "job", "scheme", "status", "error")):
             raise TypeError("a job's words are no texts")
         int(job["seed"]), int(job["epochs"]), [int(bits) for bits in job["path"]]
+        int(job.get("accumulator_bits", 0))
     if not isinstance(record["grid"], str):
         raise TypeError("grid is no text")
 

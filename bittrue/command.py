@@ -16,6 +16,8 @@ COMMANDS = {
     "conformance": ("sim.conformance", "run other people's golden data, and compare every code"),
     "export": ("sim.export", "write a network as ONNX that other runtimes run with equal integers"),
     "sweep": ("training.sweep", "train and evaluate many networks"),
+    "registers": ("sim.sweep", "run a network on accumulators of many widths, rules and tiles"),
+    "widths": ("sim.widths", "show how wide its accumulators have to be, and choose them"),
     "tables": ("training.tables", "make tables and plots of finished runs"),
     "report": ("training.report", "make one page of them"),
     "mistakes": ("training.mistakes", "count mistakes that networks share with their teachers"),

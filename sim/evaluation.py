@@ -202,28 +202,38 @@ def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = 
             counters: bool = False, cost: Wanted | None = None) -> Job:
     """Check everything, read model and images; raises what `evaluate` does, before any image is run."""
     source, batch = dataclasses.replace(source, limit=plain(source.limit)), plain(batch)
+    check_source(source, batch)
+    subject = subject_of(model, wanted)
+    if verify and subject.spec is None:
+        raise EvalError("verify: a program has no torch model to compare it with, give the checkpoint that it was made of")
+    examples, more = examples_of(subject, source)
+    count, notes = len(examples.labels), [*subject.notes, *more]
+    if batch is not None and batch > count:
+        notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
+    return Job(subject, examples, Machine(subject.program, usable_isa()), batch or BATCH, verify, tuple(notes), counters,
+               cost)
+
+
+def check_source(source: Source, batch: int | None = None) -> None:
+    """Raise EvalError for numbers of images and names that cannot be."""
     for name, value in (("limit", source.limit), ("batch", batch)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise EvalError(f"{name}: {value!r} is not allowed, choose 1 or more images")
     if not isinstance(source.dataset, str | None):
         raise EvalError(f"dataset: {source.dataset!r} is not allowed, give a name")
-    subject = subject_of(model, wanted)
-    if verify and subject.spec is None:
-        raise EvalError("verify: a program has no torch model to compare it with, give the checkpoint that it was made of")
-    examples = _examples(subject, source)
-    count = len(examples.labels)
-    notes = [*subject.notes, *examples.notes]
-    if source.limit is not None and source.limit > count:
-        notes.append(f"limit: {source.limit} is more than the {count} images that there are, all of them are evaluated")
-    if source.limit is not None:
-        count = min(count, source.limit)
-        examples = examples.first(count)
-    if batch is not None and batch > count:
-        notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
-    return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes), counters, cost)
 
 
-def _examples(subject: Subject, source: Source) -> Examples:
+def examples_of(subject: Subject, source: Source) -> tuple[Examples, tuple[str, ...]]:
+    """The images that a source says, and notes for the user.  Raises EvalError, DataError."""
+    examples = _all_examples(subject, source)
+    count, limit = len(examples.labels), source.limit
+    if limit is None:
+        return examples, examples.notes
+    told = (f"limit: {limit} is more than the {count} images that there are, all of them are evaluated",)
+    return examples.first(min(count, limit)), (*examples.notes, *(told if limit > count else ()))
+
+
+def _all_examples(subject: Subject, source: Source) -> Examples:
     if source.pixels is None:
         if source.labels is not None:
             raise EvalError("labels: have no effect without pixels")
@@ -233,7 +243,7 @@ def _examples(subject: Subject, source: Source) -> Examples:
     return given_examples(subject, source.pixels, source.labels)
 
 
-def _isa() -> str:
+def usable_isa() -> str:
     """The instruction set; what BITTRUE_ISA says is taken or refused, never passed over."""
     try:
         isa = choose()

@@ -34,6 +34,7 @@ RUNTIMES = Kind("a record of sim.importers.table")
 TRACE = Kind("a trace of sim.trace", "compare it with python -m sim.diff")
 DIFFERENCE = Kind("a record of sim.diff")
 ARRAYS, ARRAY = "arrays, not a program", Kind("a single array (.npy)")
+REGISTERS = Kind("a record of sim.sweep")
 DATA_SET = Kind("a data set", "name it with --dataset npz --data, and the network with --model")
 EMPTY = Kind("an empty file")
 BROKEN_ZIP = Kind("the beginning of a zip file without its end, or a damaged one", "copy or download it again")
@@ -49,7 +50,7 @@ TEXT = Kind("a text file")
 IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
 _RECORDS = {"training": RUN_RECORD, "evaluation": EVALUATION, "performance": PERFORMANCE, "conformance": CONFORMANCE,
-            "runtimes": RUNTIMES, "difference": DIFFERENCE}
+            "runtimes": RUNTIMES, "difference": DIFFERENCE, "registers": REGISTERS}
 """By what a record says of itself."""
 VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, *_RECORDS.values(), TRACE, DATA_SET, SOURCE, ONNX, TFLITE)
 """Hours of work: no output replaces one of these by another kind of file."""

@@ -2,7 +2,7 @@
 
     schema    2                      what the file's keys mean
     digest    "sha256:..."           of the canonical JSON of all the rest, checked whenever a record is read
-    kind      training, evaluation, performance, conformance, or another word
+    kind      training, evaluation, performance, conformance, registers, or another word
 
 A record from before there were digests has neither entry; it is read, and only its shape can be checked.
 """
@@ -41,6 +41,13 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     "performance": {**_ORIGIN, "rows": [{"what": TEXT, "case": TEXT, "impl": TEXT, "isa": TEXT, "unit": TEXT,
                                "value": (*NUMBER, NOTHING), "spread": (list, NOTHING)}],
                     "ratios": [{"measure": TEXT, "target": TEXT, "cases": WHOLE}]},
+    "registers": {
+        **_ORIGIN, "model": TEXT, "dataset": TEXT, "training": {}, "isa": TEXT, "images": WHOLE, "programs": {"*": TEXT},
+        "configurations": [{
+            "requant": TEXT, "stages": TEXT, "bits": (WHOLE, NOTHING), "overflow": TEXT, "tile": TEXT,
+            "boundary": (TEXT, NOTHING),
+            "images": WHOLE, "right": WHOLE, "accuracy": NUMBER, "changed": WHOLE, "overflows": WHOLE, "outputs": WHOLE,
+            "layers": [{"layer": TEXT, "safe_bits": WHOLE, "register": TEXT, "overflows": WHOLE, "outputs": WHOLE}]}]},
     "conformance": {**_ORIGIN, "folder": TEXT,
                     "rows": [{"family": TEXT, "operation": TEXT, "rule": TEXT, "cases": WHOLE, "tensors": WHOLE,
                               "codes": WHOLE, "differing": WHOLE, "plain": WHOLE, "plain_differing": WHOLE}],

@@ -75,8 +75,8 @@ def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
     return Examples(pixels, numbers.astype(np.int64), "given arrays", _numbers(classes))
 
 
-def stored_examples(subject: Subject, dataset: str | None, data: Path | None) -> Examples:
-    """The test images of a data set: the one named, else the checkpoint's own.
+def stored_examples(subject: Subject, dataset: str | None, data: Path | None, part: str = "test") -> Examples:
+    """The test images of a data set (or those of its "validation" part): of the one named, else the checkpoint's own.
 
     Data that the checkpoint names itself must be those it was trained on; if the caller named them, a note says that they
     are not.  Raises EvalError, and DataError of training.data.
@@ -95,22 +95,23 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None) ->
             raise DataError(f"{error} (the checkpoint's own note of its data): say where they are now with --data") from None
         raise
     is_named = data is not None or (dataset is not None and not noted)
-    return _checked(subject, loaded, is_named)
+    return _checked(subject, loaded, is_named, part)
 
 
-def _checked(subject: Subject, loaded: "Dataset", is_named: bool) -> Examples:
+def _checked(subject: Subject, loaded: "Dataset", is_named: bool, part: str) -> Examples:
     height, width, channels = subject.program.ops[0].shape
-    found = loaded.test.pixels.shape[1:]
+    images = getattr(loaded, part)
+    found = images.pixels.shape[1:]
     if (channels, height, width) != tuple(found):
         raise EvalError(f"the network reads images of {height}x{width}x{channels}, "
                         f"{loaded.label} has {found[1]}x{found[2]}x{found[0]}")
-    classes, largest = _classes(subject.program), int(loaded.test.labels.max())
+    classes, largest = _classes(subject.program), int(images.labels.max())
     if largest >= classes:
         raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {classes - 1}")
     examples = Examples(
-        loaded.test.pixels.permute(0, 2, 3, 1).contiguous().numpy(), loaded.test.labels.numpy(), loaded.label,
+        images.pixels.permute(0, 2, 3, 1).contiguous().numpy(), images.labels.numpy(), loaded.label,
         _names(loaded.class_names, classes), loaded.name, loaded.path, loaded.digest(), _trained_digest(subject),
-        loaded.notes, loaded.test_files)
+        loaded.notes, loaded.test_files if part == "test" else ())
     if subject.checkpoint is None:
         return examples
     return examples if examples.is_as_trained else _with_warning(examples, is_named)

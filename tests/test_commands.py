@@ -233,7 +233,7 @@ for name in ("torch", "training"):
     sys.modules[name] = None
 import sim
 for module in pkgutil.walk_packages(sim.__path__, "sim."):
-    if module.name not in ("sim.checkpoint", "sim.eval", "sim.export"):
+    if module.name not in ("sim.checkpoint", "sim.eval", "sim.export", "sim.sweep.__main__", "sim.widths.__main__"):
         importlib.import_module(module.name)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -30,7 +30,7 @@ from tests.examples import examples
 from tests.strategies import programs
 
 CHECKPOINT = Path(__file__).parent / "data" / "takd-digits-2bit.pt"
-NEEDS_MORE = {"sim.eval"}  # a command: its examples are in the README
+NEEDS_MORE = {"sim.eval", "sim.sweep.__main__", "sim.widths.__main__"}  # commands: their examples are in the README
 
 
 @pytest.fixture(scope="module")

@@ -101,18 +101,18 @@ def _files(report: Report, formats: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def table_files(name: str, record: Path) -> list[Path]:
+def table_files(name: str, record: Path, stem: str = "") -> list[Path]:
     """Where `write_tables` puts them: beside the record or, from results/records, in results."""
     folder = record.parent.parent if record.parent.name == "records" else record.parent
     suffixes = (".csv", ".md", *((".svg",) if f"{name}.svg" in PLOTS else ()))
-    return [folder / f"{record.stem}{suffix}" for suffix in suffixes]
+    return [folder / f"{stem or record.stem}{suffix}" for suffix in suffixes]
 
 
-def write_tables(name: str, record: Path) -> list[Path]:
-    """Write one table of a record that was just made, and its plot if it has one; the files."""
+def write_tables(name: str, record: Path, stem: str = "") -> list[Path]:
+    """Write one table of a record that was just made, and its plot if it has one; the files, named as it or `stem`."""
     report = Report.of([record])
     texts = TABLES[name].texts(pd.DataFrame(list(TABLES[name].rows(report))))
-    files = table_files(name, record)
+    files = table_files(name, record, stem)
     for file in files:
         if file.suffix in texts:
             write_text_atomically(file, texts[file.suffix])

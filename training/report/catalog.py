@@ -35,7 +35,9 @@ from training.report.panels import (
 )
 from training.report.profiles import profile_rows, summarize_profiles
 from training.report.records import Records, TableError, find_records
-from training.report.registers import registered_rows, summarize_registered
+from training.report.register_plots import plot_layers, plot_sweeps
+from training.report.register_training import registered_rows, summarize_registered
+from training.report.registers import layer_rows, summarize_layers, summarize_sweeps, sweep_rows
 from training.report.rows import curve_rows, job_rows, scheme_rows
 from training.report.runtimes import NOTE as RUNTIMES_NOTE
 from training.report.runtimes import TITLE as RUNTIMES_TITLE
@@ -66,7 +68,7 @@ class Report:
         """The records below the folders; raises TableError if there are none, or one is damaged."""
         records = find_records(folders, skip_damaged)
         if not any((records.runs, records.evaluations, records.performance, records.conformance, records.grids,
-                    records.mistakes, records.profiles, records.runtimes)):
+                    records.mistakes, records.profiles, records.runtimes, records.registers)):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
             where = ", ".join(map(str, folders))
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
@@ -167,6 +169,23 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "pass (training/README.md). Of one network every run had the same epochs. Commands: `register_training.csv`.",
         ("dataset", "model", "scheme", "path", "trained", "trained bits", "overflow", "accumulator", "seed"),
         summarize_registered),
+    "register-sweeps": Table(
+        lambda report: sweep_rows(report.records),
+        "Accuracy on registers of many widths",
+        "One network on accumulators of every width, rule and tile, or of stages (B: the width), in every inner layer (of "
+        "models of others: in all but the first and last, which have the `boundary accumulator`), from `python -m "
+        "sim.sweep`; every number is that of `sim.eval`. Accuracy in percent, in brackets the percentage of sums that the "
+        "register got wrong (wrap) or clipped at least once (saturate). Layers: `register-layers.md`. Every row with its "
+        "command: `register-sweeps.csv`.",
+        ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator"), summarize_sweeps),
+    "register-layers": Table(
+        lambda report: layer_rows(report.records),
+        "Which layers overflow at which width",
+        "Of the sweeps of `register-sweeps.md` the percentage of each layer's sums that a register of that many bits got "
+        "wrong (wrap) or clipped at least once (saturate); `safe bits` can never overflow, whatever the input. Widths at "
+        "which nothing overflowed are left out here; all are in `register-layers.csv`.",
+        ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator", "number"),
+        summarize_layers),
     "agreement": Table(
         lambda report: agreement_rows(report.records),
         "Agreement of simulator and model",
@@ -210,6 +229,8 @@ TABLES: Mapping[str, Table] = MappingProxyType({
 PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({
     "curves.svg": (lambda report: curve_rows(report.groups), plot_curves),
     "accumulators.svg": (lambda report: accumulator_rows(report.records), plot_accumulators),
+    "register-sweeps.svg": (lambda report: sweep_rows(report.records), plot_sweeps),
+    "register-layers.svg": (lambda report: layer_rows(report.records), plot_layers),
     "performance.svg": (_rows_of_benchmarks, plot_performance)})
 """Pictures of the rows of one table, each with a legend of all that is in them."""
 PANELS: Mapping[str, tuple[Callable[[Report], Iterator[Panel]], int]] = MappingProxyType({

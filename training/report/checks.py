@@ -11,8 +11,10 @@ from training.report.record import (
     MISTAKES,
     PERFORMANCE,
     PROFILE,
+    REGISTERS,
     RUNTIMES,
     TRAINING,
+    WIDTHS,
     Record,
 )
 
@@ -116,6 +118,21 @@ def _check_runtimes(record: Record) -> None:
             int(bits), int(cell["right"]) / int(cell["of"]), float(cell["overflowed"])
 
 
+def _check_registers(record: Record) -> None:
+    _check_common(record)
+    if not isinstance(record["dataset"], str) or not isinstance(record["model"], str):
+        raise TypeError("dataset or model is no text")
+    dict(record["programs"]), int(record["images"])
+    for row in record["configurations"]:
+        _percent(row["accuracy"]), _percent(row["overflowed_percent"]), int(row["changed"]), int(row["images"])
+        if not all(isinstance(row[key], str) for key in ("requant", "stages", "overflow", "tile")):
+            raise TypeError("a register's words are no texts")
+        row["bits"] is None or int(row["bits"]), row["boundary"]
+        for layer in row["layers"]:
+            str(layer["layer"]), str(layer["register"]), int(layer["safe_bits"]), int(layer["channels"])
+            int(layer["overflows"]), 1 / int(layer["outputs"])
+
+
 def _percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:
         raise ValueError(f"{value!r} is no accuracy in percent")
@@ -124,5 +141,6 @@ def _percent(value: Any) -> float:
 
 CHECKS: Mapping[str, Callable[[Record], None]] = MappingProxyType({
     TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common, CONFORMANCE: _check_common,
-    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, RUNTIMES: _check_runtimes})
+    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, RUNTIMES: _check_runtimes,
+    REGISTERS: _check_registers, WIDTHS: _check_common})
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""

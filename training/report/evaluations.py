@@ -13,7 +13,7 @@ from sim.accumulator import Accumulator
 from sim.command import printable
 from training.report.identity import changes_of, complete, name_differences, text_of
 from training.report.records import Record, Records, config_text, date_of
-from training.report.registers import is_for_register
+from training.report.register_training import is_for_register
 from training.report.rows import origin_of
 
 

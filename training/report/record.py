@@ -7,8 +7,8 @@ from typing import Any
 
 from sim.trained import overflows_in
 
-KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, RUNTIMES = (
-    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "runtimes")
+KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, RUNTIMES, REGISTERS, WIDTHS = (
+    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "runtimes", "registers", "widths")
 
 
 class TableError(ValueError):

@@ -18,6 +18,7 @@ from training.report.record import (
     MISTAKES,
     PERFORMANCE,
     PROFILE,
+    REGISTERS,
     RUNTIMES,
     TRAINING,
     Record,
@@ -96,6 +97,8 @@ class Records:
     """Weights and activations of networks, beside the range of their codes."""
     runtimes: list[Record] = field(default_factory=list)
     """Models of others under several profiles, the newest of each model and its inputs."""
+    registers: list[Record] = field(default_factory=list)
+    """Sweeps of registers."""
     notes: list[str] = field(default_factory=list)
     undigested: int = 0
     """How many say nothing by which a change of them could be noticed."""
@@ -127,6 +130,7 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
     records.runtimes = list({(str(record["model"]), str(record["inputs"])): record
                              for record in sorted(found[RUNTIMES], key=date_of)}.values())
     records.mistakes, records.profiles = (sorted(found[kind], key=date_of) for kind in (MISTAKES, PROFILE))
+    records.registers = sorted(_newest_sweeps(found[REGISTERS]), key=lambda record: str(record.file))
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
     return records
 
@@ -260,6 +264,14 @@ def _is_sibling(evaluation: Path, training: Path) -> bool:
     """eval.json beside run.json, x.eval.json beside x.train.json: the names that sweeps give."""
     return evaluation.parent == training.parent and evaluation.name == {"run.json": "eval.json"}.get(
         training.name, training.name.replace(".train.json", ".eval.json"))
+
+
+def _newest_sweeps(records: list[Record]) -> list[Record]:
+    """Of sweeps of one network on the same images, of the same widths, rules and tiles, the newest."""
+    asked = ("requant", "stages", "bits", "overflow", "tile", "boundary")
+    return list({json.dumps([record.model_digest or record["model"], record["dataset"], record.data_digest, record["images"],
+                             record["programs"], [[row[key] for key in asked] for row in record["configurations"]]],
+                            sort_keys=True): record for record in sorted(records, key=date_of)}.values())
 
 
 def _newest(records: list[Record], what: str, notes: list[str]) -> Record | None:

@@ -1,160 +1,133 @@
-"""Rows of networks that were trained for a register, and of the same networks trained without: one row per evaluation.
+"""Tables of sweeps of registers: accuracy by width, rule and tile, and what overflowed in every layer."""
 
-What belongs together is equal in all of its configuration but the seed, the way of training for a register, and the
-quantizer that this way chose.
-"""
-
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sim.command import printable
-from sim.trained import trained_register
-from training.report.identity import complete, text_of
 from training.report.markup import Section, markdown_text
 from training.report.record import Record
-from training.report.references import REFERENCES, seedless
-from training.report.rows import is_training, origin_of
-from training.report.summaries import mean_text
+from training.report.records import Records
+from training.report.rows import origin_of
+from training.report.summaries import origin_cells
 
-PLAIN, BOUNDED, OVERFLOWING = "plain", ("a2q", "a2q+"), "overflow"
-WAYS = (PLAIN, *BOUNDED, OVERFLOWING)
-NOT_RUN = "not run"
-_NETWORK = ("dataset", "model", "scheme", "path", "epochs")
-_LEFT = ("seed", "quantizer", "accumulator_bits", "accumulator_training", "overflow", "tile", "step", "own_code", "extended",
-         "data", "out", *REFERENCES)
-ACCURACY = (
-    "Bit-true accuracy on registers of inner layers, mean ± standard deviation over n seeds. `plain`: trained without a "
-    "register. `a2q`, `a2q+`: trained for that width; no sum leaves it, so that both rules and all tiles give the same. "
-    "`overflow`: trained with the overflows of that width and rule.")
-BOUND = (
-    "Bits that the widest inner layer can need, of any input, by its weights alone (the largest of n seeds); and of all "
-    "sums of inner layers over the test images those that the register of that width got wrong, or clipped on the way.")
+NETWORK = ("dataset", "network", "images", "requantizer", "boundary accumulator")
+"""What one sweep of one network is known by."""
+KIND = "registers"
+"""What they are called beside their width: rule and tile, or stages."""
+_FREE = "unlimited"
 
 
-def is_for_register(evaluation: Record) -> bool:
-    """Whether it is of a network that was trained for a register, on a limited one: no other table has those."""
-    return not evaluation.is_program and not evaluation.unlimited and trained_register(evaluation.training) is not None
+def sweep_rows(records: Records) -> Iterator[dict[str, Any]]:
+    """A row for each configuration of each sweep; `accumulator` 0 is without limits."""
+    for record in records.registers:
+        for row in record["configurations"]:
+            limited = [layer for layer in row["layers"] if layer["register"] != _FREE] or row["layers"]
+            worst = max(limited, key=lambda layer: layer["overflows"] / layer["outputs"])
+            yield {**_common(record, row), "bit-true": row["accuracy"], "answers changed": row["changed"],
+                   "overflowed outputs %": row["overflowed_percent"], **_counted(row),
+                   "worst layer %": 100.0 * worst["overflows"] / worst["outputs"],
+                   "worst layer": printable(worst["layer"]) if worst["overflows"] else "-", **origin_of(record)}
 
 
-def registered_rows(evaluations: Iterable[Record], grids: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """One row per evaluation, as trained, under fp32; then one per job of a sweep that has not run."""
-    known: dict[str, list[Record]] = {}
-    for evaluation in evaluations:
-        if _is_as_trained(evaluation):
-            known.setdefault(_key(evaluation), []).append(evaluation)
-    for alike in known.values():
-        if any(trained_register(evaluation.training) for evaluation in alike):
-            yield from map(_row, alike)
-    for grid in grids:
-        for job in grid["jobs"]:
-            if job["status"] != "finished" and job.get("accumulator_bits") and is_training(grid, job):
-                yield _missing(grid, job)
+def layer_rows(records: Records) -> Iterator[dict[str, Any]]:
+    """A row for each layer of each configuration that has a register there."""
+    for record in records.registers:
+        for row in record["configurations"]:
+            for number, layer in enumerate(row["layers"]):
+                if layer["register"] != _FREE:
+                    yield {**_common(record, row), "number": number, "layer": printable(layer["layer"]),
+                           "safe bits": layer["safe_bits"], "register": printable(layer["register"]),
+                           "overflows": layer["overflows"], "outputs": layer["outputs"],
+                           "channels that overflow": layer["channels"],
+                           "overflowed outputs %": 100.0 * layer["overflows"] / layer["outputs"], **_counted(layer),
+                           **origin_of(record)}
 
 
-def _is_as_trained(evaluation: Record) -> bool:
-    if evaluation.is_program or not evaluation.training:
-        return False
-    is_exact = evaluation.hardware_spec["requant"] == "fp32"
-    outer = evaluation.hardware_spec["boundary_accumulator"]["bits"]
-    return is_exact and outer is None and evaluation.precision == evaluation.get("trained_precision")
+def _counted(row: Any) -> dict[str, Any]:
+    """Outputs that some register clipped, of all stages together, and which of both kinds they are."""
+    return {f"{name} outputs": row.get(name) for name in ("clipped", "persistent", "transient")}
 
 
-def _key(evaluation: Record) -> str:
-    config = complete(evaluation.training)
-    same = {key: text_of(value) for key, value in config.items() if key not in _LEFT}
-    same |= {key: seedless(text_of(config[key])) for key in REFERENCES}
-    return json.dumps([evaluation["dataset"], evaluation.data_digest, evaluation["result"]["images"], same], sort_keys=True)
+def _common(record: Record, row: Any) -> dict[str, Any]:
+    boundary = row["boundary"]
+    is_same = boundary is not None and boundary in (str(row["bits"]), row["stages"].replace(":B", f":{row['bits']}"))
+    kind = row["stages"] or f"{row['overflow']}, tile {row['tile']}"
+    return {"dataset": printable(record["dataset"]), "network": network_of(record), "images": row["images"],
+            "requantizer": printable(row["requant"]),
+            "boundary accumulator": "as the profile" if boundary is None and record.get("profile") else
+            _FREE if boundary is None else "the same" if is_same else f"{printable(boundary)} bit",
+            "registers": printable(kind) if row["bits"] else _FREE, "accumulator": row["bits"] or 0}
 
 
-def _row(evaluation: Record) -> dict[str, Any]:
-    config, register = evaluation.training, evaluation.hardware_spec["accumulator"]
-    own = trained_register(config)
-    inner = [layer for layer in evaluation["layers"] if layer.get("role") != "boundary"]
-    way = PLAIN if own is None else config["accumulator_training"]
-    return {**_named(str(evaluation["dataset"]), config), "trained": way, "trained bits": 0 if own is None else own.bits,
-            "trained overflow": "" if own is None or way in BOUNDED else own.overflow,
-            "quantizer": printable(config["quantizer"]), "seed": config["seed"], "status": "finished",
-            "accumulator": register["bits"] or 0, "overflow": register["overflow"] if register["bits"] else "none",
-            "tile": str(register["tile"]), "images": evaluation["result"]["images"],
-            "bit-true": evaluation["result"]["accuracy"], "needed bits": max(layer["safe_bits"] for layer in inner),
-            "overflowed": sum(layer["overflows"] for layer in inner), "outputs": sum(layer["outputs"] for layer in inner),
-            **origin_of(evaluation)}
+def network_of(record: Record) -> str:
+    """What a sweep's network is called: as it was trained, else its file, on the profile that it ran on."""
+    training, precision = record.training, record.precision
+    if training:
+        path = "-".join(map(str, training.get("path", [])))
+        return printable(f"{training.get('model', 'network')}, {training.get('scheme', '')} {path}, "
+                         f"{precision.get('inner')} bits, seed {training.get('seed')}")
+    profile = record.get("profile")
+    name = Path(str(record["model"])).name or "network"
+    return printable(f"{name}, {profile['name']}" if profile else name)
 
 
-def _named(dataset: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {"dataset": printable(dataset), "model": printable(config["model"]), "scheme": printable(config["scheme"]),
-            "path": "-".join(map(str, config["path"])), "epochs": config["epochs"]}
+def networks(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A title for each sweep of each network, and its rows; what all have in common is not in the titles."""
+    told = [key for key in NETWORK if key in NETWORK[:2] or rows[rows["accumulator"] > 0][key].nunique() > 1]
+    of_free = rows["accumulator"] == 0
+    for values, part in rows[~of_free].groupby(list(NETWORK), sort=False):
+        named = dict(zip(NETWORK, values, strict=True))
+        free = rows[of_free & (rows[list(NETWORK[:4])] == [named[key] for key in NETWORK[:4]]).all(axis=1)]
+        words = {"images": f"{named['images']:,} images",
+                 "boundary accumulator": f"boundary {named['boundary accumulator']}"}
+        yield ", ".join(str(words.get(key, named[key])) for key in told), pd.concat([free, part])
 
 
-def _missing(grid: Record, job: Mapping[str, Any]) -> dict[str, Any]:
-    way, overflow = str(job["accumulator_training"]), str(job.get("overflow", ""))
-    return {**_named(str(job["dataset"]), job), "trained": printable(way), "trained bits": int(job["accumulator_bits"]),
-            "trained overflow": "" if way in BOUNDED else printable(overflow), "quantizer": "", "seed": job["seed"],
-            "status": printable(job["status"]), "accumulator": 0, "overflow": "none", "tile": "", "images": 0,
-            "bit-true": None, "needed bits": 0, "overflowed": 0, "outputs": 0, **origin_of(grid)}
-
-
-def summarize_registered(rows: pd.DataFrame) -> list[Section]:
-    """For every network a table of accuracies, a row per rule and width, and one of bounds."""
+def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
+    """Of each network a row for each width, a column for each kind of register."""
     sections = []
-    done = rows[rows["status"] == "finished"]
-    for (dataset, model, scheme, path, epochs), part in rows.groupby(list(_NETWORK), sort=True):
-        here = done.loc[done.index.intersection(part.index)]
-        heading = ", ".join(map(markdown_text, (dataset, model, scheme, path, f"{epochs} epochs")))
-        table = pd.DataFrame(list(_accuracies(part, here)))
-        sections.append(Section(table.astype(str), heading, ACCURACY, ()))
-        if not here.empty:
-            sections.append(Section(pd.DataFrame(list(_bounds(here))).astype(str), "", BOUND, ()))
+    for title, part in networks(rows):
+        limited = part[part["accumulator"] > 0]
+        cells = limited.assign(cell=[_cell(*pair) for pair in zip(limited["bit-true"], limited["overflowed outputs %"],
+                                                                  strict=True)])
+        table = _wide(cells, "accumulator", KIND, "cell").rename(columns={"accumulator": "bits"})
+        free = part[part["accumulator"] == 0]["bit-true"]
+        text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
+        sections.append(_section(title, text, table, limited))
     return sections
 
 
-def _accuracies(part: pd.DataFrame, done: pd.DataFrame) -> Iterator[dict[str, str]]:
-    exact = done[(done["trained"] == PLAIN) & (done["accumulator"] == 0)].drop_duplicates("seed")
-    if not exact.empty:
-        yield {"register": "unlimited", "rule": "-", PLAIN: _mean(exact), **dict.fromkeys(WAYS[1:], "-"),
-               "n": str(exact["seed"].nunique())}
-    widths = {*part["trained bits"], *done["accumulator"]} - {0}
-    rules = [rule for rule in ("saturate", "wrap") if rule in {*done["overflow"], *part["trained overflow"]}] or ["wrap"]
-    for rule in rules:
-        for bits in sorted(widths, reverse=True):
-            cells = {way: _chosen(done, way, bits, rule) for way in WAYS}
-            counts = dict.fromkeys(str(cell["seed"].nunique()) for cell in cells.values() if not cell.empty)
-            yield {"register": f"{bits} bit", "rule": rule, **{
-                way: _mean(cell) if not cell.empty else _status(part, way, bits, rule) for way, cell in cells.items()},
-                "n": " or ".join(counts) or "-"}
+def summarize_layers(rows: pd.DataFrame) -> list[Section]:
+    """Of each network and kind of register a row for each layer, a column for each width at which something overflows."""
+    sections = []
+    for title, part in networks(rows):
+        for kind, few in part.groupby(KIND, sort=False):
+            seen = few.groupby("accumulator")["overflows"].transform("sum") > 0
+            if seen.any():
+                cells = few[seen].assign(cell=few[seen]["overflowed outputs %"].map(_share))
+                table = _wide(cells.sort_values("number"), ["layer", "safe bits"], "accumulator", "cell")
+                sections.append(_section(f"{title}, {kind}", "", table.astype(str), few))
+    return sections
 
 
-def _chosen(done: pd.DataFrame, way: str, bits: int, rule: str) -> pd.DataFrame:
-    """Evaluations that a cell is the mean of; where nothing overflows those under any rule, one of each seed."""
-    found = done[(done["trained"] == way) & (done["accumulator"] == bits)]
-    if way in BOUNDED:
-        return found[found["trained bits"] == bits].drop_duplicates("seed")
-    found = found[(found["overflow"] == rule) & (found["tile"] == "1")].drop_duplicates(["seed", "trained bits"])
-    return found if way == PLAIN else found[(found["trained bits"] == bits) & (found["trained overflow"] == rule)]
+def _section(title: str, text: str, table: pd.DataFrame, rows: pd.DataFrame) -> Section:
+    origin = {name: values[0] for name, values in {**origin_cells(rows), "command": list(rows["command"])}.items()}
+    return Section(table.astype(str).assign(**origin), heading=markdown_text(title), text=text, common=tuple(origin))
 
 
-def _status(part: pd.DataFrame, way: str, bits: int, rule: str) -> str:
-    """Why there is nothing: of a job that a sweep names what became of it."""
-    jobs = part[(part["trained"] == way) & (part["trained bits"] == bits) & (part["status"] != "finished")
-                & part["trained overflow"].isin(["", rule])]
-    return "-" if jobs.empty else str(jobs["status"].iloc[0])
+def _wide(cells: pd.DataFrame, index: Any, column: str, values: str) -> pd.DataFrame:
+    """A column for each value of `column`, in the order in which they come."""
+    names = cells[column].astype(str)
+    table = cells.assign(name=names).pivot_table(index=index, columns="name", values=values, aggfunc="first", sort=False)
+    return table[list(dict.fromkeys(names))].fillna("").reset_index().rename_axis(columns=None)
 
 
-def _mean(cell: pd.DataFrame) -> str:
-    return mean_text(cell["bit-true"])
+def _cell(accuracy: float, share: float) -> str:
+    return f"{accuracy:.2f} ({_share(share)})"
 
 
-def _bounds(done: pd.DataFrame) -> Iterator[dict[str, str]]:
-    trained = done[done["trained"].isin(BOUNDED)]
-    for (way, bits), group in trained.groupby(["trained", "trained bits"], sort=True):
-        on_it = group[group["accumulator"] == bits].drop_duplicates("seed")
-        yield {"trained": str(way), "register": f"{bits} bit", "n": str(group["seed"].nunique()),
-               "bits needed at most": str(group["needed bits"].max()),
-               "overflows": "-" if on_it.empty else f"{on_it['overflowed'].sum():,} of {on_it['outputs'].sum():,}"}
-    plain = done[done["trained"] == PLAIN]
-    if not plain.empty:
-        yield {"trained": PLAIN, "register": "-", "n": str(plain["seed"].nunique()),
-               "bits needed at most": str(plain["needed bits"].max()), "overflows": "-"}
+def _share(percent: float) -> str:
+    return f"{percent:.2g}" if percent else "0"

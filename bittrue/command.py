@@ -11,6 +11,8 @@ from sim.version import __version__
 COMMANDS = {
     "train": ("training.run", "train a network by a scheme of distillation"),
     "eval": ("sim.eval", "run a trained network on integer hardware, to the last bit"),
+    "trace": ("sim.trace", "write any tensor of a run, sums before requantization included"),
+    "diff": ("sim.diff", "find where the integers of two machines first differ, and why"),
     "conformance": ("sim.conformance", "run other people's golden data, and compare every code"),
     "export": ("sim.export", "write a network as ONNX that other runtimes run with equal integers"),
     "sweep": ("training.sweep", "train and evaluate many networks"),

@@ -12,6 +12,9 @@ from rich.table import Table
 from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError
 from sim.command import CODES_DIFFER, new_app, new_console, new_table, output_file, run_app, show_table
+from sim.cost import CostError
+from sim.cost.cost import Wanted
+from sim.cost.show import show_cost
 from sim.evaluation import BATCH, Source, prepare
 from sim.importers import ImporterError
 from sim.lowering import LowerError
@@ -24,6 +27,7 @@ from sim.program import ProgramError
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, EvalError
+from sim.text import short
 from training.data import DATASETS, DataError
 from training.record import command_line
 
@@ -76,6 +80,16 @@ def main(  # noqa: PLR0913 - one parameter per option
     batch: Annotated[int | None, typer.Option(help=f"images run at a time  [default: {BATCH}]")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="compare every code with the torch model")] = False,
     per_class: Annotated[bool, typer.Option("--per-class", help="show the accuracy of each class")] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="show operations, memory, energy, zero operands and toggled bits")
+                    ] = False,
+    cost_images: Annotated[int | None, typer.Option(
+        help=f"images that zeros and toggled bits are counted on; implies --cost  [default: {Wanted.images}]")] = None,
+    array: Annotated[str | None, typer.Option(
+        help="show the cycles of an array of multipliers: os:32x32, ws:32x32, is:32x32 (systolic), pe:8x16 (PE x SIMD), or "
+             "a file (.toml); implies --cost", metavar="ARRAY|FILE")] = None,
+    energy: Annotated[str | None, typer.Option(
+        help="a table of energies: horowitz_45nm, or your own .toml file; implies --cost  [default: horowitz_45nm]",
+        metavar="NAME|FILE")] = None,
     predictions: Annotated[Path | None, typer.Option(
         help="write label, prediction and logits of each image to a file (.csv)", parser=output_file, metavar="FILE")
         ] = None,
@@ -92,12 +106,14 @@ def main(  # noqa: PLR0913 - one parameter per option
     options["json"] = options.pop("json_file")
     outputs = {"save-program": save_program, "predictions": predictions, "json": json_file}
     check_outputs(outputs, {"model": model, "data": data, "requant": code_file(requant), "quantizer": code_file(quantizer),
-                            "hardware": profile_file(hardware), "registers": registers})
+                            "hardware": profile_file(hardware), "registers": registers, "array": profile_file(array),
+                            "energy": profile_file(energy)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
     own = None if registers is None else str(registers)
     wanted = Arithmetic(bits, boundary_bits, _width(accumulator), _width(boundary_accumulator), overflow, tile, requant,
                         quantizer, activation_bits, hardware, pixels_as, order, own)
-    job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify, counters)
+    job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify, counters,
+                  Wanted.asked(cost, energy, array, cost_images))
     for note in job.notes:
         console.print(note)
     with _Live(console, len(job.examples.labels)) as live:
@@ -105,6 +121,8 @@ def main(  # noqa: PLR0913 - one parameter per option
     if save_program is not None:
         result.program.save(save_program)
     _show(console, result, per_class)
+    if result.cost is not None:
+        show_cost(console, result.cost)
     if predictions is not None:
         result.save_predictions(predictions)
     if json_file is not None:
@@ -190,7 +208,7 @@ def _layer_cells(op: Any, result: Evaluation) -> list[str]:
     register = op.accumulator
     width = ", ".join("no limit" if stage.bits is None else f"{stage.bits} {OVERFLOW_WORDS[stage.overflow]}"
                       for stage in register.stages)
-    return ["x".join(map(str, op.shape)), op.details()[0], _short(op.macs), width,
+    return ["x".join(map(str, op.shape)), op.details()[0], short(op.macs), width,
             str(op.safe_bits), share]
 
 
@@ -245,14 +263,6 @@ def _title(checkpoint: Checkpoint) -> str:
     return " ".join(str(part) for part in (training.get("scheme", "network"), rungs, training.get("model", "")) if part)
 
 
-def _short(number: int) -> str:
-    """Three digits and a unit."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return str(number)
-
-
 if __name__ == "__main__":
-    run_app(app, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError, DataError, LowerError,
-            RegistryError, AccumulatorOverflowError)
+    run_app(app, EvalError, CostError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError, DataError,
+            LowerError, RegistryError, AccumulatorOverflowError)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.accumulator import AccumulatorOverflowError
+from sim.cost.cost import Wanted, cost_of
 from sim.counters import Counters
 from sim.kernels.isa import choose
 from sim.machine import Machine
@@ -39,6 +40,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
     json: str | os.PathLike[str] | None = None, order: str | None = None,
     registers: str | os.PathLike[str] | None = None, counters: bool = False,
+    cost: bool = False, cost_images: int | None = None, array: str | os.PathLike[str] | None = None,
+    energy: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Run a trained network in integers and count what it gets right, as python -m sim.eval does.
 
@@ -56,7 +59,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     model of another's.
     `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
-    set are wanted.  `json`: a file for the record, which training.tables reads.
+    set are wanted.  `cost`: count operations, memory, energy, and on `cost_images` images zero operands and toggled bits,
+    with the cycles of an `array` and a table of `energy` (sim/cost).  `json`: a file for the record, which training.tables
+    reads.
 
     >>> import sim
     >>> result = sim.evaluate("tests/data/takd-digits-2bit.pt", accumulator=7, overflow="saturate", limit=100)
@@ -73,6 +78,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
 
     Raises EvalError for an option or an array that is not allowed or has no effect, by its name; CheckpointError and
     ProgramError for a damaged file, LowerError for hardware that the network does not fit, DataError for missing data,
+    CostError for an array or a table of energies that there is not,
     AccumulatorOverflowError under overflow "error".  Warns (UserWarning) about data other than those of training.
     """
     options = {name: plain(value) for name, value in locals().items()}
@@ -83,8 +89,10 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
         file = Path(model) if isinstance(model, str | os.PathLike) else None
         check_outputs({"json": record}, {"model": file, "data": source.data, "requant": code_file(requant),
                                          "quantizer": code_file(quantizer), "hardware": profile_file(hardware),
-                                         "registers": _path("registers", registers)})
-    job = prepare(model, wanted, source, batch, verify, counters)
+                                         "registers": _path("registers", registers), "array": profile_file(array),
+                                         "energy": profile_file(energy)})
+    job = prepare(model, wanted, source, batch, verify, counters,
+                  Wanted.asked(cost, _name(energy), _name(array), plain(cost_images)))
     for note in job.warnings:
         warnings.warn(note, UserWarning, stacklevel=2)
     result = job.run(progress)
@@ -138,6 +146,7 @@ class Job:
     verify: bool
     notes: tuple[str, ...]
     counters: bool = False
+    cost: Wanted | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -169,12 +178,13 @@ class Job:
             if comparison is not None and trace is not None:
                 comparison.add(part, wanted, trace)
             tell(start + len(part), right)
-        values = np.concatenate(logits)
+        values, overflows = np.concatenate(logits), {n: c.copy() for n, c in machine.overflows.items()}
+        cost = None if self.cost is None else cost_of(machine, pixels[: self.cost.images], self.cost.energy, self.cost.array)
         return Evaluation(
-            self.subject, self.examples, values, values.argmax(1), {n: c.copy() for n, c in machine.overflows.items()},
-            machine.isa, len(labels) / simulating, time.perf_counter() - started, self.notes,
+            self.subject, self.examples, values, values.argmax(1), overflows, machine.isa, len(labels) / simulating,
+            time.perf_counter() - started, self.notes,
             None if comparison is None else _verification(comparison, len(labels)),
-            {name: Counters.join(parts) for name, parts in counted.items()})
+            {name: Counters.join(parts) for name, parts in counted.items()}, cost)
 
     def _comparison(self) -> "Comparison | None":
         if not self.verify:
@@ -183,11 +193,13 @@ class Job:
         from training.network import QuantNetwork  # noqa: TID251 - the other half, only where both are compared
         from training.verify import Comparison  # noqa: TID251
 
-        return Comparison(self.machine, QuantNetwork.from_spec(self.subject.spec))
+        model = QuantNetwork.from_spec(self.subject.spec)
+        model.limit(self.subject.own_register)
+        return Comparison(self.machine, model)
 
 
 def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False,
-            counters: bool = False) -> Job:
+            counters: bool = False, cost: Wanted | None = None) -> Job:
     """Check everything, read model and images; raises what `evaluate` does, before any image is run."""
     source, batch = dataclasses.replace(source, limit=plain(source.limit)), plain(batch)
     check_source(source, batch)
@@ -198,7 +210,8 @@ def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = 
     count, notes = len(examples.labels), [*subject.notes, *more]
     if batch is not None and batch > count:
         notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
-    return Job(subject, examples, Machine(subject.program, usable_isa()), batch or BATCH, verify, tuple(notes), counters)
+    return Job(subject, examples, Machine(subject.program, usable_isa()), batch or BATCH, verify, tuple(notes), counters,
+               cost)
 
 
 def check_source(source: Source, batch: int | None = None) -> None:

@@ -21,6 +21,8 @@ from sim.testset import Examples
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sim.cost import Cost
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -48,7 +50,7 @@ class Evaluation:
     """What a program got right.
 
     `logits` [N, classes], `predictions` int64 [N]; `overflows` by convolution, int64 [channels]: outputs that a limited
-    register got wrong; `images_per_second` of the machine alone, `seconds` of everything.
+    register got wrong; `images_per_second` of the machine alone, `seconds` of everything; `cost` if it was asked for.
     """
 
     subject: Subject
@@ -63,6 +65,7 @@ class Evaluation:
     verification: Verification | None = field(default=None)
     counters: Mapping[str, Counters] = field(default_factory=dict)
     """Of each layer with limited registers, if they were asked for."""
+    cost: "Cost | None" = None
 
     def __repr__(self) -> str:
         return (f"Evaluation({self.accuracy:.2f} % of {self.images:,} images of {self.examples.label}, "
@@ -161,7 +164,7 @@ class Evaluation:
             "result": {"images": self.images, "accuracy": self.accuracy, "images_per_second": self.images_per_second,
                        **(self.verification.to_json() if self.verification else {}),
                        "seconds": self.seconds, "per_class": self._classes()},
-            "layers": self._layers()}
+            "layers": self._layers(), **({"cost": self.cost.to_json()} if self.cost else {})}
 
     def _origin(self) -> dict[str, Any]:
         """What the program was lowered from, if it was not read as it is."""

@@ -30,6 +30,10 @@ RUN_RECORD = Kind("the record of a training run", "its checkpoint is the file ck
 EVALUATION = Kind("the record of an evaluation", "it names the checkpoint under \"model\"")
 PERFORMANCE = Kind("a record of bench.peers")
 CONFORMANCE = Kind("a record of sim.conformance")
+RUNTIMES = Kind("a record of sim.importers.table")
+TRACE = Kind("a trace of sim.trace", "compare it with python -m sim.diff")
+DIFFERENCE = Kind("a record of sim.diff")
+ARRAYS, ARRAY = "arrays, not a program", Kind("a single array (.npy)")
 REGISTERS = Kind("a record of sim.sweep")
 DATA_SET = Kind("a data set", "name it with --dataset npz --data, and the network with --model")
 EMPTY = Kind("an empty file")
@@ -45,8 +49,10 @@ SOURCE = Kind("a Python file")
 TEXT = Kind("a text file")
 IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
-VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, CONFORMANCE, REGISTERS, DATA_SET, SOURCE,
-            ONNX, TFLITE)
+_RECORDS = {"training": RUN_RECORD, "evaluation": EVALUATION, "performance": PERFORMANCE, "conformance": CONFORMANCE,
+            "runtimes": RUNTIMES, "difference": DIFFERENCE, "registers": REGISTERS}
+"""By what a record says of itself."""
+VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, *_RECORDS.values(), TRACE, DATA_SET, SOURCE, ONNX, TFLITE)
 """Hours of work: no output replaces one of these by another kind of file."""
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -54,7 +60,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (4, b"TFL3", TFLITE),
     (4, b"ET12", Kind("an ExecuTorch program", _TRAIN)),
     (0, b"GGUF", Kind("a GGUF file of weights", _TRAIN)),
-    (0, b"\x93NUMPY", Kind("a single array (.npy)")),
+    (0, b"\x93NUMPY", ARRAY),
     (0, b"\x1f\x8b", Kind("a gzip file", "unpack it first")),
     (0, b"7z\xbc\xaf\x27\x1c", Kind("a 7z archive", "unpack it first")),
     (0, b"\xfd7zXZ\x00", Kind("an xz file", "unpack it first")),
@@ -124,12 +130,14 @@ def _archive(names: list[str]) -> Kind:
         kind = EXPORTED
     elif "metadata.json" in names and "model.weights.h5" in names:
         kind = Kind("a Keras model", _TRAIN)
+    elif "__about__.npy" in names:
+        kind = TRACE
     elif "header.npy" in names:
         kind = PROGRAM
     elif "x_train.npy" in names or "x_test.npy" in names:
         kind = DATA_SET
     elif names and all(name.endswith(".npy") for name in names):
-        kind = Kind(f"an .npz of {len(names)} arrays, not a program")
+        kind = Kind(f"an .npz of {len(names)} {ARRAYS}")
     else:
         kind = Kind("a zip archive", "unpack it first")
     return kind
@@ -189,16 +197,12 @@ def _json(path: Path) -> Kind | None:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return None
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if kind == "training":
-        return RUN_RECORD
-    if kind == "evaluation":
-        return EVALUATION
-    if kind in ("conformance", "registers"):
-        return CONFORMANCE if kind == "conformance" else REGISTERS
-    if kind == "performance" or (isinstance(value, dict) and {"rows", "ratios"} <= value.keys()):
+    if not isinstance(value, dict):
+        return Kind("a JSON file")
+    kind = value.get("kind")
+    if kind is None and {"rows", "ratios"} <= value.keys():
         return PERFORMANCE
-    return Kind("a JSON file")
+    return _RECORDS.get(kind if isinstance(kind, str) else "", Kind("a JSON file"))
 
 
 def _safetensors(path: Path) -> Kind | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.accumulator import Accumulator
 from sim.arithmetic import Arithmetic, hardware_of
 from sim.formats import is_whole
 from sim.hardware import HardwareSpec
@@ -23,6 +24,7 @@ from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
 from sim.registry import RegistryError, is_own
 from sim.requantizers import REQUANTIZERS
 from sim.text import printable
+from sim.trained import overflows_in, register_notes
 
 if TYPE_CHECKING:
     from sim.checkpoint import Checkpoint
@@ -45,6 +47,15 @@ class Subject:
     hardware: HardwareSpec | None = None
     notes: tuple[str, ...] = ()
     foreign: "Foreign | None" = None
+
+    @property
+    def own_register(self) -> Accumulator | None:
+        """The register of inner layers if the network was trained with its overflows and runs on just that, exactly."""
+        register = None if self.checkpoint is None else overflows_in(self.checkpoint.training)
+        if register is None or self.hardware is None or self.hardware.boundary_accumulator.bits is not None:
+            return None
+        is_own = dataclasses.replace(self.hardware, boundary_accumulator=Accumulator()) == HardwareSpec(register)
+        return register if is_own else None
 
 
 def subject_of(model: Any, wanted: Arithmetic) -> Subject:
@@ -154,6 +165,7 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     if precision != trained.precision:
         notes.append(f"trained as {trained.precision}; its float weights are requantized to {precision}, "
                      "without further training")
+    notes += register_notes(checkpoint.training, hardware.accumulator)
     if wanted.tile not in (None, "1", 1) and hardware.accumulator.overflow == "wrap" and not hardware.accumulator.before:
         notes.append("tile: has no effect on a register that wraps, which ends with the same bits however its sums come")
     return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes))

@@ -61,6 +61,8 @@ BEYOND = ("too large", "leave the range of float32", "not finite, or can make wh
 """Why hardware may refuse random numbers."""
 Draw = Callable[..., Any]
 BITS = st.sampled_from(QUANTIZED_BITS)
+ALIKE = tuple(name for name in QUANTIZERS if name.startswith("a2q") and "_" in name)
+"""Weights of one quantizer with activations of another, both of which are drawn with others."""
 MOST_COLUMNS = 64
 """Of what random networks multiply and flatten: plain Python integers have to follow."""
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -153,7 +155,7 @@ def arrays_for(graph: Graph, rng: np.random.Generator, wild: bool, quantizer: st
         values = rng.normal(size=shape)
         if name.split(".")[-1] in learned:
             is_extreme = wild and rng.random() < 0.1
-            values = rng.choice([0.0, -1.0, 1e-9, 1e9], shape) if is_extreme else rng.uniform(0.01, 4.0, shape)
+            values = rng.choice([0.0, -1.0, 1e-9, 1e9], shape) if is_extreme else _learned(name, rng, shape)
         elif name.endswith(".weight") and "norm" not in name:
             values *= rng.choice([1e-6, 0.1, 1.0, 30.0]) if wild else 0.3
             if wild and rng.random() < 0.2:
@@ -166,11 +168,18 @@ def arrays_for(graph: Graph, rng: np.random.Generator, wild: bool, quantizer: st
     return arrays
 
 
+def _learned(name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Ordinary values of what a quantizer learned: intervals, steps, logarithms of scales and norms, limits of norms."""
+    if name.endswith("_log2"):
+        return rng.uniform(-5.0, 5.0, shape)
+    return rng.choice([3.0, 20.0, 300.0, 2.0**31], shape) if name.endswith("_limit") else rng.uniform(0.01, 4.0, shape)
+
+
 @st.composite
 def networks(draw: st.DrawFn, wild: bool = True, quantizer: str = "", graph: Graph | None = None) -> NetworkSpec:
     """A network, random unless given, with random arrays at a random precision that its quantizer has."""
     graph = graph or draw(graphs())
-    quantizer = quantizer or draw(st.sampled_from(["dorefa", *QUANTIZERS]))
+    quantizer = quantizer or draw(st.sampled_from(["dorefa", *(name for name in QUANTIZERS if name not in ALIKE)]))
     some = widths(quantizer)
     inner, skip = draw(st.sampled_from(some)), draw(st.sampled_from(some))
     boundary = draw(st.sampled_from([bits for bits in some if bits in (2, 4, 8, 16)] or [bits for bits in some if bits > 1]))

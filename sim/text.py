@@ -21,6 +21,18 @@ def shell_word(value: object) -> str:
     return "$'" + "".join(parts) + "'"
 
 
+def short(number: int) -> str:
+    """Three digits and a unit.
+
+    >>> short(999), short(40_812_544)
+    ('999', '40.8M')
+    """
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
+
+
 def _escaped(char: str) -> str:
     if "\udc80" <= char <= "\udcff":
         return f"\\x{ord(char) - 0xDC00:02x}"

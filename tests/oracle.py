@@ -50,6 +50,36 @@ def sawb_weights(weights: list[float], bits: int) -> tuple[list[int], float]:
     return [2 * half_even((min(max(w / clip, -1.0), 1.0) * 0.5 + 0.5) * n) - n for w in weights], clip / n
 
 
+def power_of_two(x: float) -> float:
+    """2^x as e^(x ln 2): Taylor's polynomial of degree 13 behind a reduction in two parts, then an exact power."""
+    y = x * 0.6931471805599453
+    k = round(y * 1.4426950408889634)
+    r = (y - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10
+    tail = 0.0
+    for n in range(13, 1, -1):
+        tail = tail * r + 1.0 / math.factorial(n)
+    return math.ldexp((r * r) * tail + r + 1.0, k)
+
+
+def a2q_weights(weights: list[float], bits: int, learned: tuple[float, float, float], centered: bool
+                ) -> tuple[list[int], float]:
+    """One channel; learned are log2 of scale and norm, and the limit."""
+    d, t = (min(max(value, -20.0), 20.0) for value in learned[:2])
+    limit = min(max(learned[2], 0.0), 2.0**31)
+    length = min(power_of_two(t - d), limit)
+    count, peak = len(weights), max(abs(w) for w in weights)
+    one = 2.0 ** min(40, 60 - count.bit_length())
+    units = [half_even(w / peak * one) if peak else 0 for w in weights]
+    if centered and limit < 2.0**31 and count > 1:
+        mean = half_even(float(sum(units)) / count)
+        units = [unit - mean for unit in units]
+        whole = 2 * max(sum(unit for unit in units if unit > 0), -sum(unit for unit in units if unit < 0))
+    else:
+        whole = sum(abs(unit) for unit in units)
+    codes = [min(math.floor(abs(float(unit) / float(max(whole, 1))) * length), 2 ** (bits - 1) - 1) for unit in units]
+    return [code if unit > 0 else -code for code, unit in zip(codes, units, strict=True)], power_of_two(d)
+
+
 def mean_magnitude(weights: list[float]) -> float:
     peak = max(abs(w) for w in weights)
     if peak == 0:

@@ -38,7 +38,7 @@ def test_registries__are_twins():
 
 def widths(name):
     return [2, 3, 4, 8] if name == "sawb" else [bits for bits in (1, 2, 3, 4, 5, 6, 7, 8, 16) if not (
-        bits == 1 and ("lsq" in name or "interval" in name))]
+        bits == 1 and ("lsq" in name or "interval" in name or "a2q" in name))]
 
 
 learned_values = st.one_of(
@@ -61,12 +61,17 @@ def test_weight_codes__are_equal_in_torch_numpy_and_python(name, weight, data):
     rows = [(weight.ravel().tolist(), next(iter(learned.values()))[0].item() if learned else None)]
     if "channel" in name:
         rows = [(weight[c].ravel().tolist(), next(iter(learned.values()))[c].item()) for c in range(len(weight))]
-    expected = [{
-        "dorefa": lambda w, _: oracle.dorefa_weights(w, bits), "pact": lambda w, _: oracle.dorefa_weights(w, bits),
-        "sawb": lambda w, _: oracle.sawb_weights(w, bits),
-        "interval": lambda w, size: oracle.interval_weights(w, bits, size),
-        "lsq": lambda w, size: oracle.lsq_weights(w, bits, size),
-    }[name.removesuffix("_channel")](w, size) for w, size in rows]
+    if name.startswith("a2q"):
+        scales, norms, (limit,) = (learned[key].tolist() for key in shapes)
+        expected = [oracle.a2q_weights(weight[c].ravel().tolist(), bits, (scales[c], norms[c], limit), "a2q+" in name)
+                    for c in range(len(weight))]
+    else:
+        expected = [{
+            "dorefa": lambda w, _: oracle.dorefa_weights(w, bits), "pact": lambda w, _: oracle.dorefa_weights(w, bits),
+            "sawb": lambda w, _: oracle.sawb_weights(w, bits),
+            "interval": lambda w, size: oracle.interval_weights(w, bits, size),
+            "lsq": lambda w, size: oracle.lsq_weights(w, bits, size),
+        }[name.removesuffix("_channel")](w, size) for w, size in rows]
     assert codes.ravel().tolist() == [code for row, _ in expected for code in row] == torch_codes.ravel().int().tolist()
     oracle_scales = [row_scale for _, row_scale in expected]
     assert np.ravel(scale).tolist() == np.ravel(np.asarray(torch_scale)).tolist() == oracle_scales

@@ -12,6 +12,7 @@ from sim.hardware import HardwareSpec
 from sim.lowering import lower
 from sim.machine import Machine
 from sim.network import Precision
+from sim.testing import ALIKE
 from tests.test_agreement import fq_codes
 from tests.test_training import Silent, Stops, arrays, small_config, small_graph
 from training import runner as runner_module
@@ -227,7 +228,8 @@ def test_every_scheme__trains_a_student_that_is_bit_true(tmp_path, scheme):
     assert_bit_true(tmp_path)
 
 
-@pytest.mark.parametrize("quantizer", sorted(QUANTIZERS))
+@pytest.mark.parametrize("quantizer", [
+    pytest.param(name, marks=pytest.mark.exhaustive) if name in ALIKE else name for name in sorted(QUANTIZERS)])
 def test_every_quantizer__trains_a_student_that_is_bit_true(tmp_path, quantizer):
     run(config_of("skip-level", 3, quantizer=quantizer), tmp_path)
     assert_bit_true(tmp_path)

@@ -252,7 +252,7 @@ def test_plots__of_the_same_rows_are_the_same_files(tmp_path):
     for name in ("a.svg", "b.svg"):
         plot_curves(rows, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    assert set(PLOTS) == {"curves.svg", "accumulators.svg", "performance.svg"}
+    assert {"curves.svg", "accumulators.svg", "performance.svg"} <= set(PLOTS)
 
 
 def test_records__with_a_digest_are_not_counted_among_those_without(tmp_path, capsys):

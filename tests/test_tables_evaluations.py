@@ -91,3 +91,53 @@ def test_limited_evaluation__of_one_seed_does_not_join_the_others(tmp_path):
         records.write_run(tmp_path, f"a{seed}", records.training(90.0, seed=seed), images=images)
     rows = rows_of(make_tables(tmp_path)["schemes.md"])
     assert sorted((row["n"], row["options"]) for row in rows) == [("1", ""), ("1", "bit-true on 50 of 360 test images")]
+
+
+def trained_for(way, bits, seed, accuracy, folder, **options):
+    """A run and its evaluation on the register that it was trained for."""
+    config = {"accumulator_bits": bits, "accumulator_training": way, "overflow": "wrap", "tile": "1", **options}
+    training = records.training(accuracy, seed=seed, quantizer=way if way.startswith("a2q") else "dorefa", **config)
+    rule = config["overflow"] if way == "overflow" else "saturate"
+    name = f"{way}-{bits}-{rule}-{seed}"
+    records.write(folder, f"{name}.train.json", training)
+    found = records.evaluation(training, accuracy, accumulator=bits, overflow=rule, model=f"runs/{name}/ckpt.pt")
+    for layer in found["layers"]:
+        layer |= {"overflows": 3 if way == "overflow" and layer["role"] != "boundary" else 0,
+                  "safe_bits": 20 if layer["role"] == "boundary" else min(bits, 11) if way.startswith("a2q") else 15}
+    records.write(folder, f"accumulator-{name}.eval.json", found)
+
+
+def test_register_training__has_every_way_beside_each_other(tmp_path):
+    for seed in (0, 1):
+        plain = records.training(90.0 + seed, seed=seed)
+        records.write_run(tmp_path, f"plain-{seed}", plain)
+        for rule, accuracy in (("saturate", 50.0), ("wrap", 20.0)):
+            records.write(tmp_path, f"plain-{rule}-{seed}.json", records.evaluation(
+                plain, accuracy + seed, accumulator=10, overflow=rule, model=f"runs/plain-{seed}/ckpt.pt"))
+        trained_for("a2q", 10, seed, 80.0 + seed, tmp_path)
+        trained_for("a2q+", 10, seed, 84.0 + seed, tmp_path)
+        trained_for("overflow", 10, seed, 70.0 + seed, tmp_path, overflow="saturate")
+    other = records.training(77.0, scheme="kd")  # nothing like it was trained for a register
+    records.write_run(tmp_path, "kd", other)
+    job = {"name": "g/a2qplus-8-seed0", "job": "a2qplus-8", "seed": 0, "scheme": "skip-level", "path": [32, 2], "error": "",
+           "model": "resnet20", "preset": "quick", "dataset": "digits", "data": "", "epochs": 20, "status": "not run",
+           "accumulator_bits": 8, "accumulator_training": "a2q+", "overflow": "wrap"}
+    records.write(tmp_path, "grid.json", {key: plain[key] for key in ("command", "commit", "date", "hardware")} | {
+        "kind": "grid", "grid": "g", "title": "t", "why": "", "equal_compute": {"words": "", "epochs": 0}, "hours": 0,
+        "left_out": [], "jobs": [job]})
+    tables = make_tables(tmp_path)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in
+             tables["register_training.md"].splitlines() if line.startswith("|")]
+    assert lines[2:] == [
+        ["unlimited", "-", "90.50 ± 0.71", "-", "-", "-", "2"],
+        ["10 bit", "saturate", "50.50 ± 0.71", "80.50 ± 0.71", "84.50 ± 0.71", "70.50 ± 0.71", "2"],
+        ["8 bit", "saturate", "-", "-", "not run", "-", "-"],
+        ["10 bit", "wrap", "20.50 ± 0.71", "80.50 ± 0.71", "84.50 ± 0.71", "-", "2"],
+        ["8 bit", "wrap", "-", "-", "not run", "-", "-"],
+        ["trained", "register", "n", "bits needed at most", "overflows"], lines[8],
+        ["a2q", "10 bit", "2", "10", f"0 of {lines[9][-1].split()[-1]}"],
+        ["a2q+", "10 bit", "2", "10", f"0 of {lines[10][-1].split()[-1]}"], ["plain", "-", "2", lines[11][3], "-"]]
+    assert len(csv_rows(tables["register_training.csv"])) == 6 + 6 + 1
+    assert "a2q" not in tables["accumulators.md"]
+    records.write_run(tmp_path / "alone", "kd", other)
+    assert "register_training.md" not in make_tables(tmp_path / "alone")

@@ -31,6 +31,7 @@ import torch
 from sim.checkpoint import load_checkpoint
 from sim.records import read_record
 from sim.registry import Registry
+from sim.trained import overflows_in
 from training.config import RunConfig, options_of, resolve
 from training.curves import draw_curves
 from training.data import DATASETS, Dataset, describe_augment, load_dataset
@@ -153,9 +154,13 @@ def load(path: str | os.PathLike[str]) -> QuantNetwork:
     """The trained network in a checkpoint, in eval mode: pixels float [N, C, H, W] of 0 .. 255 -> logits [N, classes].
 
     Its forward pass is the arithmetic of the hardware, to the last bit.  Raises CheckpointError or OSError; a quantizer of
-    your own must have been found before (`training.quantizers.QUANTIZERS.find`).
+    your own must have been found before (`training.quantizers.QUANTIZERS.find`).  One that was trained with the overflows of
+    a register (--accumulator-training overflow) computes with them; `network.limit(None)` takes the register away.
     """
-    return QuantNetwork.from_spec(load_checkpoint(Path(path)).spec)
+    checkpoint = load_checkpoint(Path(path))
+    network = QuantNetwork.from_spec(checkpoint.spec)
+    network.limit(overflows_in(checkpoint.training))
+    return network
 
 
 def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None = None, own: list[str] | None = None,

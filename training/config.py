@@ -15,6 +15,8 @@ from training.models.published import published_width
 from training.options import ConfigError
 from training.presets import PRESETS
 from training.quantizers import CALIBRATIONS, QUANTIZERS
+from training.register_options import check as check_register
+from training.register_options import completed
 from training.schemes import SCHEMES, Step, find_scheme
 from training.schemes.options import LossOptions
 
@@ -62,6 +64,14 @@ class RunConfig(LossOptions):
     std: tuple[float, ...] = ()
     gradients: str = "float32"
     """What the gradients of convolutions are multiplied in; no code of the forward pass depends on it."""
+    accumulator_bits: int = 0
+    """Of the registers of inner layers that the student is trained for; 0: none."""
+    accumulator_training: str = ""
+    """How: one of training.register_options.METHODS."""
+    overflow: str = "wrap"
+    """What the register does where it is trained with its overflows."""
+    tile: str = "1"
+    """Products that are summed before that register is consulted, or "end"."""
 
     def __post_init__(self) -> None:
         for bits in self.path:
@@ -80,7 +90,7 @@ class RunConfig(LossOptions):
                 raise ConfigError(f"{key.replace('_', '-')}: {value!r} is unknown, choose one of {', '.join(table)}")
         for bits in self.path:
             self._check_quantizer(bits)
-        if self.scheme == "speq" and self.quantizer.startswith("lsq"):
+        if self.scheme == "speq" and self.quantizer in ("lsq", "lsq_channel", "a2q_lsq", "a2q+_lsq"):
             raise ConfigError("quantizer: more bits make steps of lsq no finer, so speq's teacher needs another quantizer")
         for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
                                ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("warmup", 0.0, 0.9),
@@ -96,6 +106,7 @@ class RunConfig(LossOptions):
         self._check_milestones()
         self._check_distillation()
         self._check_weights()
+        check_register(self)
 
     def _check_weights(self) -> None:
         if self.float_weights and (other := next((key for key in ("teacher", "init_from") if getattr(self, key)), "")):
@@ -151,7 +162,9 @@ class RunConfig(LossOptions):
 
     def _check_quantizer(self, bits: int) -> None:
         precision = self.precision(bits)
-        if QUANTIZERS[self.quantizer].activation_parameters() and precision.boundary == FLOAT_BITS != precision.inner:
+        rules = QUANTIZERS[self.quantizer]
+        learns = rules.activation_parameters() or rules.weight_parameters(1)
+        if learns and precision.boundary == FLOAT_BITS != precision.inner:
             raise ConfigError(f"boundary-bits: quantizer {self.quantizer} learns these layers, too: choose 2 to 8, or 16")
         for width in {precision.inner, precision.boundary, *(widths[0] for _, *widths in precision.layers)} - {FLOAT_BITS}:
             QUANTIZERS[self.quantizer].check(width)
@@ -209,6 +222,7 @@ def resolve(given: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
     recipe = {**DEFAULTS, **dataclasses.asdict(PRESETS[preset]), **find_scheme(given["scheme"]).defaults}
     recipe |= {key: value for key, value in given.items() if key not in OWN_OPTIONS}
     recipe.setdefault("width", published_width(recipe["model"]))
+    recipe |= completed(recipe)
     notes: list[str] = []
     if "milestones" not in given:
         recipe["milestones"], notes = _preset_milestones(preset, recipe)

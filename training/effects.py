@@ -12,6 +12,7 @@ from sim.network import FLOAT_BITS, Graph
 from training.config import MULTISTEP, RunConfig
 from training.options import OPTIONS, ConfigError
 from training.quantizers import QUANTIZERS
+from training.register_options import OVERFLOW
 from training.schemes import SchemeOptions, Step, find_scheme
 from training.schemes.objectives import LOSS_OPTIONS, co_studied, hinton, joint, options_read, tutored
 
@@ -99,6 +100,18 @@ def _boundary_bits(run: Run) -> str:
     return "" if run.is_quantized else "no network of this run is quantized, all its layers are float"
 
 
+def _register(run: Run) -> str:
+    if not run.config.accumulator_bits:
+        return "there is no register without accumulator-bits"
+    method = run.config.accumulator_training
+    return "" if method == OVERFLOW else f"what no sum can leave ({method}) never overflows"
+
+
+def _tile(run: Run) -> str:
+    return _register(run) or ("" if run.config.overflow != "wrap" else
+                              "a register that wraps ends with the same bits however its sums come")
+
+
 def _skip_bits(run: Run) -> str:
     if not run.is_quantized:
         return "no network of this run is quantized, its residual path is float"
@@ -114,7 +127,7 @@ RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
     "float_weights": _teacher,
     "teacher_model": _teacher_network, "teacher_width": _teacher_network,
     "calibration": _calibration, "boundary_bits": _boundary_bits, "skip_bits": _skip_bits,
-    "activation_bits": _boundary_bits,
+    "activation_bits": _boundary_bits, "overflow": _register, "tile": _tile,
 })
 """option -> why nothing reads it in a run; empty if something does.  Those of losses and of schemes are not here."""
 

@@ -24,6 +24,8 @@ from sim.registry import is_own, short_name
 from training.config import MULTISTEP, differences
 from training.options import ConfigError
 
+RESULTS = Path("results")
+"""Of the working directory: where sweeps put records and tables are made unless told otherwise."""
 RECORD_FILE, FINAL_FILE, RESUME_FILE, CURVES_FILE = "run.json", "ckpt.pt", "resume.pt", "curves.svg"
 KIND = "training"
 FILES = ("teacher", "init_from", "individual", "float_weights")
@@ -127,7 +129,8 @@ def _before(config: Mapping[str, Any]) -> dict[str, Any]:
     augment = "crop" if config.get("dataset") == "digits" else "crop-flip"
     unread: dict[str, Any] = {"milestones": []} if config.get("schedule") != MULTISTEP else {}
     later = {"gradients": "float32", "size": "", "float_weights": "", "mean": [], "std": [],
-             "warmup": 0.1, "optimizer": "sgd", "label_smoothing": 0.0}
+             "warmup": 0.1, "optimizer": "sgd", "label_smoothing": 0.0,
+             "accumulator_bits": 0, "accumulator_training": "", "overflow": "wrap", "tile": "1"}
     return {**later, "augment": augment, **config, **unread}
 
 

@@ -51,7 +51,7 @@ def train_epoch(lesson: Lesson, objective: Objective, data: Iterable[Images], op
             group["lr"] = rate_at(step) * group["rate_scale"]
         lesson.progress = progress_at(step)
         pixels = batch.pixels.float().contiguous(memory_format=torch.channels_last)
-        loss = objective(lesson, pixels, batch.labels)
+        loss = lesson.student.penalized(objective(lesson, pixels, batch.labels))
         value = float(loss.detach())
         if not math.isfinite(value):
             culprit = _culprit(lesson.student, pixels)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sim.accumulator import Accumulator
 from sim.network import FLOAT_BITS, Graph, NetworkError, NetworkSpec, Precision
 from sim.registry import RegistryError
 from training.layers import Activate, Codes, Context, Layer, Norm, build_layer, weights_from
@@ -19,6 +21,16 @@ PREFIX = "rows.row:"
 MOST_SAMPLES = 20_000
 
 
+class Register(Protocol):
+    """How a network is trained for a register: training.registers.Trained."""
+
+    def fit(self, network: "QuantNetwork", sample: Tensor) -> None:
+        """When first weights and scales are there."""
+
+    def penalized(self, network: "QuantNetwork", loss: Tensor) -> Tensor:
+        """The loss of a step."""
+
+
 def _key(row: str) -> str:
     """The name of a row's module, which no attribute of a module dictionary can have."""
     return f"row:{row}"
@@ -29,6 +41,9 @@ class QuantNetwork(nn.Module):
 
     It takes pixels [N, C, H, W] of 0 .. 255, or ids of tokens [N, tokens].
     """
+
+    register: Register | None = None
+    """Of the inner layers, if it is trained for one."""
 
     def __init__(self, graph: Graph, precision: Precision, quantizer: str = "dorefa") -> None:
         super().__init__()
@@ -153,6 +168,21 @@ class QuantNetwork(nn.Module):
                 samples = trace[name].flatten()
                 samples = samples[:: -(-len(samples) // MOST_SAMPLES)]
                 layer.activate.calibrate(torch.cat([samples, trace[name].abs().amax().view(1)]), method)
+        if self.register is not None:
+            self.register.fit(self, pixels)
+
+    def accumulating(self) -> list[Layer]:
+        """Layers whose sums go through the register of inner layers, as sim.hardware.HardwareSpec tells them."""
+        return [layer for layer in self.layers.values() if layer.accumulates and layer.row.role != "boundary"]
+
+    def limit(self, register: Accumulator | None) -> None:
+        """Let these layers compute with a register, overflows and all, as sim.Machine does; without one if it is None."""
+        for layer in self.accumulating():
+            layer.register = register
+
+    def penalized(self, loss: Tensor) -> Tensor:
+        """The loss of a step, with what training for a register adds to it."""
+        return loss if self.register is None else self.register.penalized(self, loss)
 
     def spec(self) -> NetworkSpec:
         """This network as plain numpy arrays."""

@@ -99,6 +99,10 @@ def _rows(option: Option, value: Any) -> str:
     return ",".join(f"{row}={bits}" for row, bits in value.items()) if isinstance(value, Mapping) else option.plain(value)
 
 
+def _tile(option: Option, value: Any) -> str:
+    return str(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else option.plain(value)
+
+
 def _joined(value: Sequence[Any]) -> str:
     return ",".join(map(str, value))
 
@@ -182,6 +186,13 @@ def _table() -> list[Option]:
                "--bits 4 --activation-bits 8 is W4A8", "as the weights"),
         Option("layer_bits", str, NETWORK,
                "exceptions of the student, for example stage1_block1_conv1=4,stage1_block1_in=4", read=_rows),
+        Option("accumulator_bits", int, NETWORK, "bits of the registers of inner layers that the student is trained for",
+               "unlimited"),
+        Option("accumulator_training", str, NETWORK, "a2q or a2q+ (weights that no sum can overflow by), or overflow (with "
+               "the register's own overflows)", "a2q+"),
+        Option("overflow", str, NETWORK, "wrap or saturate: what the register does in --accumulator-training overflow",
+               "wrap"),
+        Option("tile", str, NETWORK, "products summed before they reach that register: 1, N or end", "1", _tile),
         Option("init_from", Path, NETWORK,
                "checkpoint whose weights the first networks begin with, for instance of another data set"),
         Option("epochs", int, RECIPE, "epochs of each step of a ladder; more with --resume extend a run",

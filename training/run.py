@@ -17,6 +17,7 @@ from sim.command import new_app, printable, run_app
 from sim.network import FLOAT_BITS, NetworkError, QuantizerError
 from sim.records import RecordError
 from sim.registry import RegistryError
+from sim.trained import shown_by
 from training.api import MODULE, TrainResult, execute
 from training.config import ConfigError
 from training.data import DataError
@@ -83,6 +84,7 @@ def next_command(result: TrainResult) -> tuple[str, str]:
     options: dict[str, Any] = {"model": result.checkpoint, "bits": DEPLOYED_BITS if is_float else bits}
     if is_float or config["boundary_bits"] == FLOAT_BITS:
         options["boundary_bits"] = DEPLOYED_BITS
+    options |= shown_by(config)
     own = {} if config["quantizer"] in list(QUANTIZERS) else {"quantizer": config["quantizer"]}
     return "Next, run it bit-true:", command_line("sim.eval", {**options, **own, "verify": True})
 

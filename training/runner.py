@@ -26,6 +26,7 @@ from training.loop import DivergedError, evaluate, gather_statistics, learning_r
 from training.models import MODELS
 from training.models.published import PUBLISHED
 from training.network import QuantNetwork
+from training.registers import attach
 from training.schemes import Step
 from training.schemes.objectives import Lesson
 from training.watch import Display
@@ -208,7 +209,7 @@ class Runner:
     def _network(self, which: str, bits: int) -> QuantNetwork:
         network = QuantNetwork(self.graphs[which], self.config.precision(bits), self.config.quantizer)
         network.multiply_gradients_as(getattr(torch, self.config.gradients))
-        return network.channels_last().to(self.device)
+        return attach(network.channels_last().to(self.device), self.config)
 
     def _transfer(self, model: QuantNetwork) -> None:
         """Begin with the weights of another data set's network, all that fit."""
@@ -385,7 +386,7 @@ class Runner:
 
     def _load(self, step: str) -> QuantNetwork:
         quantizer = "" if step == self.adopted else self._own_quantizer
-        return QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device)
+        return attach(QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device), self.config)
 
 
 def image_of(dataset: Dataset, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Input:

@@ -12,15 +12,15 @@ from sim.kernels.jit import inline, kernel
 
 
 @kernel
-def transposed(x: np.ndarray, out: np.ndarray) -> None:
-    """Codes [N, rows, columns, C] -> [N, rows, C, columns]."""
+def transposed(x: np.ndarray, sign: int, out: np.ndarray) -> None:
+    """Bytes [N, rows, columns, C], of which `sign` is the sign bit (0: none) -> int16 [N, rows, C, columns]."""
     images, rows, columns, channels = x.shape
     for line in prange(images * rows):
         n = line // rows
         i = line % rows
         for j in range(columns):
             for c in range(channels):
-                out[n, i, c, j] = x[n, i, j, c]
+                out[n, i, c, j] = (np.int16(x[n, i, j, c]) ^ sign) - sign
 
 
 @kernel
@@ -30,8 +30,8 @@ def correct_groups(  # noqa: PLR0913 - a kernel sees arrays, not objects
         sums: np.ndarray, counts: np.ndarray) -> None:
     """Exact sums [N, H, W, Cout] become those behind registers of `size` products each and one that receives all of these.
 
-    `x` [N, rows, C, columns] are transposed codes; `w` int32 [products, Cout] and `taps` int64 [products, 3] (row, column,
-    channel) in the order of the products.  Of channel o the groups that may not fit begin with the products
+    `x` int16 [N, rows, C, columns] are transposed codes; `w` int32 [products, Cout] and `taps` int64 [products, 3] (row,
+    column, channel) in the order of the products.  Of channel o the groups that may not fit begin with the products
     `groups`[`firsts`[o] : `firsts`[o + 1]].  Their registers have the range low .. high, consulted after each `tile` (0:
     once); the last register wraps to so many `bits` (0: it is wide enough).  `counts` int32 [N * H, Cout]: overflows.
     """

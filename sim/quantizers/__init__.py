@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sim.quantizers.a2q import A2q
 from sim.quantizers.dorefa import DoReFa
 from sim.quantizers.pact import Pact, Sawb
 from sim.quantizers.quantizer import Arrays, Parameters, Quantizer, QuantizerError
@@ -21,6 +22,14 @@ def _check(name: str, value: Any) -> Quantizer:
 
 
 QUANTIZERS: Registry[Quantizer] = Registry("quantizer", {
+    "a2q": A2q(DoReFa()),
+    "a2q+": A2q(DoReFa(), centered=True),
+    "a2q_interval": A2q(Interval()),
+    "a2q+_interval": A2q(Interval(), centered=True),
+    "a2q_lsq": A2q(Lsq()),
+    "a2q+_lsq": A2q(Lsq(), centered=True),
+    "a2q_pact": A2q(Pact()),
+    "a2q+_pact": A2q(Pact(), centered=True),
     "dorefa": DoReFa(),
     "interval": Interval(),
     "interval_channel": Interval(per_channel=True),

@@ -12,6 +12,7 @@ from sim.ops.conv import ConvOp
 from sim.orders import SORTED
 from sim.steps.conv import Convolution
 from sim.steps.loops import ConvLoops, StagedConvolution
+from sim.steps.paths import sign_of
 
 MOST = 0.5
 """Of all groups so many may be looked at: for more, the plain loops are as fast."""
@@ -76,8 +77,8 @@ class CorrectedConvolution(StagedConvolution):
         op, x, accumulator = self.op, inputs[0], self._loops.accumulator
         sums, _ = self._exact.registers(inputs)
         images, rows, columns, channels = x.array.shape
-        codes = np.empty((images, rows, channels, columns), x.array.dtype)
-        transposed(x.array, codes)
+        codes = np.empty((images, rows, channels, columns), np.int16)
+        transposed(x.unsigned, sign_of(op), codes)
         top, _, left, _ = op.window.paddings
         counts = np.empty((images * op.shape[0], op.shape[2]), np.int32)
         stage = accumulator.before[0]

@@ -33,7 +33,8 @@ class Watch:
         self.op = op
         self._loops = LOOPS[op.kind](op, op.accumulator)
         self._is_calm = all(fitting(op.accumulator, self._loops.extremes))
-        self._exact, self._clipping = None, None
+        self._exact: Any = None
+        self._clipping: Any = None
         if not op.accumulator.before and op.accumulator.order == DEFAULT and not self._is_calm:
             self._exact = _FAST[op.kind](replace(op, accumulator=Accumulator()), isa)
             clipping = Accumulator(op.accumulator.bits, "saturate", op.accumulator.tile)
@@ -63,11 +64,12 @@ class Watch:
     def _of_one_register(self, inputs: Sequence[Padded]) -> Counters:
         """Image by image, as steps count those of all images together."""
         shape, images, form = self.op.shape, len(inputs[0].array), self.op.accumulator.range
+        assert form is not None
         persistent, clipped = (np.zeros((1, images, shape[2]), np.int64) for _ in range(2))
         for image in range(images):
             alone = [Padded(x.array[image : image + 1], x.pad) for x in inputs]
-            sums, _ = self._exact.registers(alone)  # type: ignore[union-attr]
+            sums, _ = self._exact.registers(alone)
             persistent[0, image] = ((sums < form.min) | (sums > form.max)).sum((0, 1, 2))
-            _, counts = self._clipping.registers(alone)  # type: ignore[union-attr]
+            _, counts = self._clipping.registers(alone)
             clipped[0, image] = 0 if counts is None else counts
         return Counters(self.op.accumulator.stages, persistent, clipped - persistent, shape[0] * shape[1])

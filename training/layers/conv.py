@@ -1,16 +1,20 @@
 """Convolution on codes, batch norm, residual, activation."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sim.formats import EXACT_FLOAT32
 from sim.network import FLOAT_BITS, Conv
 from training import exact
 from training.fused import NormalizedRow
 from training.fused import Row as FusedRow
-from training.layers.codes import EXACT_FLOAT32, Codes, add_residual, first_weights, multiplier, number
+from training.layers.codes import Codes, add_residual, first_weights, multiplier, number
 from training.layers.layer import Context, Layer
 from training.layers.norm import BATCH_NORM_MOMENTUM, Norm
+from training.layers.register import convolution, through_register
 from training.products import Geometry, Products
 from training.quantizers import Scale
 
@@ -20,6 +24,8 @@ WIDE_HEAD, WIDE_HEAD_DEVIATION = 512, 0.01
 
 class ConvLayer(Layer):
     """Convolution on codes, batch norm, residual, activation."""
+
+    accumulates = True
 
     def __init__(self, row: Conv, context: Context) -> None:
         super().__init__(row, context)
@@ -53,7 +59,13 @@ class ConvLayer(Layer):
         return self.quantizer.weight(self.weight, self.bits, {name: getattr(self, name) for name in self.learned})
 
     def sums(self, x: Codes, weight: Tensor) -> Tensor:
-        """The accumulators: exact integers where both operands are codes."""
+        """The accumulators: exact integers where both operands are codes, or what a register makes of them."""
+        exact = self._exact_sums(x, weight)
+        if self.register is None or self.bits == FLOAT_BITS or not math.isfinite(x.bound):
+            return exact
+        return through_register(exact, convolution(self.row, weight, exact.shape, x, self.register), [x])
+
+    def _exact_sums(self, x: Codes, weight: Tensor) -> Tensor:
         if self._exceeds_float32(x, weight):
             return self._products(x.values.double(), weight.double())
         if self.training and self.window is None:
@@ -95,7 +107,7 @@ class ConvLayer(Layer):
 
     def _can_fuse(self, x: Codes, weight: Tensor, weight_scale: Scale, skip: Codes | None) -> bool:
         """Whether this row is of the form that fused.NormalizedRow computes."""
-        if self.window is not None:
+        if self.window is not None or self.register is not None:
             return False
         if self.norm is None or self.activate is None or not self.activate.can_fuse(x) or self._exceeds_float32(x, weight):
             return False

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from sim.accumulator import Accumulator
 from sim.network import Precision, Row, Shape
 from training.layers.activate import Activate
 from training.quantizers import Quantizer
@@ -41,10 +42,13 @@ class Layer(nn.Module):
     An input gets what the user hands over, and so does a constant, which asks only for how many images it is.
 
     `gradients` is what products multiply their gradients in; `learned` names the parameters that the quantizer learns about
-    the weights.
+    the weights; `register` is what sums go through where a network is trained with its overflows (training/registers.py).
     """
 
     learned: tuple[str, ...] = ()
+    accumulates: ClassVar[bool] = False
+    """Whether its products go through a register."""
+    register: Accumulator | None = None
 
     def __init__(self, row: Any, context: Context) -> None:
         super().__init__()

@@ -1,16 +1,20 @@
-"""The product of two activations: exact integer sums, then the affine of the hardware."""
+"""The product of two activations: exact integer sums, or what a register makes of them, then the affine of the hardware."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from training.layers.codes import EXACT_FLOAT32, Codes
+from sim.formats import EXACT_FLOAT32
+from training.layers.codes import Codes
 from training.layers.layer import Layer
+from training.layers.register import matrix_product, through_register
 
 
 class MatMulLayer(Layer):
     """Equation H."""
+
+    accumulates = True
 
     def forward(self, x: Codes, other: Codes) -> Codes:
         """[N, depth, heads, tokens] and [N, depth, heads, others] (transposed) or [N, columns, heads, depth].
@@ -18,10 +22,12 @@ class MatMulLayer(Layer):
         -> [N, others or columns, heads, tokens].
         """
         a, b = (values.permute(0, 2, 3, 1) for values in self._exact(x, other))
-        sums: Tensor = torch.matmul(a, b.mT if self.row.transpose else b)
+        sums: Tensor = torch.matmul(a, b.mT if self.row.transpose else b).permute(0, 3, 1, 2)
+        if self.register is not None and math.isfinite(x.bound * other.bound):
+            sums = through_register(sums, matrix_product(self.row, sums.shape, x, other, self.register), [x, other])
         step = self.end.step()
         gain = torch.as_tensor(x.scale * other.scale / (self.row.divisor * step), device=sums.device).float()
-        return self.end(sums.float().permute(0, 3, 1, 2) * gain, step)
+        return self.end(sums.float() * gain, step)
 
     def _exact(self, x: Codes, other: Codes) -> tuple[Tensor, Tensor]:
         """Both in floats that hold every partial sum of their products (contract C2)."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from sim.quantizers import QUANTIZERS as TWINS
 from sim.registry import Registry, RegistryError, is_own
+from training.quantizers.a2q import A2q
 from training.quantizers.dorefa import DoReFa
 from training.quantizers.interval import Interval
 from training.quantizers.lsq import Lsq
@@ -26,6 +27,14 @@ def _check(name: str, value: Any) -> Quantizer:
 
 
 QUANTIZERS: Registry[Quantizer] = Registry("quantizer", {
+    "a2q": A2q(DoReFa()),
+    "a2q+": A2q(DoReFa(), centered=True),
+    "a2q_interval": A2q(Interval()),
+    "a2q+_interval": A2q(Interval(), centered=True),
+    "a2q_lsq": A2q(Lsq()),
+    "a2q+_lsq": A2q(Lsq(), centered=True),
+    "a2q_pact": A2q(Pact()),
+    "a2q+_pact": A2q(Pact(), centered=True),
     "dorefa": DoReFa(),
     "interval": Interval(),
     "interval_channel": Interval(per_channel=True),

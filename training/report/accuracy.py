@@ -137,7 +137,7 @@ def _missing(grids: Iterable[Record], runs: list[Run]) -> Iterator[dict[str, Any
     for grid in grids:
         for job in grid["jobs"]:
             is_known = {"model", "preset", "dataset", "data"} <= job.keys()
-            if job["status"] == FINISHED or not is_training(grid, job) or not is_known:
+            if job["status"] == FINISHED or not is_training(grid, job) or not is_known or job.get("accumulator_bits"):
                 continue
             label = labels.get((job["dataset"], job["data"]), name_of_data(job))
             yield {"status": printable(job["status"]), **_named(label, job), "options": "", "group": -1, "seed": job["seed"],

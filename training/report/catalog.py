@@ -36,8 +36,12 @@ from training.report.panels import (
 from training.report.profiles import profile_rows, summarize_profiles
 from training.report.records import Records, TableError, find_records
 from training.report.register_plots import plot_layers, plot_sweeps
+from training.report.register_training import registered_rows, summarize_registered
 from training.report.registers import layer_rows, summarize_layers, summarize_sweeps, sweep_rows
 from training.report.rows import curve_rows, job_rows, scheme_rows
+from training.report.runtimes import NOTE as RUNTIMES_NOTE
+from training.report.runtimes import TITLE as RUNTIMES_TITLE
+from training.report.runtimes import runtime_rows, summarize_runtimes
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
@@ -64,7 +68,7 @@ class Report:
         """The records below the folders; raises TableError if there are none, or one is damaged."""
         records = find_records(folders, skip_damaged)
         if not any((records.runs, records.evaluations, records.performance, records.conformance, records.grids,
-                    records.mistakes, records.profiles, records.registers)):
+                    records.mistakes, records.profiles, records.runtimes, records.registers)):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
             where = ", ".join(map(str, folders))
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
@@ -111,8 +115,7 @@ def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of_benchmarks(report: Report) -> Iterator[dict[str, Any]]:
-    run = report.records.performance
-    return iter(()) if run is None else performance_rows(run)
+    return performance_rows(report.records.performance)
 
 
 TABLES: Mapping[str, Table] = MappingProxyType({
@@ -158,6 +161,14 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "C6 in sim/ARITHMETIC.md. Commands: `accumulators.csv`.",
         ("dataset", "network", "options", "requantizer", "boundary accumulator", "overflow", "tile", "accumulator"),
         summarize_accumulators),
+    "register_training": Table(
+        lambda report: registered_rows(report.records.evaluations, report.records.grids),
+        "Accuracy against the width of the accumulator that was trained for",
+        "Networks that are equal in all but how they were trained for the registers of their inner layers: not at all, by "
+        "A2Q or A2Q+ (weights whose sums cannot leave the register), or with the register's own overflows in the forward "
+        "pass (training/README.md). Of one network every run had the same epochs. Commands: `register_training.csv`.",
+        ("dataset", "model", "scheme", "path", "trained", "trained bits", "overflow", "accumulator", "seed"),
+        summarize_registered),
     "register-sweeps": Table(
         lambda report: sweep_rows(report.records),
         "Accuracy on registers of many widths",
@@ -211,6 +222,8 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "Commands: `jobs.csv`.",
         ("grid", "status"), summarize_jobs),
     "conformance": Table(_rows_of_golden_data, CONFORMANCE_TITLE, CONFORMANCE_NOTE, ("number",), conformance_table),
+    "runtimes": Table(lambda report: runtime_rows(report.records.runtimes), RUNTIMES_TITLE, RUNTIMES_NOTE, ("number",),
+                      summarize_runtimes),
     "performance": Table(_rows_of_benchmarks, TITLE, NOTE, ("number",), performance_table),
 })
 PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({

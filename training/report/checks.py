@@ -12,6 +12,7 @@ from training.report.record import (
     PERFORMANCE,
     PROFILE,
     REGISTERS,
+    RUNTIMES,
     TRAINING,
     WIDTHS,
     Record,
@@ -77,6 +78,7 @@ def _check_grid(record: Record) -> None:
         if not all(isinstance(job[key], str) for key in ("name", "job", "scheme", "status", "error")):
             raise TypeError("a job's words are no texts")
         int(job["seed"]), int(job["epochs"]), [int(bits) for bits in job["path"]]
+        int(job.get("accumulator_bits", 0))
     if not isinstance(record["grid"], str):
         raise TypeError("grid is no text")
 
@@ -107,6 +109,15 @@ def _check_profile(record: Record) -> None:
         [float(layer[key]) for key in ("least", "most", "low", "high", "below", "above")]
 
 
+def _check_runtimes(record: Record) -> None:
+    _check_common(record)
+    for row in record["rows"]:
+        if not all(isinstance(text, str) for text in (record["model"], record["inputs"], row["profile"], row["overflow"])):
+            raise TypeError("a row's words are no texts")
+        for bits, cell in row["widths"].items():
+            int(bits), int(cell["right"]) / int(cell["of"]), float(cell["overflowed"])
+
+
 def _check_registers(record: Record) -> None:
     _check_common(record)
     if not isinstance(record["dataset"], str) or not isinstance(record["model"], str):
@@ -130,6 +141,6 @@ def _percent(value: Any) -> float:
 
 CHECKS: Mapping[str, Callable[[Record], None]] = MappingProxyType({
     TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common, CONFORMANCE: _check_common,
-    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, REGISTERS: _check_registers,
-    WIDTHS: _check_common})
+    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, RUNTIMES: _check_runtimes,
+    REGISTERS: _check_registers, WIDTHS: _check_common})
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""

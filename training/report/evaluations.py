@@ -13,6 +13,7 @@ from sim.accumulator import Accumulator
 from sim.command import printable
 from training.report.identity import changes_of, complete, name_differences, text_of
 from training.report.records import Record, Records, config_text, date_of
+from training.report.register_training import is_for_register
 from training.report.rows import origin_of
 
 
@@ -52,6 +53,7 @@ def other_rows(records: Records) -> Iterator[dict[str, Any]]:
 def left_out(records: Records) -> list[str]:
     """A note for every evaluation that no table has, but those that there is one for already."""
     used = [*(run.evaluation for run in records.runs if run.evaluation is not None),
+            *filter(is_for_register, records.evaluations),
             *(run for of in (_limited, _agreements, _others) for run in of(records))]
     shown, kept = {_key(run): run for run in used}, {id(run) for run in used}
     notes = []
@@ -73,7 +75,7 @@ def left_out(records: Records) -> list[str]:
 
 def _limited(records: Records) -> list[Record]:
     """Evaluations with a limited register, and the unlimited one of the same network; programs have none to compare with."""
-    alike = _alike(run for run in records.evaluations if not run.is_program)
+    alike = _alike(run for run in records.evaluations if not run.is_program and not is_for_register(run))
     return [run for twins in alike if not all(run.unlimited for run in twins) for run in twins]
 
 
@@ -87,7 +89,7 @@ def _agreements(records: Records) -> list[Record]:
 def _others(records: Records) -> list[Record]:
     shown = {id(run) for run in (*_limited(records), *_agreements(records))}
     trained = {config_text(run.config) for run in records.runs}
-    return [run for run in _newest_alike(records.evaluations) if id(run) not in shown
+    return [run for run in _newest_alike(records.evaluations) if id(run) not in shown and not is_for_register(run)
             and not (run.as_trained and config_text(run.training) in trained)]
 
 

@@ -22,7 +22,8 @@ from training.schemes import SCHEMES, SchemeOptions
 
 OWN = "own"
 SCHEME_OPTIONS = tuple(field.name for field in dataclasses.fields(SchemeOptions))
-CHANGES = (*SCHEME_OPTIONS, "quantizer", "calibration", "layer_bits", "gradients")
+CHANGES = (*SCHEME_OPTIONS, "quantizer", "calibration", "layer_bits", "gradients", "accumulator_training",
+           "accumulator_bits", "overflow", "tile")
 """What an ablation changes."""
 DISTILLATION = ("kd_weight", "temperature", "kl_reduction")
 COLUMNS = ("dataset", "scheme", "path", "model", "width", "preset", "epochs", "quantizer", "augment")

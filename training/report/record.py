@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, REGISTERS, WIDTHS = (
-    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "registers", "widths")
+from sim.trained import overflows_in
+
+KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, RUNTIMES, REGISTERS, WIDTHS = (
+    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "runtimes", "registers", "widths")
 
 
 class TableError(ValueError):
@@ -72,10 +74,19 @@ class Record:
             spec[name]["bits"] is None and not spec[name].get("before") for name in ("accumulator", "boundary_accumulator"))
 
     @property
+    def _is_on_own_register(self) -> bool:
+        """Whether registers hold every sum, or are those whose overflows were part of the training."""
+        own = overflows_in(self.training)
+        if own is None:
+            return self.unlimited
+        inner, outer = (self.hardware_spec[name] for name in ("accumulator", "boundary_accumulator"))
+        return outer["bits"] is None and inner == {"bits": own.bits, "overflow": own.overflow, "tile": own.tile}
+
+    @property
     def as_trained(self) -> bool:
         """An evaluation of the student as it was trained, on hardware that adds nothing to it."""
         if not self.training:
             return False
         last = str(self.training.get("step", "")).split("bit")[0]
-        return (self.unlimited and self.hardware_spec["requant"] == "fp32" and
+        return (self._is_on_own_register and self.hardware_spec["requant"] == "fp32" and
                 self.precision == self.get("trained_precision") and last in ("", str(self.training["path"][-1])))

@@ -19,6 +19,7 @@ from training.report.record import (
     PERFORMANCE,
     PROFILE,
     REGISTERS,
+    RUNTIMES,
     TRAINING,
     Record,
     TableError,
@@ -85,7 +86,8 @@ class Records:
 
     runs: list[Run] = field(default_factory=list)
     evaluations: list[Record] = field(default_factory=list)
-    performance: Record | None = None
+    performance: list[Record] = field(default_factory=list)
+    """Runs of benchmarks, on whatever processors."""
     conformance: Record | None = None
     grids: list[Record] = field(default_factory=list)
     """What sweeps say of their jobs, the newest of each grid."""
@@ -93,6 +95,8 @@ class Records:
     """Chains of networks whose mistakes were compared."""
     profiles: list[Record] = field(default_factory=list)
     """Weights and activations of networks, beside the range of their codes."""
+    runtimes: list[Record] = field(default_factory=list)
+    """Models of others under several profiles, the newest of each model and its inputs."""
     registers: list[Record] = field(default_factory=list)
     """Sweeps of registers."""
     notes: list[str] = field(default_factory=list)
@@ -120,9 +124,11 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
             found[_kind(record.content)].append(record)
     records.undigested = sum("digest" not in record.content for kind in found.values() for record in kind)
     records.evaluations = found[EVALUATION]
-    records.performance = _newest(found[PERFORMANCE], "benchmarks", records.notes)
+    records.performance = sorted(found[PERFORMANCE], key=date_of)
     records.conformance = _newest(found[CONFORMANCE], "golden data", records.notes)
     records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())
+    records.runtimes = list({(str(record["model"]), str(record["inputs"])): record
+                             for record in sorted(found[RUNTIMES], key=date_of)}.values())
     records.mistakes, records.profiles = (sorted(found[kind], key=date_of) for kind in (MISTAKES, PROFILE))
     records.registers = sorted(_newest_sweeps(found[REGISTERS]), key=lambda record: str(record.file))
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.records import write_record
+from training.config import RunConfig
 from training.record import provenance
 from training.sweeps.tasks import Schedule
 from training.sweeps.work import FINISHED, NOT_RUN, Outcome
@@ -47,5 +48,11 @@ class GridRecord:
         plan = self.schedule.plans[task.grid, task.job]
         return {"name": name, "job": task.job, "seed": task.seed, "scheme": plan.config.scheme,
                 "path": list(plan.config.path), "model": plan.config.model, "preset": plan.config.preset,
-                "dataset": plan.config.dataset, "data": plan.config.data, "epochs": task.epochs,
+                "dataset": plan.config.dataset, "data": plan.config.data, "epochs": task.epochs, **_register(plan.config),
                 "status": outcome.status, "error": outcome.error}
+
+
+def _register(config: RunConfig) -> dict[str, Any]:
+    """What a job is trained for, if for a register."""
+    keys = ("accumulator_bits", "accumulator_training", "overflow")
+    return {key: getattr(config, key) for key in keys} if config.accumulator_bits else {}

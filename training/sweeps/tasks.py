@@ -7,9 +7,11 @@ from typing import Any
 
 from sim.network import FLOAT_BITS
 from sim.records import read_record
+from sim.trained import shown_by
 from training.folder import FINAL_FILE, KIND, RECORD_FILE, unlike
 from training.options import OPTIONS, shown_options
 from training.quantizers import QUANTIZERS
+from training.register_options import OVERFLOW
 from training.sweeps.evaluations import EVERY, HARDWARE, PROFILE, Evaluation
 from training.sweeps.grid import NAME, Grid, near
 from training.sweeps.hardware import HardwareError, check_evaluation
@@ -143,6 +145,7 @@ def _evaluation(plan: Plan, out: Path, options: Mapping[str, Any], file: Path) -
         asked["boundary-bits"] = DEPLOYED_BITS
     if plan.config.quantizer not in list(QUANTIZERS):
         asked["quantizer"] = plan.config.quantizer
+    asked |= shown_by(plan.config.to_json()) if plan.config.accumulator_training == OVERFLOW else {}
     asked |= options
     words = ["--model", str(out / FINAL_FILE)]
     for key, value in asked.items():

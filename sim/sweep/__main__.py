@@ -1,5 +1,6 @@
 """python -m sim.sweep: the accuracy of a network on many registers, every number that of sim.eval, in one process."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -28,6 +29,8 @@ from training.record import command_line
 from training.tables import write_tables
 
 RECORD = "sweep.json"
+_NARROW, _FIRST = 78, 6
+"""Columns of a narrow terminal, and those that the widths need."""
 TABLES = {"register-sweeps": "sweep", "register-layers": "layers"}
 """Tables and plots of a sweep, and what their files are called."""
 
@@ -130,14 +133,27 @@ def _show(console: Console, found: Sweep) -> None:
     free = [row for row in found.rows if row["bits"] is None]
     for base in free:
         rows = [row for row in found.rows if row["requant"] == base["requant"] and row["bits"] is not None]
-        kinds = list(dict.fromkeys(map(_kind, rows)))
-        table = new_table("bits", *kinds, left=(), title=f"accuracy % (overflowed outputs %), {base['requant']}")
         cells = {(row["bits"], _kind(row)): _cell(row) for row in rows}
-        for width in sorted({row["bits"] for row in rows}):
-            table.add_row(str(width), *(cells[width, kind] for kind in kinds))
-        show_table(console, table)
+        for kinds in _side_by_side(cells):
+            table = new_table("bits", *kinds, left=(), title=f"accuracy % (overflowed outputs %), {base['requant']}")
+            for width in sorted({row["bits"] for row in rows}):
+                table.add_row(str(width), *(cells[width, kind] for kind in kinds))
+            show_table(console, table)
         console.print(f"without limits {base['accuracy']:.2f} % on {base['images']:,} images")
     console.print(f"{found.seconds:.1f} s ({found.isa} kernels)")
+
+
+def _side_by_side(cells: Mapping[tuple[int, str], str]) -> list[list[str]]:
+    """Kinds of registers, as many in a table as a narrow terminal has room for."""
+    widths: dict[str, int] = {}
+    for (_, kind), cell in cells.items():
+        widths[kind] = max(widths.get(kind, len(kind) + 1), len(cell) + 1)
+    parts: list[list[str]] = [[]]
+    for kind in widths:
+        if parts[-1] and _FIRST + sum(widths[other] for other in (*parts[-1], kind)) > _NARROW:
+            parts.append([])
+        parts[-1].append(kind)
+    return parts
 
 
 def _kind(row: Any) -> str:

@@ -125,7 +125,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     >>> found = sweep("tests/data/takd-digits-2bit.pt", "6:9", overflow="saturate", limit=50)
     >>> found
     Sweep(5 configurations, 4 of them different, on 50 images of digits)
-    >>> found.configurations[["bits", "right", "overflows"]].values.tolist()
+    >>> found.configurations.columns[:5].tolist()
+    ['requant', 'stages', 'bits', 'overflow', 'tile']
 
     Raises EvalError for what is not allowed, by its name, and what `sim.evaluate` does.
     """

@@ -9,6 +9,7 @@ what remains costs more than what may be lost.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -93,9 +94,9 @@ def assign(trials: Trials, base: Program, images: int, loss: float, progress: Pr
     return Assignment(widths, trials.right(widths), trials.free, images, trials.evaluations)
 
 
-def _narrowest(trials: Trials, before: Widths, op: object, allowed: Fraction) -> int:
+def _narrowest(trials: Trials, before: Widths, op: Any, allowed: Fraction) -> int:
     """By bisection between the narrowest register that there is and one that never overflows."""
-    name, low, high = op.name, MIN_BITS, max(MIN_BITS, op.safe_bits)  # type: ignore[attr-defined]
+    name, low, high = op.name, MIN_BITS, max(MIN_BITS, op.safe_bits)
     while low < high:
         middle = (low + high) // 2
         if trials.free - trials.right({**before, name: middle}) <= allowed:

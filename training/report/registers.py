@@ -93,7 +93,7 @@ def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
         limited = part[part["accumulator"] > 0]
         cells = limited.assign(cell=[_cell(*pair) for pair in zip(limited["bit-true"], limited["overflowed outputs %"],
                                                                   strict=True)])
-        table = _wide(cells, "accumulator", KIND, "cell").rename(columns={"accumulator": "bits"})
+        table = _merged(_wide(cells.sort_values("accumulator", kind="stable"), "accumulator", KIND, "cell"))
         free = part[part["accumulator"] == 0]["bit-true"]
         text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
         sections.append(_section(title, text, table, limited))
@@ -123,6 +123,18 @@ def _wide(cells: pd.DataFrame, index: Any, column: str, values: str) -> pd.DataF
     names = cells[column].astype(str)
     table = cells.assign(name=names).pivot_table(index=index, columns="name", values=values, aggfunc="first", sort=False)
     return table[list(dict.fromkeys(names))].fillna("").reset_index().rename_axis(columns=None)
+
+
+def _merged(table: pd.DataFrame) -> pd.DataFrame:
+    """Widths that follow each other with the same in every column as one row."""
+    cells = table.drop(columns="accumulator")
+    run = (cells != cells.shift()).any(axis=1).cumsum()
+    ends = table["accumulator"].groupby(run).agg(["first", "last"])
+    bits = [str(first) if first == last else f"{first} to {last}"
+            for first, last in zip(ends["first"], ends["last"], strict=True)]
+    merged = cells.groupby(run).first().reset_index(drop=True)
+    merged.insert(0, "bits", bits)
+    return merged
 
 
 def _cell(accuracy: float, share: float) -> str:

@@ -172,6 +172,7 @@ class Machine:
         names = [op.name for op in self.program.ops] if trace is not None else list(self.program.output_names)
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         counted: dict[str, list[Counters]] = {}
+        limited = {op.name for op in self.program.accumulating if op.accumulator.is_limited}
         with self._running() as run:
             if trace is None and counters is None and self._joined:
                 run.joined, run.places = self._joined, self._joined_places
@@ -186,7 +187,7 @@ class Machine:
                         values[op.name] = values[op.source]
                         continue
                     inputs = _inputs(op, part, values)
-                    if counters is not None and op.accumulates and op.accumulator.is_limited:
+                    if counters is not None and op.name in limited:
                         counted.setdefault(op.name, []).append(self._watch(op).counters(inputs))
                     values[op.name] = result = self._step(run, op, inputs, count)
                     if op.name in found:  # logits are made anew; codes lie in memory that others take over

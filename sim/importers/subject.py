@@ -67,7 +67,7 @@ def _with_ends(path: Path, profile: Profile, program: Program, wanted: Arithmeti
     if unknown := [name for name in hardware.layers if name not in own]:
         raise EvalError(f"registers: {printable(unknown[0])} is no layer with registers, there are {', '.join(names)}")
     ends = {} if not names or own[names[0]] == own[names[-1]] == register else {names[0]: register, names[-1]: register}
-    if (others := ends | hardware.layers) == {name: own[name] for name in others}:
+    if (others := ends | dict(hardware.layers)) == {name: own[name] for name in others}:
         return program
     narrowest = min((*others.values(), *own.values()), key=lambda each: each.narrowest or MAX_BITS + 1)
     program = load_model(path, profile.with_(narrowest)).program

@@ -57,7 +57,7 @@ def correct_groups(  # noqa: PLR0913 - a kernel sees arrays, not objects
                            high, wraps, exact, more, clipped)
                 for j in range(columns):
                     change[j] += more[j]
-            count = 0
+            count = np.int64(0)
             for j in range(columns):
                 before = np.int64(sums[n, i, j, o])
                 after = before + change[j]

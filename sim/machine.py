@@ -295,7 +295,7 @@ class Machine:
     def _watch(self, op: Op) -> Watch:
         """What tells of an operation's registers; made when it is first asked for."""
         found = self._watches.get(op.name)
-        return self._watches.setdefault(op.name, Watch(op)) if found is None else found
+        return self._watches.setdefault(op.name, Watch(op, self.isa)) if found is None else found
 
     def _padded_all(self, op: Op, codes: Sequence[np.ndarray]) -> list[Padded]:
         """What an operation reads for its products."""

@@ -1,4 +1,4 @@
-"""vpmaddubsw itself, through an intrinsic of LLVM: products of unsigned and signed bytes, whose pairs saturate to 16 bits."""
+"""vpmaddubsw itself, through an intrinsic: products of unsigned and signed bytes, whose pairs saturate to 16 bits."""
 
 import numba
 import numpy as np

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.cases import BIT_WIDTHS, ConvCase, ModelCase, NetworkCase, Work
-from sim.accumulator import Accumulator
+from sim.accumulator import MIN_BITS, Accumulator, Stage
 from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
@@ -20,6 +20,8 @@ from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program
 from sim.requantizers.fp32 import Fp32
 from sim.steps.choice import BYTES, METHOD, PLANES
+from sim.steps.groups import risky_groups
+from sim.steps.loops import ConvLoops
 
 isa = choose
 FEW = 0.01
@@ -94,6 +96,36 @@ def limited(case: ConvCase, bits: int, choose_bits: Callable[[ConvCase, int], in
     shares = {"flagged": flagged_share(case, bits, width)} if overflow == "saturate" else {}
     return replace(work, extra={"accumulator": f"{overflow} {width}, tile 1",
                                 "overflowed": overflowed_share(case, bits, accumulator), **shares})
+
+
+def staged(case: ConvCase, bits: int, products: int) -> Work:
+    """Registers that saturate and begin anew after so many products, then one of 32 bits: as narrow as few groups allow.
+
+    Says which they are, how many groups of products can leave them, and so are watched, and how many outputs do.
+    """
+    width = _narrowest_group(case, bits, products)
+    accumulator = _stages(width, products)
+    work = _convolution(case, bits, accumulator)
+    return replace(work, extra={"accumulator": accumulator.text, "watched": watched_share(case, bits, accumulator),
+                                "overflowed": overflowed_share(case, bits, accumulator)})
+
+
+def _stages(width: int, products: int) -> Accumulator:
+    return Accumulator(32, before=(Stage(products, width, "saturate"),))
+
+
+def _narrowest_group(case: ConvCase, bits: int, products: int) -> int:
+    """The narrowest first register that under 1 % of the groups can leave."""
+    width = 24
+    while width > MIN_BITS and watched_share(case, bits, _stages(width - 1, products)) < FEW:
+        width -= 1
+    return width
+
+
+def watched_share(case: ConvCase, bits: int, accumulator: Accumulator) -> float:
+    """The part of groups of products that can leave the first register of two, whatever the codes are (contract C7)."""
+    loops = ConvLoops(program_of(case, bits, accumulator).convolutions[0], accumulator)
+    return float(risky_groups(loops).mean())
 
 
 def _fixed(case: ConvCase, bits: int, width: int) -> int:
@@ -194,6 +226,7 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3, saturate, under 1 % flagged": _limited(partial(narrowest, share=flagged_share)),
     "bittrue W3A3, saturate, under 1 % overflow": _limited(partial(narrowest, share=_clipped_share)),
     "bittrue W3A3, saturate, all flagged": _limited(partial(_fixed, width=6)),
+    "bittrue W3A3, two stages, under 1 % watched": {"accumulator": partial(staged, bits=3, products=16)},
     **{f"bittrue {name}": {"tflite": partial(foreign, hardware=name)}
        for name in ("litert_xnnpack", "litert_ruy", "litert_reference")},
     "bittrue W3A3, fp32": {"network": partial(network, hardware=HardwareSpec())},

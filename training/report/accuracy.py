@@ -104,7 +104,9 @@ def _is_of(evaluation: Record, exact: Record) -> bool:
 
 def _is_inner(spec: Mapping[str, Any]) -> bool:
     """A register after every product, of the inner layers alone."""
-    return spec["boundary_accumulator"]["bits"] is None and spec["accumulator"]["tile"] == 1
+    inner, outer = spec["accumulator"], spec["boundary_accumulator"]
+    is_staged = any(each.get("before") or each.get("order") for each in (inner, outer)) or spec.get("layers")
+    return outer["bits"] is None and inner["tile"] == 1 and not is_staged
 
 
 def _changes(group: Group) -> str:

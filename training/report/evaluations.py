@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sim.accumulator import Accumulator
 from sim.command import printable
 from training.report.identity import changes_of, complete, name_differences, text_of
 from training.report.records import Record, Records, config_text, date_of
@@ -119,18 +120,29 @@ def _evaluation_rows(runs: list[Record]) -> Iterator[tuple[Record, dict[str, Any
 def _register_cells(run: Record) -> dict[str, Any]:
     register, outer = run.hardware_spec["accumulator"], run.hardware_spec["boundary_accumulator"]
     inner = [layer for layer in run["layers"] if layer.get("role") != "boundary"]
-    watched = [layer for layer in run["layers"] if layer["accumulator"]["bits"] is not None] or inner or run["layers"]
+    watched = [layer for layer in run["layers"] if layer["accumulator"]["bits"] is not None
+               or layer["accumulator"].get("before")] or inner or run["layers"]
     worst = max(watched, key=lambda layer: layer["overflows"] / layer["outputs"])
     return {
         "requantizer": printable(run.hardware_spec["requant"]),
         "boundary accumulator": "unlimited" if outer["bits"] is None else
         f"{outer['bits']} bit {outer['overflow']}, tile {outer['tile']}",
-        "accumulator": register["bits"] or 0, "overflow": register["overflow"] if register["bits"] else "none",
+        "accumulator": register["bits"] or 0, "overflow": _rule(register, bool(run.hardware_spec.get("layers"))),
         "tile": str(register["tile"]),
         "overflowed outputs %": 100.0 * sum(layer["overflows"] for layer in watched) /
         sum(layer["outputs"] for layer in watched),
         "worst layer %": 100.0 * worst["overflows"] / worst["outputs"],
         "worst layer": printable(worst["name"]) if worst["overflows"] else "-"}
+
+
+def _rule(register: dict[str, Any], has_own: bool) -> str:
+    """What registers do; their stages and their order where these are not the usual ones."""
+    told = register["overflow"] if register["bits"] else "none"
+    if register.get("before"):
+        told = Accumulator.from_json(register).text
+    if register.get("order"):
+        told += f", order {register['order']}"
+    return printable(told + (", layers of their own" if has_own else ""))
 
 
 def _evaluation_options(run: Record) -> dict[str, str]:
@@ -151,6 +163,8 @@ def _registers_of_program(run: Record) -> str:
         register = layer["accumulator"]
         bits = register["bits"]
         kind = "unlimited" if bits is None else f"{bits} bit {register['overflow']}, tile {register['tile']}"
+        if register.get("before") or register.get("order"):
+            kind = _rule(register, has_own=False)
         kinds[kind] = kinds.get(kind, 0) + 1
     if set(kinds) == {"unlimited"}:
         return ""

@@ -59,14 +59,17 @@ class Record:
         """Of an evaluation: its registers and requantizer; of a program the registers of its layers."""
         if self.get("hardware_spec"):
             return dict(self["hardware_spec"])
-        limited = [layer["accumulator"] for layer in self["layers"] if layer["accumulator"]["bits"] is not None]
+        limited = [layer["accumulator"] for layer in self["layers"]
+                   if layer["accumulator"]["bits"] is not None or layer["accumulator"].get("before")]
         first = limited[0] if limited else {"bits": None, "overflow": "wrap", "tile": 1}
         return {"accumulator": first, "boundary_accumulator": {**first, "bits": None}, "requant": "as in the program"}
 
     @property
     def unlimited(self) -> bool:
         """An evaluation whose registers hold every sum."""
-        return all(self.hardware_spec[name]["bits"] is None for name in ("accumulator", "boundary_accumulator"))
+        spec = self.hardware_spec
+        return not spec.get("layers") and all(
+            spec[name]["bits"] is None and not spec[name].get("before") for name in ("accumulator", "boundary_accumulator"))
 
     @property
     def as_trained(self) -> bool:

@@ -14,6 +14,7 @@ from sim.difference import Difference, DiffError, LayerDifference, compare
 from sim.difference.images import images_for
 from sim.difference.named import Names
 from sim.importers import ImporterError
+from sim.inputs import InputError
 from sim.lowering import LowerError
 from sim.network import NetworkError
 from sim.outputs import EvalError, check_outputs, is_stdout
@@ -133,5 +134,5 @@ def _show_first(console: Console, first: LayerDifference) -> None:
 
 
 if __name__ == "__main__":
-    run_app(app, DiffError, TraceError, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError,
-            DataError, LowerError, RegistryError, AccumulatorOverflowError)
+    run_app(app, DiffError, TraceError, InputError, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError,
+            NetworkError, DataError, LowerError, RegistryError, AccumulatorOverflowError)

@@ -70,8 +70,8 @@ def a2q_weights(weights: list[float], bits: int, learned: tuple[float, float, fl
     count, peak = len(weights), max(abs(w) for w in weights)
     one = 2.0 ** min(40, 60 - count.bit_length())
     units = [half_even(w / peak * one) if peak else 0 for w in weights]
-    if centered and limit < 2.0**31 and count > 1:
-        mean = half_even(float(sum(units)) / count)
+    if centered and limit < 2.0**31:
+        mean = half_even(float(sum(units)) / count) if count > 1 else 0
         units = [unit - mean for unit in units]
         whole = 2 * max(sum(unit for unit in units if unit > 0), -sum(unit for unit in units if unit < 0))
     else:

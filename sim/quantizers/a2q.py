@@ -82,8 +82,9 @@ def _shares(rows: np.ndarray, centered: bool) -> np.ndarray:
     one = 2.0 ** min(_MOST_FRACTION_BITS, _SUM_BITS - count.bit_length())
     peaks = np.abs(rows).max(1, keepdims=True)
     units = np.rint(rows / np.where(peaks > 0.0, peaks, 1.0) * one).astype(np.int64)
-    if centered and count > 1:
-        units -= np.rint(units.sum(1, keepdims=True).astype(np.float64) / count).astype(np.int64)
+    if centered:
+        if count > 1:  # a weight alone would be nothing less its mean
+            units -= np.rint(units.sum(1, keepdims=True).astype(np.float64) / count).astype(np.int64)
         whole = 2 * np.maximum(np.maximum(units, 0).sum(1, keepdims=True), np.maximum(-units, 0).sum(1, keepdims=True))
     else:
         whole = np.abs(units).sum(1, keepdims=True)

@@ -88,13 +88,13 @@ class _NormedCodes(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, log_scale: Tensor, log_norm: Tensor, limit: float, most: int,
                 centered: bool) -> Tensor:
         rows = weight.detach().double().reshape(len(weight), -1)
-        is_centered = centered and limit < UNLIMITED and rows.shape[1] > 1
+        is_centered = centered and limit < UNLIMITED
         shares, norm = _shares(rows, is_centered)
         wanted = _power_of_two(_bounded(log_norm) - _bounded(log_scale))
         length = wanted.clamp_max(limit)[:, None]
         steps = shares.abs() * length
         ctx.save_for_backward(shares, length / norm.clamp_min(LEAST), steps <= most, wanted < limit, length)
-        ctx.is_centered = is_centered
+        ctx.is_centered = is_centered and rows.shape[1] > 1
         return torch.copysign(steps.floor().clamp_max(most), shares).to(weight.dtype).reshape(weight.shape)
 
     @staticmethod
@@ -117,7 +117,8 @@ def _shares(rows: Tensor, is_centered: bool) -> tuple[Tensor, Tensor]:
     peaks = rows.abs().amax(1, keepdim=True)
     units = (rows / torch.where(peaks > 0.0, peaks, 1.0) * one).round()
     if is_centered:
-        units = units - (units.long().sum(1, keepdim=True).double() / count).round()
+        if count > 1:  # a weight alone would be nothing less its mean
+            units = units - (units.long().sum(1, keepdim=True).double() / count).round()
         above, below = (part.clamp_min(0.0).long().sum(1, keepdim=True) for part in (units, -units))
         whole = 2 * torch.maximum(above, below)
     else:

@@ -89,7 +89,9 @@ def main(  # noqa: PLR0913 - one parameter per option
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify)
     for note in job.notes:
         console.print(note)
-    with _Live(console, len(job.examples.labels)) as live:
+    if per_class and not job.examples.task.has_classes:
+        raise EvalError(f"per-class: {job.examples.label} is about {job.examples.task.unit}, which have no classes")
+    with _Live(console, len(job.examples.labels), job.examples.task.input) as live:
         result = job.run(live)
     if save_program is not None:
         result.program.save(save_program)
@@ -108,12 +110,12 @@ class _Live:
     It is drawn between batches and not by a thread of its own, which would take turns with what is being timed.
     """
 
-    def __init__(self, console: Console, images: int) -> None:
+    def __init__(self, console: Console, images: int, unit: str) -> None:
         self.status = console.status("compiling what this processor has not run before")
         self.progress = Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
                                  TextColumn("{task.fields[accuracy]}"), TimeRemainingColumn(compact=True), console=console,
                                  disable=not console.is_terminal, transient=True, auto_refresh=False)
-        self.task = self.progress.add_task("images", total=images, accuracy="")
+        self.task = self.progress.add_task(unit, total=images, accuracy="")
 
     def __enter__(self) -> "_Live":
         self.status.start()
@@ -140,10 +142,16 @@ def _show(console: Console, result: Evaluation, per_class: bool) -> None:
     if per_class:
         show_table(console, _class_table(result))
     widths = f"{result.subject.spec.precision}; " if result.subject.spec else ""
-    console.print(f"{widths}{program.requantizer} requantizer; {program.macs:,} MACs an image; "
+    task = result.task
+    each = "an image" if task.input == "images" else f"a {task.input.removesuffix('s')}"
+    console.print(f"{widths}{program.requantizer} requantizer; {program.macs:,} MACs {each}; "
                   f"{result.overflowed:,} overflows; program {program.digest()[:16]}")
-    console.print(f"accuracy {result.accuracy:.2f} % on {result.images:,} test images of {result.examples.label}, "
-                  f"{result.images_per_second:.0f} images/s ({result.isa} kernels)")
+    measures = ", ".join(f"{task.measures[name]} {value:.2f} %" for name, value in result.measures.items())
+    console.print(f"{measures} on {result.images:,} test {task.unit} of {result.examples.label}, "
+                  f"{result.images_per_second:.0f} {task.input}/s ({result.isa} kernels)")
+    if len(task.measures) > 1:
+        bounds = (f"{task.measures[name]} {low:.2f} to {high:.2f}" for name, (low, high) in result.intervals.items())
+        console.print(f"at 95 %, over {task.unit}: {', '.join(bounds)}")
     if result.examples.is_as_trained is False:
         console.print("(other data than the network was trained on)")
     if verification is not None:
@@ -192,7 +200,9 @@ def _show_comparison(console: Console, result: Evaluation, found: Verification) 
     if not is_exact:
         verdict += ", each layer given the model's codes and a wide accumulator"
     widths = result.subject.spec.precision.short
-    table = new_table("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model",
+    main = result.task.measures[result.task.main]
+    shown = "" if main == "accuracy" else f" {main}"
+    table = new_table("network", "bits", "data", f"FQ{shown} %", f"bit-true{shown} %", "simulator and torch model",
                       left=("network", "bits", "data", "simulator and torch model"))
     table.add_row(_title(result.subject.checkpoint), widths, result.examples.label, f"{found.fq_accuracy:.2f}",
                   f"{result.accuracy:.2f}", verdict)

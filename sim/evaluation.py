@@ -1,4 +1,4 @@
-"""A network on images, in integers: accuracy, predictions and overflows, as a value to go on with."""
+"""A network on images or texts, in integers: accuracy, predictions and overflows, as a value to go on with."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 BATCH = 100
 Progress = Callable[[int, int], None]
-"""Told how many images are done and how many of them are right: (0, 0) once the kernels are there, then after each batch."""
+"""Told how many images are done and how many of them are right: (0, 0) once the kernels are there, then after each batch.
+
+Of texts it is told of windows; one is right if both ends of the answer are."""
 
 
 def evaluate(  # noqa: PLR0913 - one parameter per option of the command
@@ -140,7 +142,7 @@ class Job:
     def run(self, progress: Progress | None = None) -> Evaluation:
         """All images, batch by batch.  Raises AccumulatorOverflowError under overflow "error"."""
         started = time.perf_counter()
-        machine, pixels, labels = self.machine, self.examples.pixels, self.examples.labels
+        machine, pixels, labels, task = self.machine, self.examples.pixels, self.examples.labels, self.examples.task
         tell = progress or (lambda done, right: None)
         comparison = self._comparison()
         with contextlib.suppress(AccumulatorOverflowError):
@@ -154,15 +156,16 @@ class Job:
             begun = time.perf_counter()
             logits.append(machine.run(part, trace))
             simulating += time.perf_counter() - begun
-            right += int((logits[-1].argmax(1) == wanted).sum())
+            right += task.right(logits[-1], wanted)
             if comparison is not None and trace is not None:
                 comparison.add(part, wanted, trace)
             tell(start + len(part), right)
         values = np.concatenate(logits)
         return Evaluation(
-            self.subject, self.examples, values, values.argmax(1), {n: c.copy() for n, c in machine.overflows.items()},
-            machine.isa, len(labels) / simulating, time.perf_counter() - started, self.notes,
-            None if comparison is None else _verification(comparison, len(labels)))
+            self.subject, self.examples, values, task.predictions(values, self.examples),
+            {n: c.copy() for n, c in machine.overflows.items()}, machine.isa, len(labels) / simulating,
+            time.perf_counter() - started, self.notes,
+            None if comparison is None else _verification(comparison, self.examples))
 
     def _comparison(self) -> "Comparison | None":
         if not self.verify:
@@ -171,7 +174,7 @@ class Job:
         from training.network import QuantNetwork  # noqa: TID251 - the other half, only where both are compared
         from training.verify import Comparison  # noqa: TID251
 
-        return Comparison(self.machine, QuantNetwork.from_spec(self.subject.spec))
+        return Comparison(self.machine, QuantNetwork.from_spec(self.subject.spec), self.examples.task)
 
 
 def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False) -> Job:
@@ -186,15 +189,14 @@ def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = 
     if verify and subject.spec is None:
         raise EvalError("verify: a program has no torch model to compare it with, give the checkpoint that it was made of")
     examples = _examples(subject, source)
-    count = len(examples.labels)
+    count, task = examples.count, examples.task
     notes = [*subject.notes, *examples.notes]
     if source.limit is not None and source.limit > count:
-        notes.append(f"limit: {source.limit} is more than the {count} images that there are, all of them are evaluated")
+        notes.append(f"limit: {source.limit} is more than the {count} {task.unit} that there are, all of them are evaluated")
     if source.limit is not None:
-        count = min(count, source.limit)
-        examples = examples.first(count)
-    if batch is not None and batch > count:
-        notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
+        examples = examples.first(min(count, source.limit))
+    if batch is not None and batch > (inputs := len(examples.labels)):
+        notes.append(f"batch: {batch} is more than the {inputs} {task.input} that are evaluated, they run at once")
     return Job(subject, examples, Machine(subject.program, _isa()), batch or BATCH, verify, tuple(notes))
 
 
@@ -220,6 +222,8 @@ def _isa() -> str:
     return isa
 
 
-def _verification(comparison: "Comparison", images: int) -> Verification:
-    return Verification(100.0 * comparison.right / images, comparison.compared, sum(comparison.differing.values()),
-                        comparison.largest, comparison.beyond, comparison.differing, comparison.agrees)
+def _verification(comparison: "Comparison", examples: Examples) -> Verification:
+    found = examples.task.measure(np.concatenate(comparison.logits), examples)
+    return Verification(found.pop(examples.task.main), comparison.compared, sum(comparison.differing.values()),
+                        comparison.largest, comparison.beyond, comparison.differing, comparison.agrees,
+                        {f"fq_{name}": value for name, value in found.items()})

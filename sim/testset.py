@@ -14,6 +14,7 @@ from sim.outputs import EvalError
 from sim.program import Program
 from sim.records import digest_of, parse_json
 from sim.subject import Subject
+from sim.tasks import CLASSIFICATION, TASKS, Questions, Task
 
 if TYPE_CHECKING:
     from training.data import Dataset  # noqa: TID251 - only its name
@@ -27,6 +28,8 @@ class Examples:
 
     `pixels` uint8 [N, height, width, channels]; `labels` int64 [N]; `class_names` one text for each class.  `digest` is that
     of the whole data set (`Dataset.digest`), `trained_digest` the one that the training run recorded, each "" if unknown.
+    Of texts `pixels` are ids int32 [N, tokens], `labels` [N, 2] and `questions` what is asked about them; `task` is what is
+    measured.
     """
 
     pixels: np.ndarray
@@ -40,6 +43,13 @@ class Examples:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     """Of each image, below `path`; empty where images have no files of their own."""
+    task: Task = TASKS[CLASSIFICATION]
+    questions: Questions | None = None
+
+    @property
+    def count(self) -> int:
+        """Images, or questions."""
+        return self.task.count(self)
 
     @property
     def is_as_trained(self) -> bool | None:
@@ -47,9 +57,10 @@ class Examples:
         return self.digest == self.trained_digest if self.digest and self.trained_digest else None
 
     def first(self, count: int) -> "Examples":
-        """Only so many of them."""
-        return dataclasses.replace(self, pixels=self.pixels[:count], labels=self.labels[:count],
-                                   files=self.files[:count])
+        """Only so many of them: of texts the windows of so many questions."""
+        inputs = count if self.questions is None else self.questions.windows(count)
+        return dataclasses.replace(self, pixels=self.pixels[:inputs], labels=self.labels[:inputs], files=self.files[:inputs],
+                                   questions=None if self.questions is None else self.questions.first(count))
 
     def to_json(self) -> dict[str, Any]:
         """What records hold: name, path, both digests (None if unknown), and whether they are equal."""
@@ -59,6 +70,8 @@ class Examples:
 
 def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
     """Arrays of the caller, checked; raises EvalError by the name of what is wrong."""
+    if subject.program.ops[0].reads == "ids":
+        raise EvalError("pixels: this network reads texts, which are evaluated as a data set: --dataset squad")
     try:
         check_pixels(pixels, subject.program.ops[0].shape)
     except InputError as error:
@@ -99,18 +112,18 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None) ->
 
 
 def _checked(subject: Subject, loaded: "Dataset", is_named: bool) -> Examples:
-    height, width, channels = subject.program.ops[0].shape
-    found = loaded.test.pixels.shape[1:]
-    if (channels, height, width) != tuple(found):
-        raise EvalError(f"the network reads images of {height}x{width}x{channels}, "
-                        f"{loaded.label} has {found[1]}x{found[2]}x{found[0]}")
-    classes, largest = _classes(subject.program), int(loaded.test.labels.max())
-    if largest >= classes:
-        raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {classes - 1}")
+    read, found = described(subject.program), loaded.test.described
+    if read != found:
+        raise EvalError(f"the network reads {read}, {loaded.label} has {found.removeprefix('images of ')}")
+    if loaded.vocabulary > (known := getattr(subject.program.ops[0], "vocabulary", 0)):
+        raise EvalError(f"{loaded.label} has a vocabulary of {loaded.vocabulary}, the network one of {known}")
+    task, largest = TASKS[loaded.task], int(loaded.test.labels.max())
+    if largest >= (below := task.labels_below(subject.program.ops[-1].shape)):
+        raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {below - 1}")
     examples = Examples(
-        loaded.test.pixels.permute(0, 2, 3, 1).contiguous().numpy(), loaded.test.labels.numpy(), loaded.label,
-        _names(loaded.class_names, classes), loaded.name, loaded.path, loaded.digest(), _trained_digest(subject),
-        loaded.notes, loaded.test_files)
+        loaded.test.plain(), loaded.test.labels.numpy(), loaded.label,
+        _names(loaded.class_names, _classes(subject.program)), loaded.name, loaded.path, loaded.digest(),
+        _trained_digest(subject), loaded.notes, loaded.test_files, task, loaded.test.questions)
     if subject.checkpoint is None:
         return examples
     return examples if examples.is_as_trained else _with_warning(examples, is_named)
@@ -161,9 +174,15 @@ def _kind_of(data: Path | None) -> str:
 
 
 def _side_lengths(subject: Subject) -> str:
-    """What images of a folder are scaled to: what the network reads."""
+    """What images of a folder are scaled to, and texts cut to: what the network reads."""
     height, width, _ = subject.program.ops[0].shape
-    return f"{height}x{width}"
+    return str(height) if subject.program.ops[0].reads == "ids" else f"{height}x{width}"
+
+
+def described(program: Program) -> str:
+    """What a program reads, as a data set says what it has."""
+    height, width, channels = program.ops[0].shape
+    return f"windows of {height} tokens" if program.ops[0].reads == "ids" else f"images of {height}x{width}x{channels}"
 
 
 def _classes(program: Program) -> int:

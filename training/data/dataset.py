@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from sim.network import Input, Row, TokenInput
+from sim.tasks import CLASSIFICATION
 from training.data.texts import Texts
-
-CLASSIFICATION = "classification"
 
 
 class DataError(ValueError):
@@ -56,6 +55,10 @@ class Images:
         for start in range(0, len(self), size):
             yield Images(self.pixels[start : start + size], self.labels[start : start + size])
 
+    def plain(self) -> np.ndarray:
+        """uint8 [N, height, width, channels], as a machine takes it."""
+        return self.pixels.permute(0, 2, 3, 1).contiguous().numpy()
+
     def content(self) -> Iterator[bytes | memoryview]:
         """All that makes it what it is, for digests."""
         yield repr(tuple(self.pixels.shape)).encode()
@@ -66,7 +69,7 @@ class Images:
     def described(self) -> str:
         """What one of it is, for people."""
         channels, height, width = self.pixels.shape[1:]
-        return f"images {height}x{width}x{channels}"
+        return f"images of {height}x{width}x{channels}"
 
     def to(self, device: torch.device) -> "Images":
         """A copy on a device."""
@@ -122,7 +125,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         counts = "/".join(str(len(split)) for split in (self.train, self.validation, self.test))
-        return f"<Dataset {self.label}: {counts} {self.test.described} to train/validate/test, {self.classes} classes>"
+        described = self.test.described.replace("images of", "images")
+        return f"<Dataset {self.label}: {counts} {described} to train/validate/test, {self.classes} classes>"
 
     @property
     def is_text(self) -> bool:

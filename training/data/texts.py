@@ -62,6 +62,10 @@ class Texts:
         for start in range(0, len(self), size):
             yield Texts(self.ids[start : start + size], self.labels[start : start + size])
 
+    def plain(self) -> np.ndarray:
+        """The ids, as a machine takes them."""
+        return self.ids.contiguous().numpy()
+
     def content(self) -> Iterator[bytes | memoryview]:
         """All that makes it what it is, for digests."""
         yield repr(tuple(self.ids.shape)).encode()

@@ -46,7 +46,8 @@ def _checked(name: str, graph: Any, image: Row, classes: int) -> Graph:
         raise RegistryError(f"{name!r} returns {type(graph).__name__}, expected {FORM}")
     if graph.rows[0] != image or graph.classes != classes:
         raise RegistryError(f"{name!r} returns a network that reads {graph.rows[0].name!r} and knows {graph.classes} "
-                            f"classes: its first row must be the one it is given, its last have the {classes} channels asked for")
+                            f"classes: its first row must be the one it is given, its last have the {classes} channels "
+                            "asked for")
     try:
         (graph.check_spans if image.gives_ids else graph.check_classifier)()
         plain = Graph.from_json(json.loads(json.dumps(graph.to_json())))  # a checkpoint holds plain numbers only

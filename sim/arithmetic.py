@@ -24,7 +24,8 @@ class Arithmetic:
     sums of `tile` products (a number, or "end"; default 1).  `requant`: a name of sim.requantizers, default fp32, or code of
     one's own ("file.py:CLASS"), `quantizer`: where that of the checkpoint is, if it is such code.  `hardware`: a profile's
     name, or its file, from which the other options take their defaults.  `pixels_as`: what a pixel stands for in a model of
-    another's (sim/importers/pixels.py).
+    another's (sim/importers/pixels.py).  `softmax`, `gelu`, `norm`: definitions in the place of the network's own
+    (sim/redefined.py).
     """
 
     bits: int | None = None
@@ -38,6 +39,9 @@ class Arithmetic:
     activation_bits: int | None = None
     hardware: str | None = None
     pixels_as: str | None = None
+    softmax: str | None = None
+    gelu: str | None = None
+    norm: str | None = None
 
 
 def profile_of(wanted: Arithmetic) -> Profile | None:

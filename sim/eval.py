@@ -12,6 +12,7 @@ from rich.table import Table
 from sim.accumulator import MAX_BITS, MIN_BITS, AccumulatorOverflowError, Overflow
 from sim.checkpoint import Checkpoint, CheckpointError
 from sim.command import CODES_DIFFER, new_app, new_console, new_table, output_file, run_app, show_table
+from sim.definitions import NORMS
 from sim.evaluation import BATCH, Source, prepare
 from sim.importers import ImporterError
 from sim.lowering import LowerError
@@ -20,6 +21,7 @@ from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, code_file, is_stdout, profile_file
 from sim.profiles import ProfileError, profiles
 from sim.program import ProgramError
+from sim.redefined import GELUS, SOFTMAX_UNITS
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, EvalError
@@ -59,6 +61,10 @@ def main(  # noqa: PLR0913 - one parameter per option
              "p / 255  [default: what the scale of its input tells]")] = None,
     quantizer: Annotated[str | None, typer.Option(
         help="where the checkpoint's quantizer is, if it is one of your own: file.py:NAME, package.module:NAME")] = None,
+    softmax: Annotated[str | None, typer.Option(
+        help=f"compute every softmax as {', '.join(SOFTMAX_UNITS)}  [default: as trained]")] = None,
+    gelu: Annotated[str | None, typer.Option(help=f"every GELU as {', '.join(GELUS)}  [default: as trained]")] = None,
+    norm: Annotated[str | None, typer.Option(help=f"every norm as {', '.join(NORMS)}  [default: as trained]")] = None,
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")
                        ] = None,
     data: Annotated[Path | None, typer.Option(help="where the data are  [default: the checkpoint's]")] = None,
@@ -85,7 +91,7 @@ def main(  # noqa: PLR0913 - one parameter per option
                             "hardware": profile_file(hardware)})
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits, hardware, pixels_as)
+                        activation_bits, hardware, pixels_as, softmax, gelu, norm)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify)
     for note in job.notes:
         console.print(note)

@@ -36,6 +36,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     accumulator: int | None = None, boundary_accumulator: int | None = None,
     overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
     hardware: str | os.PathLike[str] | None = None, pixels_as: str | None = None,
+    softmax: str | None = None, gelu: str | None = None, norm: str | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
     json: str | os.PathLike[str] | None = None,
@@ -51,7 +52,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     model.  `quantizer`: where the checkpoint's is, if it is code of your own, "file.py:NAME".  `limit`: the first so many
     images only.  `hardware`: a profile of sim.profiles, by name, or the path of a file of yours: registers and requantizers
     of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a model of another's.
-    `batch`: images run at a time.
+    `softmax`, `gelu`, `norm`: definitions by name in the place of the network's own.  `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
     set are wanted.  `json`: a file for the record, which training.tables reads.
 
@@ -74,7 +75,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     """
     options = {name: plain(value) for name, value in locals().items()}
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits, _name(hardware), pixels_as)
+                        activation_bits, _name(hardware), pixels_as, softmax, gelu, norm)
     source = Source(pixels, labels, dataset, _path("data", data), limit)
     if (record := _path("json", json)) is not None:
         file = Path(model) if isinstance(model, str | os.PathLike) else None

@@ -33,6 +33,7 @@ from sim.ops.multiply import Multiply
 from sim.ops.op import MAX_NUMBERS, MAX_SIZE
 from sim.ops.pad import Pad
 from sim.ops.positions import Positions
+from sim.ops.recode import Recode
 from sim.ops.requantize import Requantize
 from sim.ops.row import ROLES, Activation, NetworkError, Row, row_from_json, row_to_json
 from sim.ops.segments import Segments
@@ -75,6 +76,7 @@ __all__ = [  # what describes a network, from one place
     "Positions",
     "Precision",
     "QuantizerError",
+    "Recode",
     "Requantize",
     "Row",
     "Segments",

@@ -20,6 +20,7 @@ from sim.outputs import EvalError
 from sim.program import Program
 from sim.quantizers import learns
 from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
+from sim.redefined import redefined
 from sim.registry import RegistryError, is_own
 from sim.requantizers import REQUANTIZERS
 from sim.text import printable
@@ -54,7 +55,7 @@ def subject_of(model: Any, wanted: Arithmetic) -> Subject:
     LowerError, OSError, RegistryError for code of one's own.
     """
     wanted = Arithmetic(**{name: plain(value) for name, value in vars(wanted).items()})
-    for name in ("overflow", "requant", "quantizer", "hardware", "pixels_as"):
+    for name in ("overflow", "requant", "quantizer", "hardware", "pixels_as", "softmax", "gelu", "norm"):
         if not isinstance(value := getattr(wanted, name), str | None):
             raise EvalError(f"{name}: {value!r} is not allowed, give a name")
     if wanted.requant is not None:
@@ -147,10 +148,16 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits, wanted.activation_bits)
     _check_learned(trained, precision)
     spec = trained.at(precision)
+    names = {"softmax": wanted.softmax, "gelu": wanted.gelu, "norm": wanted.norm}
+    if changed := {option: name for option, name in names.items() if name is not None}:
+        spec = dataclasses.replace(spec, graph=redefined(spec.graph, **changed))
     roles = {row.weight_role for row in spec.graph.rows} - {None}
     if wanted.accumulator is not None and roles == {"boundary"}:
         raise EvalError("accumulator: this network has no inner layers, use --boundary-accumulator")
     notes = _changes(checkpoint)
+    if changed and spec.graph != trained.graph:
+        notes.append("computed by other definitions than it was trained with: " + ", ".join(
+            f"{option} {name}" for option, name in changed.items()))
     if precision != trained.precision:
         notes.append(f"trained as {trained.precision}; its float weights are requantized to {precision}, "
                      "without further training")

@@ -40,6 +40,7 @@ from sim.network import (
     Pad,
     Positions,
     Precision,
+    Recode,
     Requantize,
     Row,
     Segments,
@@ -411,6 +412,10 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return draw(st.sampled_from(kinds))
 
 
+def _recode(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Recode(name, source, draw(st.integers(2, 12)), draw(st.sampled_from([0.01, 0.25, 1.0])))
+
+
 def _softmax(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return Softmax(name, source, role=draw(st.sampled_from(["inner", "boundary", "skip"])))
 
@@ -440,5 +445,5 @@ DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
     "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool, "add": _add, "multiply": _multiply,
     "maxpool": _maxpool, "globalpool": _globalpool, "concat": _concat, "pad": _pad,
     "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move, "softmax": _softmax,
-    "maskedsoftmax": _masked, "layernorm": _layernorm, "positions": _positions}
+    "recode": _recode, "maskedsoftmax": _masked, "layernorm": _layernorm, "positions": _positions}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

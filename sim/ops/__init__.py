@@ -31,6 +31,7 @@ from sim.ops.multiply import Multiply, MultiplyOp
 from sim.ops.op import Op
 from sim.ops.pad import Pad, PadOp
 from sim.ops.positions import ConstantOp, Positions
+from sim.ops.recode import Recode
 from sim.ops.reduce import ReduceOp
 from sim.ops.requantize import Requantize, TableOp
 from sim.ops.rescale import RescaleOp
@@ -48,7 +49,7 @@ __all__ = ["OPS", "ROWS"]
 ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (
     Input, Conv, Requantize, Shortcut, AvgPool, Add, Multiply, MaxPool, GlobalPool, Concat, Pad,
     Lookup, Linear, MatMul, Heads, Tokens, Flatten, Sequence, Select, TokenInput, Embedding, Positions, Softmax,
-    LayerNorm, Segments, MaskedSoftmax)})
+    LayerNorm, Segments, MaskedSoftmax, Recode)})
 OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (
     InputOp, ConvOp, TableOp, ShortcutOp, PoolOp, AddOp, MultiplyOp, MaxPoolOp, ConcatOp, PadOp,
     MatMulOp, MoveOp, SelectOp, TokenInputOp, EmbeddingOp, ConstantOp, DefinedOp,

@@ -32,6 +32,7 @@ from sim.network import (
     Multiply,
     Pad,
     Positions,
+    Recode,
     Requantize,
     Row,
     Segments,
@@ -61,6 +62,7 @@ from training.layers.move import FlattenLayer, HeadsLayer, SelectLayer, Sequence
 from training.layers.multiply import MultiplyLayer
 from training.layers.norm import Norm
 from training.layers.pad import PadLayer
+from training.layers.recode import RecodeLayer
 from training.layers.requantize import RequantizeLayer
 from training.layers.segments import SegmentsLayer
 from training.layers.shortcut import ShortcutLayer
@@ -77,7 +79,7 @@ LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
     Select.kind: SelectLayer, TokenInput.kind: TokenLayer, Embedding.kind: EmbeddingLayer,
     Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer,
-    Segments.kind: SegmentsLayer, MaskedSoftmax.kind: MaskedSoftmaxLayer})
+    Segments.kind: SegmentsLayer, MaskedSoftmax.kind: MaskedSoftmaxLayer, Recode.kind: RecodeLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

@@ -1,6 +1,7 @@
 """Questions and answers: where an answer stands, windows of tokens, what is kept, and how answers are judged."""
 
 import doctest
+import itertools
 import json
 import lzma
 import string
@@ -126,7 +127,7 @@ def test_windows__cover_a_context_and_overlap(tokens, context, question):
     assert parts[0][0] == 0
     assert parts[-1][1] == context
     assert all(end - start == min(room, context) for start, end in parts[:-1])
-    for (start, end), (then, _) in zip(parts, parts[1:], strict=False):
+    for (start, end), (then, _) in itertools.pairwise(parts):
         assert start < then < end
 
 

@@ -83,6 +83,10 @@ class Row:
         """Names of the rows this one reads."""
         return (self.source,) if self.source else ()
 
+    def id_sources(self) -> tuple[str, ...]:
+        """Names of the rows that it reads ids from."""
+        return self.sources() if self.reads_ids else ()
+
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """(height, width, channels) of the output, given those of the sources."""
         raise NotImplementedError

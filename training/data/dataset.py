@@ -115,6 +115,8 @@ class Dataset:
     """Its row in sim.tasks.TASKS."""
     vocabulary: int = 0
     """Words that ids stand for; 0 of images."""
+    separator: int = 0
+    """The id between a question and a text."""
     _loaded: tuple[int, ...] = field(default=(), init=False, compare=False)
     """Versions of its tensors when its source gave it; a copy with other parts (`dataclasses.replace`) has none."""
 
@@ -135,7 +137,7 @@ class Dataset:
     def first_row(self, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Row:
         """The first row of its networks; of images by the data set's own mean and deviation if none are given."""
         if self.is_text:
-            return TokenInput("ids", self.tokens, self.vocabulary)
+            return TokenInput("ids", self.tokens, self.vocabulary, self.separator)
         channels, height, width = self.train.pixels.shape[1:]
         return Input("image", "", height, width, channels, mean or self.mean, std or self.std)
 

@@ -26,6 +26,7 @@ from sim.network import (
     LayerNorm,
     Linear,
     Lookup,
+    MaskedSoftmax,
     MatMul,
     MaxPool,
     Multiply,
@@ -33,6 +34,7 @@ from sim.network import (
     Positions,
     Requantize,
     Row,
+    Segments,
     Select,
     Sequence,
     Shortcut,
@@ -52,6 +54,7 @@ from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
 from training.layers.linear import LinearLayer
 from training.layers.lookup import LookupLayer
+from training.layers.masked import MaskedSoftmaxLayer
 from training.layers.matmul import MatMulLayer
 from training.layers.maxpool import MaxPoolLayer
 from training.layers.move import FlattenLayer, HeadsLayer, SelectLayer, SequenceLayer, TokensLayer
@@ -59,6 +62,7 @@ from training.layers.multiply import MultiplyLayer
 from training.layers.norm import Norm
 from training.layers.pad import PadLayer
 from training.layers.requantize import RequantizeLayer
+from training.layers.segments import SegmentsLayer
 from training.layers.shortcut import ShortcutLayer
 from training.layers.stored import EmbeddingLayer, PositionsLayer, TokenLayer
 
@@ -72,7 +76,8 @@ LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
     Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
     Select.kind: SelectLayer, TokenInput.kind: TokenLayer, Embedding.kind: EmbeddingLayer,
-    Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer})
+    Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer,
+    Segments.kind: SegmentsLayer, MaskedSoftmax.kind: MaskedSoftmaxLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

@@ -59,6 +59,7 @@ class TextContent:
     validation: Texts
     test: Texts
     vocabulary: int
+    separator: int
     label: str
     """How tables name them; "" for the name of what was read."""
     notes: tuple[str, ...] = ()
@@ -66,7 +67,8 @@ class TextContent:
     def dataset(self, name: str, path: str, label: str, augment: str, size: Size | None) -> Dataset:
         """As it is."""
         return Dataset(name, path, self.label or label, self.train, self.validation, self.test, 2, (), (), augment,
-                       ("begin", "end"), self.notes, str(self.train.ids.shape[1]), task="spans", vocabulary=self.vocabulary)
+                       ("begin", "end"), self.notes, str(self.train.ids.shape[1]), task="spans", vocabulary=self.vocabulary,
+                       separator=self.separator)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def load(path: Path | None, size: Size | None) -> TextContent:
         keep(key, _to_arrays(splits), {"notes": notes})
     is_whole = (len(train.asked), len(dev.asked)) == OFFICIAL
     return TextContent(splits["train"], splits["validation"], splits["test"], tokenizer.vocabulary,
-                       "SQuAD 1.1" if is_whole else "", notes)
+                       tokenizer.separator, "SQuAD 1.1" if is_whole else "", notes)
 
 
 def _made(train: SquadFile, dev: SquadFile, tokenizer: Tokenizer, cut: Cut) -> tuple[dict[str, Texts], tuple[str, ...]]:

@@ -172,8 +172,8 @@ def _check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer)
 
 
 def _is_alike(mine: Any, other: Any) -> bool:
-    """Rates change while a step goes on, their types do not."""
-    return type(mine) is type(other) or {type(mine), type(other)} <= {int, float}
+    """Rates change while a step goes on, their types do not; a file has lists for tuples."""
+    return type(mine) is type(other) or {type(mine), type(other)} in ({int, float}, {list, tuple})
 
 
 def _shape(tensor: torch.Tensor) -> tuple[torch.dtype, torch.Size]:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sim.definitions import NORMS, SOFTMAXES, Definition
 from sim.network import FLOAT_BITS, IntFormat, LayerNorm, NetworkError, Softmax
-from training.layers.codes import Codes, multiplier, number
+from training.layers.codes import Codes, in_steps, number, rescaled
 from training.layers.layer import Context, Layer
 from training.layers.through import straight_through
 from training.quantizers import Scale
@@ -57,7 +57,8 @@ class SoftmaxLayer(Layer):
 
     def _smooth(self, x: Codes, step: float, levels: float, kept: Tensor | None = None) -> Codes:
         """In real numbers, in units of `step`."""
-        return Codes(torch.softmax(x.values.float() * multiplier(x.scale), 1) / step, step, levels, least=0.0)
+        weights = torch.softmax(rescaled(x.values.float(), x.scale).permute(0, 2, 3, 1), -1)  # the last axis is the fast one
+        return Codes(in_steps(weights.permute(0, 3, 1, 2), step), step, levels, least=0.0)
 
 
 def _layer_norm(values: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
@@ -103,6 +104,6 @@ class LayerNormLayer(Layer):
     def _smooth(self, x: Codes, step: Scale) -> Codes:
         """In real numbers, with gradients, then as codes."""
         shape = SHAPES.get(self.row.definition, _layer_norm)
-        values = (x.values.float() * multiplier(x.scale)).permute(0, 2, 3, 1)
+        values = rescaled(x.values.float(), x.scale).permute(0, 2, 3, 1)
         normalized = shape(values, self.weight, self.bias, self.row.eps).permute(0, 3, 1, 2)
-        return self.end(normalized / multiplier(step), step)
+        return self.end(in_steps(normalized, step), step)

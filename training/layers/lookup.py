@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sim.functions import FUNCTIONS
 from training.functions import smooth
-from training.layers.codes import Codes, multiplier, number
+from training.layers.codes import Codes, in_steps, number, rescaled
 from training.layers.layer import Layer
 from training.layers.through import straight_through
 from training.quantizers import Scale
@@ -28,8 +28,8 @@ class LookupLayer(Layer):
 
     def _smooth(self, x: Codes, step: Scale) -> Codes:
         """In real numbers, with gradients, then as codes."""
-        values = smooth(self.row.function)(x.values.float() * multiplier(x.scale))
-        return self.end(values / multiplier(step), step)
+        values = smooth(self.row.function)(rescaled(x.values.float(), x.scale))
+        return self.end(in_steps(values, step), step)
 
     @torch.no_grad()
     def _gathered(self, x: Codes, step: Scale) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sim.definitions import Definition
 from sim.network import MaskedSoftmax
-from training.layers.codes import Codes, multiplier
+from training.layers.codes import Codes, in_steps, rescaled
 from training.layers.defined import SoftmaxLayer, rows_of
 from training.layers.layer import Context
 
@@ -33,7 +33,10 @@ class MaskedSoftmaxLayer(SoftmaxLayer):
     def _smooth(self, x: Codes, step: float, levels: float, kept: Tensor | None = None) -> Codes:
         """In real numbers, in units of `step`: minus infinity for what is left out, 0 where all is."""
         assert kept is not None
-        is_out = ~kept[:, :, None, None]
-        scores = (x.values.float() * multiplier(x.scale)).masked_fill(is_out, float("-inf"))
-        scores = scores.masked_fill(is_out.all(1, keepdim=True), 0.0)
-        return Codes(torch.softmax(scores, 1).masked_fill(is_out, 0.0) / step, step, levels, least=0.0)
+        is_out = ~kept[:, None, None, :]
+        scores = rescaled(x.values.float(), x.scale).permute(0, 2, 3, 1).masked_fill(is_out, float("-inf"))
+        if is_empty := bool(is_out.all(-1).any()):
+            scores = scores.masked_fill(is_out.all(-1, keepdim=True), 0.0)
+        weights = torch.softmax(scores, -1)
+        weights = weights.masked_fill(is_out, 0.0) if is_empty else weights
+        return Codes(in_steps(weights.permute(0, 3, 1, 2), step), step, levels, least=0.0)

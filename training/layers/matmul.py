@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from training.layers.codes import EXACT_FLOAT32, Codes
+from training.layers.codes import EXACT_FLOAT32, Codes, rescaled
 from training.layers.layer import Layer
 
 
@@ -18,10 +18,12 @@ class MatMulLayer(Layer):
         -> [N, others or columns, heads, tokens].
         """
         a, b = (values.permute(0, 2, 3, 1) for values in self._exact(x, other))
-        sums: Tensor = torch.matmul(a, b.mT if self.row.transpose else b)
         step = self.end.step()
-        gain = torch.as_tensor(x.scale * other.scale / (self.row.divisor * step), device=sums.device).float()
-        return self.end(sums.float().permute(0, 3, 1, 2) * gain, step)
+        gain = x.scale * other.scale / (self.row.divisor * step)
+        if self.end.is_float:  # real numbers have no order of roundings: the smaller tensor is the cheaper one
+            a, gain = rescaled(a, gain), 1.0
+        sums: Tensor = torch.matmul(a, b.mT if self.row.transpose else b)
+        return self.end(rescaled(sums.float().permute(0, 3, 1, 2), gain), step)
 
     def _exact(self, x: Codes, other: Codes) -> tuple[Tensor, Tensor]:
         """Both in floats that hold every partial sum of their products (contract C2)."""

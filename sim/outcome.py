@@ -14,6 +14,7 @@ import numpy as np
 from sim.files import write_text_atomically
 from sim.program import Op, Program
 from sim.records import write_record
+from sim.redefined import definitions_of
 from sim.subject import Subject
 from sim.tasks import Task, interval
 from sim.testset import Examples
@@ -184,15 +185,18 @@ class Evaluation:
         checkpoint, spec, hardware = self.subject.checkpoint, self.subject.spec, self.subject.hardware
         if checkpoint is None or spec is None or hardware is None:
             return {"training": {}, **(self.subject.foreign.to_json() if self.subject.foreign else {})}
-        return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
+        named = {"definitions": definitions_of(spec.graph), "redefined": dict(self.subject.redefined)}
+        return {**({key: value for key, value in named.items() if value}),
+                "precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
                 "hardware_spec": dataclasses.asdict(hardware), "training": dict(checkpoint.training)}
 
     def _other_measures(self) -> dict[str, Any]:
         """Of tasks with more than an accuracy: which one it is, all of them, and where they lie at 95 %."""
         if len(self.task.measures) == 1:
             return {}
-        return {"task": self.task.name, "metric": self.task.main, **self.measures, self.task.input: len(self.logits),
-                "intervals": {name: list(bounds) for name, bounds in self.intervals.items()}}
+        return {"task": self.task.name, "measure": self.task.main, **self.measures, self.task.input: len(self.logits),
+                "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
+                "scores": {name: values.round(4).tolist() for name, values in self.scores.items()}}
 
     def _classes(self) -> list[dict[str, Any]]:
         return self.task.classes(self.predictions, self.examples)

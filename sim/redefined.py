@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sim.definitions import NORMS, SOFTMAXES
+from sim.functions import SCALED
 from sim.network import Graph, LayerNorm, Lookup, NetworkError, Recode, Row, Softmax
 from sim.ops.layernorm import BIASLESS
 from sim.outputs import EvalError
 from sim.registry import RegistryError
 
-WIDE_STEP = 2.0**-8
+WIDE_BITS, WIDE_STEP = 16, 2.0**-8
+"""Codes for what papers compute in 32 bits: they hold all arguments that matter, up to 128."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Unit:
 
 SOFTMAX_UNITS: Mapping[str, Unit] = MappingProxyType({
     "exact": Unit("exact"),
-    "ibert": Unit("ibert", 16, WIDE_STEP),
+    "ibert": Unit("ibert", WIDE_BITS, WIDE_STEP),
     "gemmlowp": Unit("gemmlowp", 8, 2.0**-4, 8),
     "itamax": Unit("itamax", 8, math.log(2.0) / 32),
     "itapartialmax": Unit("itapartialmax", 8, math.log(2.0) / 32, 8),
-    "log2": Unit("log2shift", 16, WIDE_STEP, 16)})
+    "log2": Unit("log2shift", WIDE_BITS, WIDE_STEP, 16)})
 """By the name that an option has.  TensorFlow Lite's reads and gives 8 bits; ITA's reads 8 bits worth ln 2 / 32; I-BERT's
-and FQ-ViT's read 32 bits in their papers, 16 of which hold all differences that matter; FQ-ViT gives exponents of 4 bits."""
+and FQ-ViT's read 32 bits in their papers; FQ-ViT gives exponents of 4 bits."""
 GELUS: Mapping[str, str] = MappingProxyType({"exact": "gelu_erf", "tanh": "gelu", "ibert": "igelu"})
 """By the name that an option has: GELU itself and its tanh form as tables, and I-BERT's parabola."""
 
@@ -54,7 +56,7 @@ def redefined(graph: Graph, softmax: str | None = None, gelu: str | None = None,
             rows += _softmax(row, SOFTMAX_UNITS.get(softmax, Unit(softmax)))
             found.add("softmax")
         elif gelu is not None and isinstance(row, Lookup) and row.function in GELUS.values():
-            rows.append(dataclasses.replace(row, function=GELUS[gelu]))
+            rows += _gelu(row, GELUS[gelu])
             found.add("gelu")
         elif norm is not None and isinstance(row, LayerNorm):
             rows.append(dataclasses.replace(row, definition=norm))
@@ -86,6 +88,34 @@ def check_definitions(softmax: str | None, gelu: str | None, norm: str | None) -
             raise EvalError(str(error)) from None
         if norm in BIASLESS:
             raise EvalError(f"norm: {norm} has no bias, which the norms of this network have learned")
+
+
+def _gelu(row: Lookup, function: str) -> list[Row]:
+    """With codes of its own, if it is one of integers, of which coarse codes are no arguments."""
+    if function not in SCALED:
+        return [dataclasses.replace(row, function=function)]
+    recode = Recode(f"{row.name}_unit", row.source, WIDE_BITS, WIDE_STEP)
+    return [recode, dataclasses.replace(row, source=recode.name, function=function)]
+
+
+def definitions_of(graph: Graph) -> dict[str, str]:
+    """By which definitions a network computes, by the names of the options: "mixed" where it has several of a kind.
+
+    >>> image = Input("image", "", 1, 1, 2, (0.5, 0.5), (0.5, 0.5))
+    >>> definitions_of(Graph((image, Softmax("y", "image", "ibert", "boundary"))))
+    {'softmax': 'ibert'}
+    """
+    units = {unit.definition: name for name, unit in SOFTMAX_UNITS.items()}
+    functions = {function: name for name, function in GELUS.items()}
+    found: dict[str, set[str]] = {"softmax": set(), "gelu": set(), "norm": set()}
+    for row in graph.rows:
+        if isinstance(row, Softmax):
+            found["softmax"].add(units.get(row.definition, row.definition))
+        elif isinstance(row, Lookup) and row.function in functions:
+            found["gelu"].add(functions[row.function])
+        elif isinstance(row, LayerNorm):
+            found["norm"].add(row.definition)
+    return {kind: names.pop() if len(names) == 1 else "mixed" for kind, names in found.items() if names}
 
 
 def _softmax(row: Softmax, unit: Unit) -> list[Row]:

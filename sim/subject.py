@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ class Subject:
     hardware: HardwareSpec | None = None
     notes: tuple[str, ...] = ()
     foreign: "Foreign | None" = None
+    redefined: Mapping[str, str] = field(default_factory=dict)
+    """Options softmax, gelu and norm that made another network of the checkpoint's, and the definitions that they named."""
 
 
 def subject_of(model: Any, wanted: Arithmetic) -> Subject:
@@ -163,7 +166,8 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
                      "without further training")
     if wanted.tile not in (None, "1", 1) and hardware.accumulator.overflow == "wrap":
         notes.append("tile: has no effect on a register that wraps, which ends with the same bits however its sums come")
-    return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes))
+    return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes),
+                   redefined=changed if spec.graph != trained.graph else {})
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Encoders that answer questions: padding that nobody attends to, segments, definitions of other hardware, weights of others."""
+"""Encoders that answer questions: padding that nobody attends to, segments, definitions by name, weights of others."""
 
 import dataclasses
 import doctest
@@ -38,9 +38,10 @@ from sim.ops import masked, recode, segments
 from sim.ops.token_input import TokenInputOp
 from sim.outputs import EvalError
 from sim.program import Program, ProgramError
+from sim.quantizers import QUANTIZERS
 from sim.redefined import GELUS, SOFTMAX_UNITS, redefined
 from sim.registry import RegistryError
-from sim.testing import lowered, networks
+from sim.testing import arrays_for, lowered, widths
 from training.models import MODELS, encoder
 from training.models.encoder import bert
 from training.network import QuantNetwork
@@ -79,9 +80,19 @@ def encoders(draw: st.DrawFn) -> Graph:
                 function=draw(st.sampled_from(["gelu_erf", "relu", "gelu"])), norm=draw(st.sampled_from(["exact", "ibert"])))
 
 
+@st.composite
+def specs(draw: st.DrawFn) -> NetworkSpec:
+    """With random arrays at random widths, of 2 bits and more: signed codes of 1 bit have no level."""
+    graph, bits = draw(encoders()), st.sampled_from([2, 3, 4, 8])
+    quantizer = draw(st.sampled_from([name for name in QUANTIZERS if 2 in widths(name) and 8 in widths(name)]))
+    precision = Precision(draw(bits), draw(bits), draw(bits), activations=draw(st.sampled_from([0, 2, 4, 8])))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return NetworkSpec(graph, arrays_for(graph, rng, False, quantizer), precision, quantizer)
+
+
 @given(st.data())
 def test_encoder__is_the_model_and_plain_integers_in_every_code(data):
-    spec = data.draw(networks(wild=False, graph=data.draw(encoders())))
+    spec = data.draw(specs())
     program = lowered(spec, "fp32")
     row = spec.graph.rows[0]
     ids = texts(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))), 2, row.tokens, row.vocabulary)
@@ -93,7 +104,10 @@ def test_encoder__is_the_model_and_plain_integers_in_every_code(data):
         np.testing.assert_array_equal(np.array(values[name]), codes[0], err_msg=name)
 
 
-def small(tokens: int = 12, quantizer: str = "lsq", precision: Precision = Precision(4), units=("exact", "exact", "exact")):
+W4A4 = Precision(4)
+
+
+def small(tokens: int = 12, quantizer: str = "lsq", precision: Precision = W4A4, units=("exact", "exact", "exact")):
     """A random spec with biases, of a network whose definitions are these."""
     graph = bert(TokenInput("ids", tokens, 40, SEPARATOR), 2, 8, layers=2, depth=4)
     torch.manual_seed(0)
@@ -126,7 +140,8 @@ def test_longer_padding__changes_no_code_of_any_token(softmax):
     for name, codes in mine.items():
         for text, length in enumerate((ids != 0).sum(1)):
             if name in spread:
-                np.testing.assert_array_equal(codes[text][:, :length, :length], theirs[name][text][:, :length, :length], name)
+                both = [each[text][:, :length, :length] for each in (codes, theirs[name])]
+                np.testing.assert_array_equal(*both, name)
             elif name == "positions":
                 np.testing.assert_array_equal(codes[text], theirs[name][text, :16], name)
             else:
@@ -167,8 +182,8 @@ def test_text_of_padding_alone__has_no_weights():
 
 
 def test_masked_weights__teach_the_gradients_of_a_softmax_of_what_remains():
-    graph = Graph((TokenInput("ids", 4, 9), Embedding("words", "ids", 4), MaskedSoftmax("y", "words", ids="ids", role="boundary"),
-                   Linear("logits", "y", 2, role="boundary")))
+    graph = Graph((TokenInput("ids", 4, 9), Embedding("words", "ids", 4),
+                   MaskedSoftmax("y", "words", ids="ids", role="boundary"), Linear("logits", "y", 2, role="boundary")))
     model = QuantNetwork(graph, Precision(4))
     ids = torch.tensor([[3, 0, 5, 0]])
     words = model.layers["words"](model.layers["ids"](ids))
@@ -246,16 +261,19 @@ def test_definitions__of_what_a_network_has_not_are_refused():
     assert redefinitions.redefined(small(4).graph, "exact", "exact", "exact") == small(4).graph
 
 
+SIDES = {"x": (2, 3, 5), "ids": (5, 1, 9)}
+
+
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: MaskedSoftmax("y", "x", ids="ids", padding=-1), "padding must be an id"),
-    (lambda: MaskedSoftmax("y", "x", ids="ids").output_shape({"x": (2, 3, 4), "ids": (5, 1, 9)}), "scores of 4 tokens, and ids of 5"),
-    (lambda: MaskedSoftmax("y", "x", ids="ids", padding=9).output_shape({"x": (2, 3, 5), "ids": (5, 1, 9)}), "padding 9 is no id"),
+    (lambda: MaskedSoftmax("y", "x", ids="ids").output_shape(SIDES | {"x": (2, 3, 4)}), "scores of 4 tokens, and ids of 5"),
+    (lambda: MaskedSoftmax("y", "x", ids="ids", padding=9).output_shape(SIDES), "padding 9 is no id"),
     (lambda: Segments("y", "ids", -1), "separator must be an id"),
-    (lambda: Segments("y", "ids", 9).output_shape({"ids": (5, 1, 9)}), "separator 9 is no id"),
+    (lambda: Segments("y", "ids", 9).output_shape(SIDES), "separator 9 is no id"),
     (lambda: TokenInput("ids", 4, 9, 9), "separator 9 is no id"),
     (lambda: Softmax("y", "x", bits=17), "bits must be 1 to 16"),
     (lambda: Recode("y", "x", 1), "bits must be 2 to 16"), (lambda: Recode("y", "x", 8, 0.0), "a step is positive"),
-    (lambda: Graph((TokenInput("ids", 4, 9), Embedding("x", "ids", 4), MaskedSoftmax("y", "x", ids="x"))), "reads ids of tokens"),
+    (lambda: Graph((TokenInput("ids", 4, 9), Embedding("x", "ids", 4), MaskedSoftmax("y", "x", ids="x"))), "reads ids of"),
     (lambda: bert(TokenInput("ids", 4, 9), 3, 8, layers=1, depth=4), "not 3 classes"),
     (lambda: MODELS["resnet8"](TokenInput("ids", 4, 9), 2, 8), "these data are texts"),
     (lambda: MODELS["vit"](TokenInput("ids", 4, 9), 2, 8), "these data are texts"),
@@ -267,7 +285,7 @@ def test_rows__that_make_no_sense_are_refused(build, message):
 
 def test_own_network__that_gives_no_spans_is_refused():
     build = MODELS.add("test no spans", lambda ids, classes, width: Graph((
-        ids, Embedding("words", "ids", 4), Linear("logits", "words", 2, role="boundary", activation=Activation("boundary")))))
+        ids, Embedding("words", "ids", 4), Linear("y", "words", 2, role="boundary", activation=Activation("boundary")))))
     with pytest.raises(RegistryError, match="two logits for each of 4 tokens"):
         build(TokenInput("ids", 4, 9), 2, 8)
 
@@ -284,7 +302,8 @@ def test_programs__with_masks_that_make_no_sense_are_refused(change, message):
 
 def test_programs__with_segments_that_make_no_sense_are_refused():
     program = lower(small(4))
-    for change, message in (({"separator": 40}, "no id of a vocabulary"), ({"format": IntFormat(2, signed=False)}, "its codes are u1")):
+    wide = IntFormat(2, signed=False)
+    for change, message in (({"separator": 40}, "no id of a vocabulary"), ({"format": wide}, "its codes are u1")):
         ops = tuple(dataclasses.replace(op, **change) if op.name == "kinds" else op for op in program.ops)
         with pytest.raises(ProgramError, match=message):
             dataclasses.replace(program, ops=ops)
@@ -350,7 +369,8 @@ def write_safetensors(path, state):
     kinds = {torch.float32: "F32", torch.int64: "I64", torch.bfloat16: "BF16"}
     for name, tensor in state.items():
         part = tensor.contiguous().view(torch.uint8).numpy().tobytes()
-        header[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(part)]}
+        place = [len(data), len(data) + len(part)]
+        header[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
         data += part
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
@@ -390,13 +410,17 @@ def test_weights_of_others__with_a_head_stand_in_for_a_trained_network():
         first_arrays(graph, {"x": torch.ones(3)}, "bert_tiny")
 
 
+def one_tensor(entry):
+    shape, begin, end = entry
+    return json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}}).encode()
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (b"", "no header"), (struct.pack("<Q", 2**40) + b"{}", "no header"), (struct.pack("<Q", 2) + b"{]", "is no JSON"),
     (struct.pack("<Q", 2) + b"[]", "names no tensors"),
     (struct.pack("<Q", 9) + b'{"a": {}}', "no known type, shape and place"),
-    *((struct.pack("<Q", len(text)) + text + bytes(8), "not that of its shape") for text in (
-        b'{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}', b'{"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}',
-        b'{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}', b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}'))])
+    *((struct.pack("<Q", len(text)) + text + bytes(8), "not that of its shape") for text in map(one_tensor, (
+        ([3], 0, 8), ([-2], 0, 8), ([4], 0, 16), ([True], 0, 4), ([1], 4, 0), ([1], -4, 0))))])
 def test_damaged_safetensors__are_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)

@@ -27,7 +27,7 @@ class SoftmaxLayer(Layer):
 
     def __init__(self, row: Softmax, context: Context) -> None:
         super().__init__(row, context)
-        self.bits = context.precision.activation_bits(row.role, row.name)
+        self.bits = row.width(context.precision)
 
     def forward(self, x: Codes) -> Codes:
         """[N, C, H, W], over C."""

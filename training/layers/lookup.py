@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from sim.functions import FUNCTIONS
+from sim.functions import function_at
 from training.functions import smooth
 from training.layers.codes import Codes, in_steps, number, rescaled
 from training.layers.layer import Layer
@@ -36,7 +36,7 @@ class LookupLayer(Layer):
         """From a table over all that codes of this bound may be, filled in float64."""
         most, scale = int(x.bound), number(x.scale)
         every = torch.arange(-most, most + 1, dtype=torch.float64, device=x.values.device)
-        steps = (FUNCTIONS[self.row.function](every * scale) / number(step)).round()
+        steps = (function_at(self.row.function, scale)(every * scale) / number(step)).round()
         table = steps.clamp(self.end.least, self.end.levels).float()
         codes = table[x.values.nan_to_num().long() + most]
         return codes + 0.0 * x.values if self.training else codes  # of a network that diverges, what is no number stays none

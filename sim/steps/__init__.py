@@ -44,11 +44,10 @@ from sim.steps.arithmetic import Extreme, Interpolation, Quotient
 from sim.steps.average import Average, Reduction
 from sim.steps.concat import Concatenation
 from sim.steps.conv import Convolution
-from sim.steps.defined import Defined
+from sim.steps.defined import Defined, Masked
 from sim.steps.float_average import FloatAverage
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
-from sim.steps.masked import Masked
 from sim.steps.matmul import MatrixProduct
 from sim.steps.maxpool import Largest
 from sim.steps.move import Part, Pick, Rearrange

@@ -90,7 +90,8 @@ def test_training__begins_with_weights_of_others_but_for_the_head(tmp_path, tiny
     ({"label_smoothing": 0.1}, "label-smoothing: 0.1 makes no sense for data set squad"),
     ({"kl_reduction": "classes", "scheme": "takd", "bits": 3}, "kl-reduction: classes makes no sense"),
     ({"mean": (0.5,), "std": (0.5,)}, "mean: .* texts have no pixels"),
-    ({"augment": "crop"}, "augment: crop makes no sense"), ({"model": "resnet8"}, "it reads images, and these data are texts"), ({"optimizer": "adam"}, "sgd, nesterov, adamw"),
+    ({"augment": "crop"}, "augment: crop makes no sense"),
+    ({"model": "resnet8"}, "it reads images, and these data are texts"), ({"optimizer": "adam"}, "sgd, nesterov, adamw"),
     ({"accumulate": 0}, "accumulate: 0 is not allowed"), ({"clip": -1.0}, "clip: -1"),
     ({"test_limit": 0}, "test-limit: 0 is not allowed"),
 ])

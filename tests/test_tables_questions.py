@@ -53,8 +53,9 @@ def test_table__has_students_with_intervals_and_definitions_by_register(tmp_path
     assert not {"schemes.md", "accuracy.md", "accumulators.md", "evaluations.md"} & made.keys()
     lines = [" ".join(line.replace("|", " ").split()) for line in made["squad.md"].splitlines()]
     low, high = interval(np.array(SCORES["taught"]))
-    speq = next(line for line in lines if line.startswith("3 speq"))
-    assert f"75.00 {low:.2f} to {high:.2f} 0 of 1,000" in speq
+    speq = next(line for line in lines if line.startswith("speq 32-3"))
+    assert speq.endswith(f"37.50 75.00 37.50 75.00 {low:.2f} to {high:.2f}")
+    assert "codes that differ 0 of 1,000" in made["squad.md"]
     header = next(line for line in lines if line.startswith("network"))
     assert "softmax gelu norm unlimited 16 bit wrap 14 bit wrap" in header
     row = next(line for line in lines if "itamax" in line)

@@ -74,8 +74,8 @@ def test_accumulated__gradients_are_those_of_one_large_batch(optimizer):
         network = QuantNetwork(vit(), Precision.of(32))
         config = small_config(model="vit", width=8, path=(32,), optimizer=optimizer, accumulate=accumulate, clip=0.5)
         lesson = Lesson(config, network, None, None, None, torch.Generator())
-        told = []
-        pace = Pace(lambda batch: 0.01, lambda batch: 0.0, lambda count, loss: told.append(count))
+        told: list[int] = []
+        pace = Pace(lambda batch: 0.01, lambda batch: 0.0, lambda count, loss, told=told: told.append(count))
         loss = train_epoch(lesson, labels_only, images.batches(size), optimizer_of([network], config), pace, Passed())
         results.append((loss, network.state_dict()))
         assert told == ([16, 6] if size == 16 else [4, 4, 4, 4, 4, 2])

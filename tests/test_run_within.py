@@ -104,14 +104,14 @@ def test_generators__that_are_damaged_are_one_line(tmp_path):
     state = ResumeState.load(tmp_path / "resume.pt")
     state.within["lesson"] = state.within["lesson"][:9]
     state.save(tmp_path / "resume.pt")
-    with pytest.raises(CheckpointError, match=r"resume.pt: its generators are damaged; delete it"):
+    with pytest.raises(CheckpointError, match=r"resume\.pt: its generators are damaged; delete it"):
         run(config, tmp_path)
 
 
 def test_save_minutes__that_are_none_are_refused(tmp_path):
     import training
 
-    with pytest.raises(ConfigError, match="save-minutes: -1.0 is not allowed"):
+    with pytest.raises(ConfigError, match=r"save-minutes: -1\.0 is not allowed"):
         training.train("individual", save_minutes=-1.0, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -74,7 +74,7 @@ class Runner:
     def _check_task(self) -> None:
         """Raise ConfigError for an option that makes no sense for these data."""
         for name, (plain, why) in self.task.refused.items():
-            if (value := getattr(self.config, name)) != plain:
+            if (value := getattr(self.config, name)) and value != plain:
                 text = name.replace("_", "-")
                 raise ConfigError(f"{text}: {value} makes no sense for data set {self.dataset.name}, {why}: leave it out")
 

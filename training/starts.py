@@ -27,6 +27,10 @@ def begin_with(file: Path, graph: Graph, model: str) -> tuple[Mapping[str, np.nd
         except CheckpointError as error:  # it may be a state dict
             problem = error
     try:
-        return first_arrays(graph, read_state_dict(file), model), Precision.of(FLOAT_BITS)
+        state = read_state_dict(file)
     except WeightsError as error:
         raise problem or ConfigError(f"init-from {file}: {error}") from None
+    try:
+        return first_arrays(graph, state, model), Precision.of(FLOAT_BITS)
+    except WeightsError as error:
+        raise ConfigError(f"init-from {file}: {error}") from None

@@ -8,7 +8,7 @@ import numpy as np
 from sim.tasks.questions import Questions
 
 RESAMPLES = 2000
-CERTAINTY = (2.5, 97.5)
+CERTAINTY = 0.95
 """Percentiles of an interval."""
 
 
@@ -79,13 +79,13 @@ def percent(scores: np.ndarray) -> float:
     return 100.0 * float(scores.sum()) / len(scores)
 
 
-def interval(scores: np.ndarray) -> tuple[float, float]:
-    """Where the mean lies at 95 %, in percent, by drawing as many anew 2,000 times (Efron 1979), the same ones always.
+def interval(scores: np.ndarray, certainty: float = CERTAINTY) -> tuple[float, float]:
+    """Where the mean lies, in percent, by drawing as many anew 2,000 times (Efron 1979), the same ones always.
 
     >>> interval(np.array([1.0] * 50))
     (100.0, 100.0)
     """
     rng = np.random.default_rng(len(scores))
     means = [scores[rng.integers(0, len(scores), len(scores))].mean() for _ in range(RESAMPLES)]
-    low, high = 100.0 * np.percentile(means, CERTAINTY)
+    low, high = 100.0 * np.percentile(means, (50.0 - 50.0 * certainty, 50.0 + 50.0 * certainty))
     return float(low), float(high)

@@ -1,11 +1,11 @@
 """Rows of networks that answer questions: F1 and exact match, on integers too, with intervals from the questions themselves.
 
-A record of an evaluation holds the scores of each question.  A bootstrap draws as many questions as there are, with
-replacement, RESAMPLES times from one seed; the interval lies between percentiles of the means (Efron and Tibshirani 1993,
-chapter 13).  Differences of two networks are of the same questions, so that their interval is narrower than those of each.
+A record of an evaluation holds the scores of each question, from which `sim.tasks.task.interval` draws anew.  Differences of
+two networks are of the same questions, so that their interval is narrower than those of each.
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sim.command import printable
-from training.report.corrections import LEVEL
+from sim.tasks.task import interval
 from training.report.evaluations import network_of
 from training.report.identity import Group, changes_of
 from training.report.markup import Section
@@ -22,7 +22,6 @@ from training.report.records import Run
 from training.report.rows import origin_of
 from training.report.summaries import by_dataset, differing_text, mean_text, names, short_commits
 
-RESAMPLES, SEED = 1000, 16
 MAIN, EXACT = "f1", "em"
 STUDENTS, ARITHMETIC = "students", "arithmetic"
 DEFINITIONS = ("softmax", "gelu", "norm")
@@ -33,20 +32,6 @@ def scores_of(run: Run, measure: str = MAIN) -> np.ndarray | None:
     """Of each question, 0 to 1; None without an evaluation, or where its record has none."""
     scores = {} if run.evaluation is None else dict(run.evaluation["result"].get("scores") or {})
     return np.asarray(scores[measure], float) if measure in scores else None
-
-
-def interval(scores: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Of the mean of scores [questions], in percent; not numbers if there are none.
-
-    >>> interval(np.array([0.5, 0.5, 0.5]))
-    (50.0, 50.0)
-    """
-    if not len(scores):
-        return float("nan"), float("nan")
-    rng, count = np.random.default_rng(SEED), len(scores)
-    means = [float(scores[rng.integers(0, count, count)].mean()) for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [50.0 * (1.0 - level), 50.0 * (1.0 + level)])
-    return 100.0 * float(low), 100.0 * float(high)
 
 
 def mean_scores(runs: Iterable[Run]) -> np.ndarray:
@@ -61,7 +46,8 @@ def mean_scores(runs: Iterable[Run]) -> np.ndarray:
 def question_rows(groups: Sequence[Group], evaluations: Iterable[Record]) -> Iterator[dict[str, Any]]:
     """One row per student, then one per evaluation of a checkpoint under definitions and registers."""
     for number, group in enumerate(groups):
-        low, high = interval(mean_scores(group.runs))
+        scores = mean_scores(group.runs)
+        low, high = interval(scores) if len(scores) else (math.nan, math.nan)
         for run in group.runs:
             test, result = run.training["test"], {} if run.evaluation is None else run.evaluation["result"]
             yield {

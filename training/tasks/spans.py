@@ -24,6 +24,7 @@ class Spans(Task):
     refused = MappingProxyType({
         "label_smoothing": (0.0, "a label would share its weight with tokens that are no answers"),
         "kl_reduction": ("batch", "a mean over tokens would depend on the padding"),
+        "augment": ("none", "texts are learned from as they are"),
         "mean": ((), "texts have no pixels"), "std": ((), "texts have no pixels")})
 
     def rows(self, logits: Tensor, inputs: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from sim.buffers import Padded
 from sim.definitions import INTEGER_FUNCTIONS, NORMS, SOFTMAXES, DefinitionError, gemmlowp, integers
 from sim.definitions.gelu import IntegerGelu, IntegerHardSwish
 from sim.definitions.gemmlowp import GemmlowpSoftmax
@@ -19,7 +20,10 @@ from sim.definitions.layernorm import ExactLayerNorm
 from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, ShiftSoftmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
+from sim.kernels.lines import driver
+from sim.kernels.softmax import row_lines
 from sim.registry import RegistryError
+from sim.steps.zero import place_of
 from tests import golden
 from tests.strategies import generators
 
@@ -126,6 +130,11 @@ def assert_agrees(definition, channels, rng):
     tensor = definition.codes(torch.from_numpy(x))
     assert tensor.dtype == torch.int64
     assert tensor.tolist() == codes.tolist()
+    if (compiled := definition.compiled()) is not None:
+        (row, constants), given = compiled, Padded.of(x[None].astype(definition.source.dtype), 1)
+        found = Padded.zeros(1, x.shape, definition.target.dtype, 1)
+        driver(row_lines, row=row)(given.unsigned, place_of(given, 0), constants, found.unsigned, found.pad)
+        assert found.interior[0].tolist() == codes.tolist()
 
 
 @pytest.mark.parametrize("kind", EVERY.values(), ids=EVERY)

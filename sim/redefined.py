@@ -101,6 +101,7 @@ def _gelu(row: Lookup, function: str) -> list[Row]:
 def definitions_of(graph: Graph) -> dict[str, str]:
     """By which definitions a network computes, by the names of the options: "mixed" where it has several of a kind.
 
+    >>> from sim.network import Input
     >>> image = Input("image", "", 1, 1, 2, (0.5, 0.5), (0.5, 0.5))
     >>> definitions_of(Graph((image, Softmax("y", "image", "ibert", "boundary"))))
     {'softmax': 'ibert'}

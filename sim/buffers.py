@@ -51,6 +51,11 @@ class Padded:
         """The same memory as unsigned integers: kernels are compiled for those only."""
         return self.array.view(np.dtype(f"u{self.array.itemsize}"))
 
+    @property
+    def sign(self) -> int:
+        """The sign bit of its codes, 0 if they have none: (unsigned ^ sign) - sign is the code."""
+        return 1 << (8 * self.array.itemsize - 1) if self.array.dtype.kind == "i" else 0
+
     def fill_border(self, zero_point: int) -> None:
         """Nothing but `zero_point` around each image."""
         if self.pad:

@@ -6,6 +6,8 @@ import numpy as np
 
 Shape = tuple[int, int, int]
 """(height, width, channels) of one tensor of a batch; tokens are (tokens, 1, features), heads (heads, tokens, depth)."""
+EXACT_FLOAT32 = 2**24
+"""Up to it every integer is a float32, so that sums of integers are exact in any order (contract C2)."""
 STORAGE_DTYPES = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "int32", "uint32"))
 
 

@@ -15,9 +15,8 @@ from sim.inputs import InputError, check_codes
 from sim.kernels import isa as instruction_sets
 from sim.lazy import cached_property
 from sim.ops.op import Op
-from sim.program import ConvOp, Program, TableOp
+from sim.program import ConvOp, Program
 from sim.steps import Step, step_for
-from sim.steps.conv import Convolution
 
 WORKING_SET = 16 << 20
 """Codes that a chunk of images may have in its largest layer: they are read again while in the outermost cache.
@@ -101,9 +100,9 @@ class Machine:
         self.reset()
         self._ops = {op.name: op for op in program.ops}
         self._steps = {op.name: step_for(op, [self._ops[name] for name in op.sources()], self.isa) for op in program.ops}
-        self._tables = _lone_tables(program)
-        self._borders = _borders(program, self._tables)
-        self._plan = _plan(program, self._borders, self._tables)
+        self._replaceable = _replaceable(program, self._steps)
+        self._borders = _borders(program, self._replaceable)
+        self._plan = _plan(program, self._borders, self._replaceable)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
         self._idle: list[_Run] = []  # append and pop are one step each, whoever else does them
@@ -242,12 +241,11 @@ class Machine:
 
     @cached_property
     def _joined(self) -> Mapping[str, Step | None]:
-        """Steps that do the work of a table as well, and the tables that need none then."""
+        """Steps that do the work of another as well, and those that need none then."""
         joined: dict[str, Step | None] = {}
-        for table, reader in self._tables.items():
-            step, op = self._steps[reader], self._ops[table]
-            if isinstance(step, Convolution) and isinstance(op, TableOp) and (whole := step.through(op)) is not None:
-                joined |= {table: None, reader: whole}
+        for name, reader in self._replaceable.items():
+            if (whole := self._steps[reader].through(self._ops[name])) is not None:
+                joined |= {name: None, reader: whole}
         return joined
 
     @cached_property
@@ -258,7 +256,7 @@ class Machine:
     def path_of(self, op: Op) -> str:
         """How an operation runs, in a word or two: what a profile shows beside its time."""
         step = self._joined.get(op.name, self._steps[op.name])
-        return f"in {self._tables[op.name]}" if step is None else step.path
+        return f"in {self._replaceable[op.name]}" if step is None else step.path
 
     def _check_op(self, op: Op) -> None:
         if self._ops.get(op.name) is not op and self._ops.get(op.name) != op:
@@ -352,35 +350,41 @@ def _count(run: _Run, op: Any, counts: np.ndarray | None, images: int) -> None:
             f"{op.safe_bits} bits can never overflow")
 
 
-def _lone_tables(program: Program) -> dict[str, str]:
-    """Tables that a convolution reads, and nobody else, by name; and its name.  Borders are 0 before and behind them."""
-    zeros = {op.name: op.zero_point for op in program.ops}
-    readers: dict[str, list[Op]] = {op.name: [] for op in program.ops}
+def _replaceable(program: Program, steps: Mapping[str, Step]) -> dict[str, str]:
+    """Operations whose work the step of their one reader may do as well, by name; and its name.
+
+    Codes around what that would read are 0, and stand for 0.
+    """
+    ops = {op.name: op for op in program.ops}
+    readers: dict[str, list[Op]] = {name: [] for name in ops}
     for op in program.ops:
         for name in op.sources():
             readers[name].append(op)
-    return {op.name: readers[op.name][0].name for op in program.ops
-            if isinstance(op, TableOp) and op.name not in program.output_names and len(readers[op.name]) == 1
-            and not zeros[op.source] and isinstance(readers[op.name][0], ConvOp) and readers[op.name][0].source == op.name}
+    found = {}
+    for name, (first, *others) in ((name, each) for name, each in readers.items() if each):
+        is_lone = not others and first.sources()[0] == name and name not in program.output_names
+        if is_lone and steps[first.name].could_replace(ops[name]) and not ops[ops[name].source].zero_point:
+            found[name] = first.name
+    return found
 
 
-def _borders(program: Program, tables: Mapping[str, str]) -> dict[str, int]:
-    """The widest border that any reader of an operation wants, whoever reads a table in its place included."""
+def _borders(program: Program, replaceable: Mapping[str, str]) -> dict[str, int]:
+    """The widest border that any reader of an operation wants, whoever reads it in the place of another included."""
     borders = {op.name: 0 for op in program.ops}
     for op in program.ops:
         if op.sources():
             borders[op.sources()[0]] = max(borders[op.sources()[0]], op.border)
     for op in program.ops:
-        if op.name in tables:
+        if op.name in replaceable:
             borders[op.source] = max(borders[op.source], borders[op.name])
     return borders
 
 
-def _plan(program: Program, borders: Mapping[str, int], tables: Mapping[str, str]) -> Plan:
+def _plan(program: Program, borders: Mapping[str, int], replaceable: Mapping[str, str]) -> Plan:
     """Tensors are needed until their last reader has run."""
     last = {name: step for step, op in enumerate(program.ops) for name in op.sources()}
     for op in program.ops:
-        if op.name in tables:
+        if op.name in replaceable:
             last[op.source] = max(last[op.source], last[op.name])
     return Plan([(op.name, Layout(op.shape, op.format.dtype if op.format else np.dtype(np.uint8), borders[op.name],
                                   op.zero_point), last.get(op.name, step)) for step, op in enumerate(program.ops)])

@@ -30,6 +30,7 @@ RUN_RECORD = Kind("the record of a training run", "its checkpoint is the file ck
 EVALUATION = Kind("the record of an evaluation", "it names the checkpoint under \"model\"")
 PERFORMANCE = Kind("a record of bench.peers")
 CONFORMANCE = Kind("a record of sim.conformance")
+RUNTIMES = Kind("a record of sim.importers.table")
 DATA_SET = Kind("a data set", "name it with --dataset npz --data, and the network with --model")
 EMPTY = Kind("an empty file")
 BROKEN_ZIP = Kind("the beginning of a zip file without its end, or a damaged one", "copy or download it again")
@@ -44,8 +45,10 @@ SOURCE = Kind("a Python file")
 TEXT = Kind("a text file")
 IMAGE = Kind("an image, not a network")
 UNKNOWN = Kind("a file of an unknown kind")
-VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, RUN_RECORD, EVALUATION, PERFORMANCE, CONFORMANCE, DATA_SET, SOURCE, ONNX,
-            TFLITE)
+_RECORDS = {"training": RUN_RECORD, "evaluation": EVALUATION, "performance": PERFORMANCE, "conformance": CONFORMANCE,
+            "runtimes": RUNTIMES}
+"""By what a record says of itself."""
+VALUABLE = (CHECKPOINT, PROGRAM, RESUME_STATE, *_RECORDS.values(), DATA_SET, SOURCE, ONNX, TFLITE)
 """Hours of work: no output replaces one of these by another kind of file."""
 
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
@@ -188,16 +191,12 @@ def _json(path: Path) -> Kind | None:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         return None
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if kind == "training":
-        return RUN_RECORD
-    if kind == "evaluation":
-        return EVALUATION
-    if kind == "conformance":
-        return CONFORMANCE
-    if kind == "performance" or (isinstance(value, dict) and {"rows", "ratios"} <= value.keys()):
+    if not isinstance(value, dict):
+        return Kind("a JSON file")
+    kind = value.get("kind")
+    if kind is None and {"rows", "ratios"} <= value.keys():
         return PERFORMANCE
-    return Kind("a JSON file")
+    return _RECORDS.get(kind if isinstance(kind, str) else "", Kind("a JSON file"))
 
 
 def _safetensors(path: Path) -> Kind | None:

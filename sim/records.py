@@ -45,6 +45,9 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
                     "rows": [{"family": TEXT, "operation": TEXT, "rule": TEXT, "cases": WHOLE, "tensors": WHOLE,
                               "codes": WHOLE, "differing": WHOLE, "plain": WHOLE, "plain_differing": WHOLE}],
                     "unsupported": [{"family": TEXT, "operation": TEXT, "reason": TEXT, "cases": [TEXT]}]},
+    "runtimes": {**_ORIGIN, "model": TEXT, "inputs": TEXT,
+                 "rows": [{"profile": TEXT, "overflow": TEXT,
+                           "widths": {"*": {"right": WHOLE, "of": WHOLE, "overflowed": NUMBER}}}]},
 }
 """What a record of a kind holds at least; a key with "?" may be left out."""
 

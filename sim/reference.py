@@ -1,7 +1,8 @@
 """A program in plain Python integers: slow, obvious, and independent.  What the kernels are checked against.
 
-Operations (sim/ops) hand over their constants as lists; the arithmetic is here and shared with nothing else: no numpy
-operation, no kernel, no requantizer.  Tensors of one image are nested lists [row][column][channel].
+Operations (sim/ops) hand over their constants as lists; the arithmetic is here, shared only with the oracles that
+requantizers and definitions bring: no numpy operation, no kernel.  Tensors of one image are nested lists
+[row][column][channel].
 """
 
 import struct
@@ -121,14 +122,25 @@ def accumulate(products: list[int], bits: int | None, overflow: str, tile: int, 
     return register, (register != exact) if overflow == "wrap" else clipped
 
 
-def window_sums(x: Image, rows: int, columns: int, stride: int, padding: int) -> Image:
+def windows(x: Image, taps: tuple[int, int], strides: tuple[int, int], paddings: tuple[int, ...]) -> list[list[Any]]:
+    """[row][column] of an output: those pixels of its window that lie in the image, row by row.
+
+    `taps` are rows and columns, strides down and across, paddings top, bottom, left and right.
+    """
+    (rows, columns), (down, across), (above, below, before, behind) = taps, strides, paddings
+    height, width = len(x), len(x[0])
+    return [[[x[i][j]
+              for i in range(top, top + rows) if 0 <= i < height
+              for j in range(left, left + columns) if 0 <= j < width]
+             for left in range(-before, width + behind - columns + 1, across)]
+            for top in range(-above, height + below - rows + 1, down)]
+
+
+def window_sums(x: Image, taps: tuple[int, int], stride: int, padding: int) -> Image:
     """Sums of each channel over windows of so many rows and columns."""
-    height, width, channels = len(x), len(x[0]), len(x[0][0])
-    return [[[sum(x[i][j][c]
-                  for i in range(top, top + rows) if 0 <= i < height
-                  for j in range(left, left + columns) if 0 <= j < width) for c in range(channels)]
-             for left in range(-padding, width + padding - columns + 1, stride)]
-            for top in range(-padding, height + padding - rows + 1, stride)]
+    channels = len(x[0][0])
+    return [[[sum(pixel[c] for pixel in inside) for c in range(channels)] for inside in row]
+            for row in windows(x, taps, (stride, stride), (padding,) * 4)]
 
 
 def less(x: Image, zero: int) -> Image:

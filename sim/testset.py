@@ -99,6 +99,9 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None) ->
     saved: Mapping[str, str] = subject.checkpoint.dataset if subject.checkpoint else {}
     name = dataset or saved.get("name") or _kind_of(data)
     noted = saved.get("path", "") if data is None and name == saved.get("name") else ""
+    if name in DATASETS and DATASETS[name].is_text != (subject.program.ops[0].reads == "ids"):
+        kind = "texts" if DATASETS[name].is_text else "images"
+        raise EvalError(f"the network reads {described(subject.program)}, data set {name} is of {kind}")
     resizes = name in DATASETS and DATASETS[name].resizes
     size = "" if not resizes else saved.get("size", "") if noted else _side_lengths(subject)
     try:

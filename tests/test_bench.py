@@ -1,6 +1,7 @@
 """Benchmarks against peers: everyone does the same job, a missing peer is a row, ratios are what they say."""
 
 import importlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -37,7 +38,7 @@ from sim.network import Conv
 from tests.cli import assert_one_line, run
 from training import products
 from training.plots import _means
-from training.tables import write_tables
+from training.tables import make_tables, write_tables
 
 TINY = ConvCase("tiny", images=2, side=5, depth=4, channels=6, kernel=3, stride=2)
 PEERS = (Peer("bittrue W8A8", "bittrue", ("conv",), "portable"), Peer("numpy float32 matmul", "numpy_matmul", ("conv",)))
@@ -121,7 +122,7 @@ def test_peers__every_family_is_a_file_that_builds_what_its_rows_promise():
 def test_cases__survive_the_way_to_a_worker():
     for what, cases in CASES.items():
         assert len({case.name for case in cases}) == len(cases)
-        assert any(case.quick for case in cases) or what in ("memory", "imagenet")
+        assert any(case.quick for case in cases) or what in ("memory", "imagenet", "encoder")
         for case in cases:
             assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
 
@@ -216,7 +217,7 @@ def test_session__a_turn_of_a_fixed_number_of_calls():
 def test_select__short_run_and_long_run():
     quick, full = (select(MEASURES, peers(), flag) for flag in (True, False))
     assert len(quick) <= 11 < len(full)
-    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory", "imagenet"}
+    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory", "imagenet", "encoder"}
     networks = [contest for contest in full if contest.what == "imagenet"]
     assert [contest.case.model for contest in networks] == ["mobilenetv2", "efficientnet_b0", "resnet18"]
     for contest in networks:
@@ -331,6 +332,33 @@ def test_tables__of_a_run_in_which_nothing_was_measured(tmp_path):
     file.write_text(json.dumps({"rows": [missing], "ratios": summarize([missing], "vnni"), **origin}))
     assert {path.suffix for path in write_tables("performance", file)} == {".csv", ".md", ".svg"}
     assert "x is not installed" in (tmp_path / "p.md").read_text()
+
+
+def _record(file, date, model, rows):
+    hardware = {"cpu": "AMD EPYC", "family": 26, "model": model, "threads": 2, "cores": 2}
+    content = {"command": f"{file.stem}'s", "commit": "0" * 40, "date": date, "hardware": hardware,
+               "rows": [{**each, "spread": [each["value"], each["value"]]} for each in rows]}
+    file.write_text(json.dumps({**content, "ratios": summarize(rows, "vnni")}))
+
+
+def test_tables__hold_the_newest_run_of_each_measure_on_each_processor(tmp_path):
+    ours, theirs = "bittrue W8A8", "torch float32 channels-last"
+    imagenet = [row("imagenet", "x", ours, 6.0, "vnni"), row("imagenet", "x", theirs, 2.0)]
+    _record(tmp_path / "first.json", "2026-01-01", 2, [row("peak", "x", "vpdpbusd", 3.0), *imagenet])
+    _record(tmp_path / "later.json", "2026-01-02", 2, [row("peak", "x", "vpdpbusd", 5.0)])
+    _record(tmp_path / "other.json", "2026-01-03", 17, [row("peak", "x", "vpdpbusd", 7.0)])
+    files = make_tables(tmp_path)
+    table = pd.read_csv(io.StringIO(files["performance.csv"]))
+    summary = table[table["what"] == "summary"].set_index(["hardware", "case"])["value"].dropna()
+    shown = table[table["what"] != "summary"]
+    new, old = (f"AMD EPYC (family 26, model {model}), 2 of 2 cores" for model in (2, 17))
+    assert shown[["hardware", "what", "impl", "value", "command"]].to_numpy().tolist() == [
+        [old, "peak", "vpdpbusd", 7.0, "other's"], [new, "peak", "vpdpbusd", 5.0, "later's"],
+        [new, "imagenet", ours, 6.0, "first's"], [new, "imagenet", theirs, 2.0, "first's"]]
+    assert summary.to_dict() == {(new, "the same against torch float32 channels-last eval"): 3.0}
+    headings = [line for line in files["performance.md"].splitlines() if line.startswith("## ")]
+    assert headings == [f"## {old}: summary", f"## {old}: peak", f"## {new}: summary", f"## {new}: peak",
+                        f"## {new}: imagenet"]
 
 
 @pytest.mark.parametrize(("options", "words"), [

@@ -15,9 +15,12 @@ from torch.nn import functional as F
 
 from sim import redefined as redefinitions
 from sim import reference
-from sim.definitions import INTEGER_FUNCTIONS, SOFTMAXES
+from sim.accumulator import Accumulator
+from sim.buffers import Padded
+from sim.definitions import INTEGER_FUNCTIONS, NORMS, SOFTMAXES
 from sim.formats import IntFormat
 from sim.functions import FunctionError, function_at, igelu_at
+from sim.hardware import HardwareSpec
 from sim.lowering import LowerError, lower
 from sim.machine import Machine
 from sim.network import (
@@ -35,12 +38,17 @@ from sim.network import (
     TokenInput,
 )
 from sim.ops import masked, recode, segments
+from sim.ops.defined import DefinedOp
 from sim.ops.token_input import TokenInputOp
 from sim.outputs import EvalError
 from sim.program import Program, ProgramError
 from sim.quantizers import QUANTIZERS
 from sim.redefined import GELUS, SOFTMAX_UNITS, redefined
 from sim.registry import RegistryError
+from sim.steps import turned
+from sim.steps.conv import Convolution
+from sim.steps.rows import rows_of
+from sim.steps.turned import Turned
 from sim.testing import arrays_for, lowered, widths
 from training.models import MODELS, encoder
 from training.models.encoder import bert
@@ -49,9 +57,13 @@ from training.safetensors import SafetensorsError, read_safetensors
 from training.weights import WeightsError, first_arrays, float_network, read_state_dict
 
 SEPARATOR = 3
+S8, U8 = IntFormat(8, signed=True), IntFormat(8, signed=False)
 
 
-@pytest.mark.parametrize("module", [segments, masked, recode, encoder], ids=lambda module: module.__name__)
+MODULES = segments, masked, recode, encoder, turned, redefinitions
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_examples_in_docstrings__are_true(module):
     assert doctest.testmod(module).failed == 0
 
@@ -169,6 +181,54 @@ def test_encoder__of_any_definitions_is_the_model_and_plain_integers(softmax, ge
         for name, codes in fq_codes(spec, ids).items():
             np.testing.assert_array_equal(trace[name], codes, err_msg=name)
             np.testing.assert_array_equal(np.array(values[name]), codes[1], err_msg=name)
+
+
+@pytest.mark.parametrize("accumulator", [Accumulator(5, "saturate"), Accumulator(5, "wrap"), Accumulator(6, "saturate", 4)],
+                         ids=str)
+def test_layers_on_tokens__overflow_as_plain_integers_do(accumulator):
+    """Read side by side: 12 tokens are a line."""
+    spec = small(12, precision=Precision(3))
+    program = lower(spec, HardwareSpec(accumulator))
+    ids = texts(np.random.default_rng(6), 1, 12, 40, 6)
+    machine, trace = Machine(program), {}
+    machine.run(ids, trace)
+    values, overflows = reference.run(program, ids[0].tolist())
+    for name, codes in values.items():
+        np.testing.assert_array_equal(trace[name][0], np.array(codes), err_msg=name)
+    for name, counts in overflows.items():
+        np.testing.assert_array_equal(machine.overflows[name], counts, err_msg=name)
+    op = next(op for op in program.ops if op.name == "layer0_up")
+    assert isinstance(machine._steps["layer0_up"], Turned)
+    codes = trace["layer0_in2"]
+    np.testing.assert_array_equal(machine.sums(op, codes), Convolution(op, machine.isa).registers([Padded.of(codes, 0)])[0])
+    assert sum(int(counts.sum()) for counts in machine.overflows.values()) > 0
+
+
+def test_rows__of_any_stored_codes_are_the_definitions():
+    """Loops of their own: zero points, borders, codes of one and two bytes, signed and not, kept and not."""
+    rng = np.random.default_rng(7)
+    wide, narrow = IntFormat(16, signed=False), IntFormat(3, signed=False)
+    learned = {"gamma": rng.normal(size=13), "beta": rng.normal(size=13)}
+    for source, target in ((S8, U8), (IntFormat(12, signed=True), wide), (U8, narrow)):
+        softmax = SOFTMAXES["exact"].build(0.05, source, target)
+        signed = IntFormat(target.bits + 1 if target.bits < 16 else 16, signed=True)
+        norm = NORMS["exact"].build(0.05, source, signed, 0.03, learned, 1e-12)
+        x = rng.integers(source.min, source.max + 1, (3, 2, 5, 13)).astype(source.dtype)
+        given, kept = Padded.of(x, 1), rng.random((3, 13)) < 0.5
+        kept[1] = False
+        for definition, mask in ((softmax, None), (softmax, kept), (norm, None)):
+            op = DefinedOp("y", "x", (2, 5, 13), definition.target, definition)
+            out = Padded.zeros(3, op.shape, definition.target.dtype, 2)
+            loops = rows_of(op)
+            assert loops.takes(given, out)
+            loops(given, mask, out)
+            wanted = np.zeros(x.shape, np.int64)
+            for image in range(3):
+                real = np.ones(13, bool) if mask is None else mask[image]
+                if real.any():
+                    wanted[image][..., real] = definition.codes(x[image][..., real].astype(np.int64))
+            np.testing.assert_array_equal(out.interior, wanted)
+            assert not out.array[:, :2].any()
 
 
 def test_text_of_padding_alone__has_no_weights():

@@ -2,7 +2,6 @@
 
 import doctest
 import itertools
-import json
 import lzma
 import string
 
@@ -15,15 +14,13 @@ from hypothesis import strategies as st
 from sim.tasks import TASKS, Questions, answers, questions
 from sim.tasks.answers import exact_match, f1, normalized
 from sim.tasks.questions import NOWHERE, best_spans
+from tests.squad_files import NILE, WORDS, one, write
 from training.data import DataError, Texts, augment_of, load_dataset, shuffled_batches
 from training.data.sources.squad import answers as places
 from training.data.sources.squad import kept, source, windows
 from training.data.sources.squad.answers import place_of
 from training.data.sources.squad.files import Answer
 from training.data.sources.squad.windows import Cut
-
-NILE = "The Nile is long. In 1902 a dam was built at Aswan. A second dam was built in 1970, and in 1902 nobody knew."
-WORDS = sorted({*NILE.lower().replace(".", " .").replace(",", " ,").split(), "when", "what", "river", "?", "of"})
 
 
 @pytest.mark.parametrize("module", [answers, questions, places, windows], ids=lambda module: module.__name__)
@@ -132,39 +129,6 @@ def test_windows__cover_a_context_and_overlap(tokens, context, question):
 
 
 # files
-
-def qa(question, *texts, context=NILE, number=None):
-    found = [{"text": text, "answer_start": max(0, context.find(text)), "occurrences": context.count(text)}
-             for text in texts]
-    return {"id": number, "question": question, "answers": found}
-
-
-def one(*answers):
-    """A file with one question."""
-    return json.dumps({"data": [{"paragraphs": [{"context": "a", "qas": [{"question": "q", "answers": answers}]}]}]})
-
-
-def article(title, *qas, context=NILE):
-    return {"title": title, "paragraphs": [{"context": context, "qas": list(qas)}]}
-
-
-def write(folder, tokenizers):
-    """Two files of SQuAD's form and a tokenizer with a word for every word."""
-    folder.mkdir(exist_ok=True)
-    long = " ".join([NILE] * 3)
-    train = [article(f"t{n}", qa("When was the dam built ?", "1970"), qa("what river ?", "Nile")) for n in range(5)]
-    train.append(article("odd", qa("what ?", "Danube"), qa("what ?"), qa("what " * 40, "a dam was built at Aswan")))
-    dev = [article("d", qa("When was the dam at Aswan built ?", "1902", number="x"), qa("what river ?", "Nile", "The Nile"),
-                   context=NILE), article("e", qa("what river ?", "Nile", context=long), context=long)]
-    (folder / "my-train.json").write_text(json.dumps({"data": train}))
-    with lzma.open(folder / "my-dev.json.xz", "wt") as file:
-        json.dump({"data": dev}, file)
-    vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = tokenizers.normalizers.Lowercase(), tokenizers.pre_tokenizers.BertPreTokenizer()
-    made.save(str(folder / "tokenizer.json"))
-    return folder
-
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

@@ -163,3 +163,26 @@ def test_the_trained_models_read_pixels():
     program, pixels = image_program(load_model(vectors("tflite/person_detect.tflite")).program, None)
     assert pixels.told == "a pixel p stands for (p - 127.5) / 127.5"
     assert (program.ops[0].table == np.arange(-128, 128)).all()
+
+
+def test_table_command__every_cell_is_an_evaluation(path, tmp_path):
+    pixels, labels = images()
+    np.savez(tmp_path / "d.npz", x_test=pixels, y_test=labels)
+    record = tmp_path / "records" / "small.json"
+    result = run("sim.importers.table", "--model", path, "--data", tmp_path / "d.npz", "--json", record, "--hardware",
+                 "litert_xnnpack,tosa_1_0", "--accumulator", "32,13", "--pixels-as", "codes", "--limit", 30)
+    assert result.returncode == 0, result.stderr
+    rows = {(row["profile"], row["overflow"]): row["widths"] for row in json.loads(record.read_text())["rows"]}
+    assert len(rows) == 4
+    for (hardware, overflow), widths in rows.items():
+        for bits, cell in widths.items():
+            found = sim.evaluate(path, pixels[:30], labels[:30], hardware=hardware, overflow=overflow,
+                                 accumulator=int(bits), boundary_accumulator=int(bits), pixels_as="codes")
+            outputs = 30 * sum(int(np.prod(op.shape)) for op in found.program.accumulating)
+            assert cell == {"right": found.right, "of": 30, "overflowed": found.overflowed / outputs}
+            assert f"{100 * found.right / 30:.2f}" in (tmp_path / "small.md").read_text()
+    assert {cell["overflowed"] > 0 for widths in rows.values() for cell in widths.values()} == {True, False}
+    assert_one_line(run("sim.importers.table", "--model", path, "--json", tmp_path / "x.json", "--accumulator", "8:24"),
+                    "accumulator: '8:24'", "with commas")
+    assert_one_line(run("sim.importers.table", "--model", path, "--json", path), "--model")
+    assert path.read_bytes() == small()

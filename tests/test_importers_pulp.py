@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from sim.accumulator import Accumulator
 from sim.formats import IntFormat
-from sim.importers import ImporterError, load_model
+from sim.importers import READERS, ImporterError, load_model
 from sim.importers.deeploy import read_graph as read_deeploy
 from sim.importers.deeploy.graph import imported
-from sim.importers.dialect import PROFILES, dialect
+from sim.importers.dialect import dialect
 from sim.importers.dory import read_graph as read_dory
 from sim.machine import Machine
 from sim.profiles import profile
 from sim.program import Program, ProgramError
+from sim.recognize import ONNX
 from tests import integer_onnx
 from tests.examples import examples
 from tests.golden import arrays, vectors
@@ -127,7 +128,7 @@ def test_a_dialect_is_told_from_operators(family):
     root = vectors(family)
     found = {str(path): dialect(onnx.load(path)) for path in root.rglob("*.onnx")}
     assert set(found.values()) == {family}, found
-    assert set(PROFILES) == {"deeploy", "dory", "onnx", "qonnx"}
+    assert {reader.dialect for reader in READERS if reader.kind is ONNX} == {"deeploy", "dory", "onnx", "qonnx"}
 
 
 @pytest.mark.parametrize(("name", "own"), [("deeploy/KeywordSpotting/network.onnx", "deeploy_pulp"),

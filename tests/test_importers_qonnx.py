@@ -13,8 +13,8 @@ pytest.importorskip("onnxruntime", reason="what is compared with ONNX Runtime sh
 
 from onnx import TensorProto, helper  # noqa: E402
 
-from sim.importers import ImporterError, load_model  # noqa: E402
-from sim.importers.qonnx import convert, is_mine  # noqa: E402
+from sim.importers import ImporterError, default_profile, load_model  # noqa: E402
+from sim.importers.qonnx import convert  # noqa: E402
 from sim.importers.qonnx.rounding import ROUNDINGS, Grid, quantized  # noqa: E402
 from tests.examples import BRIEF, SHARE, examples  # noqa: E402
 from tests.golden import vectors  # noqa: E402
@@ -234,6 +234,16 @@ def test_refusals__are_one_line(tmp_path: Path) -> None:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11), helper.make_opsetid(DOMAIN, 1)])
         path = tmp_path / "m.onnx"
         path.write_bytes(model.SerializeToString())
-        assert is_mine(path)
+        assert default_profile(path) == "qonnx"
         with pytest.raises(ImporterError, match=match):
             load_model(path)
+
+
+def test_dialect__domains_of_qonnx_without_its_operators_are_plain_onnx(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [info("x", TensorProto.FLOAT, [1, 3])],
+                              [info("y", TensorProto.FLOAT, [1, 3])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11), helper.make_opsetid(DOMAIN, 1)])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert default_profile(path) == "onnxruntime"

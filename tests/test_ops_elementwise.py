@@ -38,6 +38,7 @@ from sim.ops.multiply import MultiplyOp
 from sim.ops.pad import PadOp
 from sim.program import InputOp, PoolOp, Program, ProgramError, TableOp
 from sim.requantizers.fp32 import Fp32
+from sim.requantizers.xnnpack_add import XnnpackAdd
 from tests.examples import examples
 from tests.strategies import DRAWN_OPS, arrays_for, codes, formats, zero_points
 from tests.test_agreement import assert_equal_codes
@@ -150,6 +151,29 @@ def test_add__by_hand(a, b, expected):
     assert (apply(program_of(image, second, add), "sum", image=x, second=y) == expected).all()
     same = AddOp("sum", "image", (1, 1, 2), form, "image", fp32(2, 2.0, -1.0))
     assert (apply(program_of(image, same), "sum", image=x) == a).all()
+
+
+@given(data=st.data())
+@examples(40)
+def test_add__of_bytes_in_words_equals_plain_integers(data):
+    """XNNPACK's addition at the ends of what it takes, of every sign and zero point; wider codes take another way."""
+    forms = [data.draw(st.sampled_from([S8, S8, U8, IntFormat(12, signed=True)])) for _ in range(3)]
+    a, b, target = (CodesInputOp(name, "", (2, 3, 7), form, zero_point=data.draw(zero_points(form)))
+                    for name, form in zip("abc", forms, strict=True))
+    ratios = [np.float32(2.0 ** data.draw(st.sampled_from([-10, 7.99, data.draw(st.floats(-10, 7.99))]))) for _ in "ab"]
+    requant = XnnpackAdd.from_scales(*ratios, 1.0, 7, data.draw(st.sampled_from([1, -1])))
+    op = AddOp("sum", "a", (2, 3, 7), target.format, "b", requant, a.zero_point, b.zero_point, zero_point=target.zero_point)
+    values = {each.name: codes(data.draw, (2, 2, 3, 7), each.format).astype(each.format.dtype) for each in (a, b)}
+    apply(program_of(a, b, op), "sum", **values)
+
+
+def test_add__in_words_is_only_what_32_bits_hold():
+    numbers = {"multiplier_a": 2**22, "multiplier_b": -(2**22), "shift": 30}
+    requant = XnnpackAdd(**{name: np.array([number], np.int64) for name, number in numbers.items()})
+    assert requant.in_words(191) is not None
+    assert requant.in_words(192) is None
+    uneven = dataclasses.replace(requant, shift=np.array([30, 29], np.int64))
+    assert uneven.in_words(1) is None
 
 
 @pytest.mark.parametrize("kind", ["add", "multiply"])

@@ -176,7 +176,8 @@ STARTS = np.arange(-10, 10)
 WRAP, CLIP = Accumulator(6, "wrap", 1), Accumulator(6, "saturate", 0)
 
 
-@pytest.mark.parametrize("name", TILED)
+@pytest.mark.parametrize("name", ["fp32", "double", *(
+    pytest.param(name, marks=pytest.mark.exhaustive) for name in TILED if name not in ("fp32", "double"))])
 @pytest.mark.parametrize("change", [
     {}, {"zero_point": -5, "limits": (-100, 50)}, {"zero_point": 17, "limits": (17, 90), "accumulator": WRAP},
     {"limits": (-3, 7), "skip": "skip"}, {"zero_point": -128, "skip": "skip", "accumulator": CLIP},

@@ -24,6 +24,8 @@ from sim.registry import is_own, short_name
 from training.config import MULTISTEP, differences
 from training.options import ConfigError
 
+RESULTS = Path("results")
+"""Of the working directory: where sweeps put records and tables are made unless told otherwise."""
 RECORD_FILE, FINAL_FILE, RESUME_FILE, CURVES_FILE = "run.json", "ckpt.pt", "resume.pt", "curves.svg"
 KIND = "training"
 FILES = ("teacher", "init_from", "individual", "float_weights")

@@ -1,13 +1,14 @@
-"""Tables of a run of bench.peers: every row with its provenance, the summary first."""
+"""Tables of runs of bench.peers: every row with its provenance, a processor after the other, the summary first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from training.report.markup import Section, markdown_text
 from training.report.record import Record
-from training.report.rows import origin_of
+from training.report.records import date_of
+from training.report.rows import hardware_of, origin_of
 from training.report.summaries import origin_cells
 
 TITLE = "Performance"
@@ -17,28 +18,48 @@ NOTE = (
     "are random. Convolutions of `bittrue`, oneDNN (torch's quantized convolution) and QLinearConv (channels-last) go from "
     "codes to codes; ConvInteger stops at sums, torch float32 at real numbers. GMAC/s count products with padding, too, "
     "which some implementations skip. `accumulator` is W3A3, a register after every product. Absolute figures are those of "
-    "one machine: compare ratios of one run.")
+    "one machine: compare ratios of one run, and never those of two processors.")
 SUMMARY = "summary"
 """What the rows that hold ratios over many cases measure."""
 
 
-def performance_rows(run: Record) -> Iterator[dict[str, Any]]:
-    """The rows of a record, then its summary."""
-    origin = origin_of(run)
+def performance_rows(runs: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Rows of records, a processor after the other: of each measure the newest run there, then the summaries."""
     number = 0
-    for row in run["rows"]:
-        low, high = row["spread"] or (None, None)
-        yield {"number": number, "what": row["what"], "case": row["case"], "impl": row["impl"], "isa": row["isa"],
-               "value": row["value"], "unit": row["unit"], "lower quartile": low, "upper quartile": high,
-               "ratio": row.get("ratio"), "ratio to": row.get("ratio to"), "target": None,
-               "note": row.get("missing") or _details(row), **origin}
-        number += 1
-    for ratio in run["ratios"]:
-        yield {"number": number, "what": SUMMARY, "case": ratio["measure"], "impl": "bittrue", "isa": ratio["isa"],
-               "value": ratio["value"], "unit": ratio["target"].split()[-1], "lower quartile": None,
-               "upper quartile": None, "ratio": None, "ratio to": None, "target": ratio["target"],
-               "note": f"{ratio['cases']} case" + "s" * (ratio["cases"] != 1), **origin}
-        number += 1
+    by_processor: dict[str, list[Record]] = {}
+    for run in sorted(runs, key=date_of):
+        by_processor.setdefault(hardware_of(run), []).append(run)
+    for mine in reversed(by_processor.values()):
+        for row in (*_measured(mine), *_promised(mine)):
+            yield {"number": number, **row}
+            number += 1
+
+
+def _measured(runs: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Rows of runs on one processor, the oldest run first."""
+    newest = {row["what"]: run for run in runs for row in run["rows"]}
+    for what, run in newest.items():
+        for row in run["rows"]:
+            if row["what"] == what:
+                low, high = row["spread"] or (None, None)
+                yield {"what": what, "case": row["case"], "impl": row["impl"], "isa": row["isa"], "value": row["value"],
+                       "unit": row["unit"], "lower quartile": low, "upper quartile": high, "ratio": row.get("ratio"),
+                       "ratio to": row.get("ratio to"), "target": None, "note": row.get("missing") or _details(row),
+                       **origin_of(run)}
+
+
+def _promised(runs: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Ratios over many cases, each of the newest run that has it; those that no run has, of the newest run."""
+    newest: dict[str, tuple[Mapping[str, Any], Record]] = {}
+    for run in runs:
+        for ratio in run["ratios"]:
+            if ratio["value"] is not None or newest.get(ratio["measure"], ({"value": None},))[0]["value"] is None:
+                newest[ratio["measure"]] = ratio, run
+    for measure, (ratio, run) in newest.items():
+        yield {"what": SUMMARY, "case": measure, "impl": "bittrue", "isa": ratio["isa"], "value": ratio["value"],
+               "unit": ratio["target"].split()[-1], "lower quartile": None, "upper quartile": None, "ratio": None,
+               "ratio to": None, "target": ratio["target"],
+               "note": f"{ratio['cases']} case" + "s" * (ratio["cases"] != 1), **origin_of(run)}
 
 
 def _details(row: Mapping[str, Any]) -> str:
@@ -48,7 +69,15 @@ def _details(row: Mapping[str, Any]) -> str:
 
 
 def performance_table(rows: pd.DataFrame) -> list[Section]:
-    """Summary and the rows of each measure; what all of one run share is named once above each."""
+    """Summary and the rows of each measure, a processor after the other; what all of one part share is named above it."""
+    parts = list(rows.groupby("hardware", sort=False))
+    if len(parts) == 1:
+        return _sections(rows)
+    return [section for processor, part in parts for section in _sections(part, f"{markdown_text(processor)}: ")]
+
+
+def _sections(rows: pd.DataFrame, before: str = "") -> list[Section]:
+    """Of one processor, whose name stands before every heading if there are several."""
     origin = {**origin_cells(rows), "command": list(rows["command"])}
     is_summary = rows["what"] == SUMMARY
     summary = pd.DataFrame({"measure": rows["case"], "target": rows["target"], "reached": rows["value"].map(_number),
@@ -62,8 +91,9 @@ def performance_table(rows: pd.DataFrame) -> list[Section]:
         "ratio": ["" if pd.isna(ratio) else f"{ratio:.2f} x {base}"
                   for ratio, base in zip(rows["ratio"], rows["ratio to"], strict=True)],
         "note": rows["note"], **origin})[~is_summary]
-    parts = [Section(summary.astype(str), common=tuple(origin))] if is_summary.any() else []
-    return parts + [Section(part.drop(columns="what").astype(str), markdown_text(what), common=tuple(origin))
+    heading = f"{before}{SUMMARY}" if before else ""
+    parts = [Section(summary.astype(str), heading, common=tuple(origin))] if is_summary.any() else []
+    return parts + [Section(part.drop(columns="what").astype(str), before + markdown_text(what), common=tuple(origin))
                     for what, part in shown.groupby("what", sort=False)]
 
 

@@ -115,22 +115,26 @@ def _series(group: pd.DataFrame) -> str:
 
 
 def plot_performance(rows: pd.DataFrame, file: Path) -> None:
-    """One panel per measure with a rate: a bar per implementation, the geometric mean over cases, ours in another color."""
+    """One panel per processor and measure with a rate: a bar per implementation, the geometric mean over cases, ours in
+    another color."""
     plt = pyplot()
     rates = rows[rows["unit"].isin(["GMAC/s", "images/s"]) & rows["value"].notna()]
-    panels = list(rates.groupby("what", sort=False)) or [("nothing was measured", rows)]
+    several = rows["hardware"].nunique() > 1
+    panels = [(f"{what}, {part['unit'].iloc[0]}" + (f", on {processor}" if several else ""), part)
+              for (processor, what), part in rates.groupby(["hardware", "what"], sort=False)]
+    panels = panels or [("nothing was measured", rows)]
     counts = [_means(group) for _, group in panels]
     figure, axes = plt.subplots(len(panels), 1, squeeze=False, layout="constrained",
                                 figsize=(9, sum(0.8 + 0.28 * len(means) for means in counts)),
                                 height_ratios=[1 + len(means) for means in counts])
-    for axis, (what, group), means in zip(axes[:, 0], panels, counts, strict=True):
+    for axis, (title, _), means in zip(axes[:, 0], panels, counts, strict=True):
         colors = [COLORS[1] if name.startswith(OURS) else COLORS[0] for name in means.index]
         bars = axis.barh(means.index, means, color=colors)
         labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in means]
         axis.bar_label(bars, labels=labels, padding=3, fontsize=8)
         axis.margins(x=0.12)
         axis.tick_params(labelsize=8)
-        axis.set_title(f"{what}, {group['unit'].iloc[0]}", fontsize=9, loc="left")
+        axis.set_title(title, fontsize=9, loc="left")
     save(plt, figure, file)
 
 

@@ -16,7 +16,7 @@ import typer
 
 from sim.command import INTERRUPTED, fail, new_app, new_console, printable, run_app, shell_word
 from sim.records import RecordError
-from training.folder import held
+from training.folder import RESULTS, held
 from training.options import ConfigError
 from training.record import command_line
 from training.sweeps.cluster import LOCAL, require_ray, run_on_ray
@@ -28,7 +28,6 @@ from training.sweeps.overview import Overview
 from training.sweeps.report import GridRecord
 from training.sweeps.tasks import Schedule, check_folders
 from training.sweeps.work import FAILED, FINISHED, LOWEST, Crew, Outcome, SweepError, Task
-from training.tables import RESULTS
 
 RUNS = Path("runs")
 

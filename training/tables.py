@@ -16,12 +16,10 @@ from sim.command import new_app, printable, run_app
 from sim.files import write_text_atomically
 from sim.records import RecordError
 from training.comparisons import ComparisonError
-from training.folder import CURVES_FILE, RECORD_FILE
+from training.folder import CURVES_FILE, RECORD_FILE, RESULTS
 from training.report.catalog import PANELS, PLOTS, TABLES, Report, draw
 from training.report.records import TableError
 
-RESULTS = Path("results")
-"""Of the working directory: where sweeps put records and tables are made unless told otherwise."""
 FORMATS = {"md": ".md", "csv": ".csv", "latex": ".tex"}
 Folders = Annotated[list[Path] | None, typer.Argument(
     help="folders (or files) of your runs and evaluations  [default: results/records]")]

@@ -57,6 +57,10 @@ class Definition(Value):
         """
         raise NotImplementedError
 
+    def compiled(self) -> tuple[Any, tuple[Any, ...]] | None:
+        """row(codes, constants, results) of sim/kernels that gives what `codes` does, and its constants; None: none does."""
+        return None
+
     def oracle(self, row: list[int]) -> list[int]:
         """The same of one row in plain Python numbers, written apart from `codes`."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ by three of Newton's steps.  A fixed-point number is its integer; `high` and `ha
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from sim.definitions.definition import number
 from sim.definitions.integers import Codes, bit_length, row_max, row_sum, select
 from sim.definitions.softmax import Softmax
 from sim.formats import IntFormat
+from sim.kernels.softmax import gemmlowp_row
 
 INT32_MAX = 2**31 - 1
 EXP_EIGHTH, THIRD = 1895147668, 715827883
@@ -67,6 +68,14 @@ class GemmlowpSoftmax(Softmax):
         shift = SUM_BITS - headroom + 31 - self.target.bits
         code = _divided(high(inverse, exponential), shift) * counts
         return (code + self.target.min).clip(self.target.min, self.target.max)
+
+    def compiled(self) -> tuple[Any, tuple[Any, ...]]:
+        """Exponentials are a table of the distance from the largest code."""
+        below = -np.arange(self._span + 1)
+        near = below.clip(int(self.least[0]), 0)
+        exponentials = _exp(high(near << int(self.left_shift[0]), int(self.multiplier[0]))) * (below == near)
+        terms = halved(exponentials, SUM_BITS)
+        return gemmlowp_row, (exponentials, terms, self.target.bits, self.target.min, self.target.max)
 
     def oracle(self, row: list[int]) -> list[int]:
         """The same numbers, one at a time, as TensorFlow Lite's reference kernel goes."""

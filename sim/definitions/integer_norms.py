@@ -70,8 +70,7 @@ class IbertLayerNorm(IntegerNorm):
               learned: Mapping[str, np.ndarray] | None = None, eps: float = 1e-5) -> Self:
         """gamma / step and beta / step in units of a power of 2, 2^16 or as much as 31 bits hold."""
         cls._require_scale(scale)
-        gamma = learned_array(learned, "gamma")
-        divisor, (weight, bias) = cls._weights(step, gamma, learned_array(learned, "beta", np.zeros(gamma.shape)))
+        divisor, (weight, bias) = cls._weights(step, *cls._learned(learned))
         return cls(source, target, weight, bias, number(divisor))
 
     def codes(self, x: Codes) -> Codes:
@@ -150,8 +149,7 @@ class IntegerNoNorm(IntegerNorm):
               learned: Mapping[str, np.ndarray] | None = None, eps: float = 1e-5) -> Self:
         """gamma scale / step and beta / step in units of a power of 2, 2^16 or as much as 31 bits hold; multiplier 1."""
         cls._require_scale(scale)
-        gamma = learned_array(learned, "gamma")
-        beta = learned_array(learned, "beta", np.zeros(gamma.shape))
+        gamma, beta = cls._learned(learned)
         divisor, (weight, bias) = cls._weights(step, gamma * scale, beta)
         return cls(source, target, weight, bias, number(1), number(divisor))
 

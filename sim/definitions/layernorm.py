@@ -1,7 +1,6 @@
 """Norms over a row, and BitTrue's own layer norm: moments in integers, then float32 as the requantizer `fp32` has it."""
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -11,6 +10,7 @@ import numpy as np
 from sim.definitions.definition import Definition, learned_array
 from sim.definitions.integers import Codes, constant32, constant64, float32, float64, int64, inverse_sqrt, row_sum
 from sim.formats import IntFormat
+from sim.reference import round_to_float32
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -19,6 +19,12 @@ class Norm(Definition):
     """Learned are gamma [C], and for layer norms beta [C]; codes may have any zero point where the mean is taken away."""
 
     kind: ClassVar[str] = "layernorm"
+
+    @classmethod
+    def _learned(cls, learned: Mapping[str, np.ndarray] | None) -> tuple[np.ndarray, np.ndarray]:
+        """gamma, and beta or zeros, float64 [C]."""
+        gamma = learned_array(learned, "gamma")
+        return gamma, learned_array(learned, "beta", np.zeros(gamma.shape))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,8 +49,7 @@ class ExactLayerNorm(Norm):
         """gamma / step and beta / step, divided in float64."""
         cls._require_scale(scale)
         cls._require_scale(step, "step")
-        gamma = learned_array(learned, "gamma")
-        beta = learned_array(learned, "beta", np.zeros(gamma.shape))
+        gamma, beta = cls._learned(learned)
         channels = float(gamma.size)
         with np.errstate(over="ignore"):  # check refuses what is not finite
             return cls(source, target, (gamma / step).astype(np.float32), (beta / step).astype(np.float32),
@@ -66,8 +71,8 @@ class ExactLayerNorm(Norm):
         inverse = 1.0 / math.sqrt(float(spread) + float(self.eps[0]))
         found = []
         for q, gain, offset in zip(row, self.gain.tolist(), self.offset.tolist(), strict=True):
-            steps = _nearest_float32(_nearest_float32(count * q - total) * _nearest_float32(inverse * gain))
-            found.append(min(max(round(_nearest_float32(steps + offset)), self.target.min), self.target.max))
+            steps = round_to_float32(round_to_float32(count * q - total) * round_to_float32(inverse * gain))
+            found.append(min(max(round(round_to_float32(steps + offset)), self.target.min), self.target.max))
         return found
 
     def _check(self, channels: int) -> None:
@@ -81,8 +86,3 @@ class ExactLayerNorm(Norm):
                       "gain or offset is not finite, or can make what is not")
         self._require(2 * (channels * self._most) ** 2 < 1 << 53,
                       f"sums of {channels} squares of {self.source} leave 53 bits")
-
-
-def _nearest_float32(value: float) -> float:
-    nearest: float = struct.unpack("f", struct.pack("f", value))[0]
-    return nearest

@@ -5,7 +5,6 @@ S = E[d_0] + E[d_1] + ... in float32; code = min(rint(f32(f32(E[d_i] L) / S)) + 
 """
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -16,6 +15,7 @@ from sim.definitions.definition import DefinitionError, number
 from sim.definitions.integers import Codes
 from sim.definitions.softmax import Softmax
 from sim.formats import IntFormat
+from sim.reference import round_to_float32
 
 RESERVE = 5.0
 """Powers of e that stay free above the sum."""
@@ -63,8 +63,8 @@ class OrtSoftmax(Softmax):
         values = [float(self.table[q + 255 - max(row)]) for q in row]
         total = 0.0
         for value in values:
-            total = _float32(total + value)
-        steps = [_float32(_float32(value * float(self.inverse[0])) / total) for value in values]
+            total = round_to_float32(total + value)
+        steps = [round_to_float32(round_to_float32(value * float(self.inverse[0])) / total) for value in values]
         return [min(round(step) + int(self.offset[0]), self.target.max) for step in steps]
 
     @property
@@ -87,8 +87,3 @@ class OrtSoftmax(Softmax):
         most = float(np.finfo(np.float32).max)
         self._require(largest * inverse < most and largest * channels < most,
                       f"{inverse} steps of rows of {channels} codes leave float32, where ONNX Runtime's result is undefined")
-
-
-def _float32(value: float) -> float:
-    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    return rounded

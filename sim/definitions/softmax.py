@@ -231,7 +231,7 @@ class ShiftSoftmax(Log2Softmax):
 
     def codes(self, x: Codes) -> Codes:
         """[..., C] -> [..., C]."""
-        n = self._exponents().codes(x)
+        n = self._exponents().codes(x).clip(0, 63)
         return ((n * 0 + (1 << self.target.bits)) >> n) >> 1
 
     def oracle(self, row: list[int]) -> list[int]:

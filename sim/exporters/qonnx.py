@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from sim.exporters.writer import ExportError, Writer, check_register, limits_of, pads_of
-from sim.formats import IntFormat
+from sim.formats import EXACT_FLOAT32, IntFormat
 from sim.ops.op import format_of
 
 OPSET = 14
 QONNX = "qonnx.custom_op.general"
 DOMAINS: Mapping[str, int] = {QONNX: 1}
-EXACT = 1 << 24
-"""Whole numbers up to here are exact in float32."""
 MOST_LEVELS = 1 << 12
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -150,9 +148,9 @@ def conv(write: Writer, op: Any) -> None:
     check_register(op)
     _plain(write, op, op.source)
     low, high = op.bounds
-    if max(-low, high) >= EXACT:
-        raise ExportError(f"{op.name}: its sums can reach {max(-low, high)}, float32 is exact below {EXACT}: choose fewer "
-                          "bits, or --format integer")
+    if max(-low, high) >= EXACT_FLOAT32:
+        raise ExportError(f"{op.name}: its sums can reach {max(-low, high)}, float32 is exact below {EXACT_FLOAT32}: "
+                          "choose fewer bits, or --format integer")
     weights = _weights(write, op, op.weights.transpose(3, 2, 0, 1), op.weight_format.bits)
     sums = write.node("Conv", [op.source, weights], f"{op.name}/sums", pads=pads_of(op.window),
                       strides=list(op.window.strides),
@@ -167,8 +165,9 @@ def pool(write: Writer, op: Any) -> None:
     _plain(write, op, op.source)
     rows, columns = op.window
     source: IntFormat = format_of(write.ops[op.source])
-    if source.reach * rows * columns >= EXACT:
-        raise ExportError(f"{op.name}: its sums can reach {source.reach * rows * columns}, float32 is exact below {EXACT}")
+    if source.reach * rows * columns >= EXACT_FLOAT32:
+        raise ExportError(f"{op.name}: its sums can reach {source.reach * rows * columns}, float32 is exact below "
+                          f"{EXACT_FLOAT32}")
     weights = _weights(write, op, np.ones((op.shape[2], 1, rows, columns)), 2)
     sums = write.node("Conv", [op.source, weights], f"{op.name}/sums", group=op.shape[2], pads=[op.padding] * 4,
                       strides=[op.stride] * 2, kernel_shape=[rows, columns])
@@ -185,8 +184,8 @@ def multiply(write: Writer, op: Any) -> None:
     """Exact products."""
     _plain(write, op, op.source, op.other)
     a, b = (format_of(write.ops[name]) for name in (op.source, op.other))
-    if a.reach * b.reach >= EXACT:
-        raise ExportError(f"{op.name}: its products can reach {a.reach * b.reach}, float32 is exact below {EXACT}")
+    if a.reach * b.reach >= EXACT_FLOAT32:
+        raise ExportError(f"{op.name}: its products can reach {a.reach * b.reach}, float32 is exact below {EXACT_FLOAT32}")
     ends = [x * y for x in (a.min, a.max) for y in (b.min, b.max)]
     _finished(write, op, write.node("Mul", [op.source, op.other], f"{op.name}/sums"), "", (min(ends), max(ends)))
 

@@ -1,7 +1,7 @@
 """Models that others made, as programs: .tflite, ONNX and its dialects, each on the arithmetic of a runtime.
 
-An importer is a module with `read(path, profile) -> Imported` and a row in `READERS`; of several for one kind of file each
-but the last has `is_mine(path) -> bool`, too.
+An importer is a module with `read(path, profile) -> Imported` and a row in `READERS`; several of ONNX are told apart by the
+dialect of the file.
 """
 
 import importlib
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
+from sim.importers.dialect import dialect
 from sim.importers.imported import Imported, ImporterError
+from sim.importers.proto import read_proto
 from sim.recognize import ONNX, TFLITE, Kind, recognize
 
 if TYPE_CHECKING:
@@ -23,19 +24,20 @@ __all__ = ["READERS", "Imported", "ImporterError", "Reader", "default_profile", 
 
 @dataclass(frozen=True)
 class Reader:
-    """A kind of file, the module that reads it, and the profiles that are its own, the default first."""
+    """A kind of file, the module that reads it, and the profiles that are its own, the default first; ONNX's dialect."""
 
     kind: Kind
     module: str
     profiles: tuple[str, ...]
+    dialect: str = ""
 
 
 READERS = (
     Reader(TFLITE, "sim.importers.tflite", ("litert_xnnpack",)),
-    Reader(ONNX, "sim.importers.deeploy", ("deeploy_pulp",)),
-    Reader(ONNX, "sim.importers.dory", ("dory_nemo",)),
-    Reader(ONNX, "sim.importers.qonnx", ("qonnx", "finn")),
-    Reader(ONNX, "sim.importers.onnx", ("onnxruntime",)),
+    Reader(ONNX, "sim.importers.deeploy", ("deeploy_pulp",), "deeploy"),
+    Reader(ONNX, "sim.importers.dory", ("dory_nemo",), "dory"),
+    Reader(ONNX, "sim.importers.qonnx", ("qonnx", "finn"), "qonnx"),
+    Reader(ONNX, "sim.importers.onnx", ("onnxruntime",), "onnx"),
 )
 
 
@@ -54,7 +56,8 @@ def load_model(path: Path | str, profile: "Profile | None" = None) -> Imported:
 
     path = Path(path)
     with _named(path):
-        reader, module = _choose(path, profile)
+        reader = _choose(path, profile)
+        module = importlib.import_module(reader.module)
         imported: Imported = module.read(path, profile or profile_named(reader.profiles[0]))
         return imported
 
@@ -63,7 +66,7 @@ def default_profile(path: Path | str) -> str:
     """The name of the profile that a model file gets where none is asked for.  Raises as `load_model`."""
     path = Path(path)
     with _named(path):
-        return _choose(path, None)[0].profiles[0]
+        return _choose(path, None).profiles[0]
 
 
 @contextmanager
@@ -76,8 +79,8 @@ def _named(path: Path) -> Iterator[None]:
         raise ImporterError(told if told.startswith((f"{path}: ", f"{path} is ")) else f"{path}: {told}") from None
 
 
-def _choose(path: Path, profile: "Profile | None") -> tuple[Reader, ModuleType]:
-    """The reader whose profile was asked for, else the first that says the file is its own, else the last."""
+def _choose(path: Path, profile: "Profile | None") -> Reader:
+    """The reader whose profile was asked for, else the one of the file's kind and dialect."""
     kind = recognize(path)
     readers = [reader for reader in READERS if reader.kind is kind]
     if not readers:
@@ -85,9 +88,6 @@ def _choose(path: Path, profile: "Profile | None") -> tuple[Reader, ModuleType]:
         raise ImporterError(f"{path} is {kind.what}; importers read {known}")
     for reader in readers:
         if profile is not None and profile.name in reader.profiles:
-            return reader, importlib.import_module(reader.module)
-    for reader in readers[:-1]:
-        module = importlib.import_module(reader.module)
-        if module.is_mine(path):
-            return reader, module
-    return readers[-1], importlib.import_module(readers[-1].module)
+            return reader
+    told = dialect(read_proto(path)) if kind is ONNX else ""
+    return next(reader for reader in readers if reader.dialect == told)

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
-QONNX_OPERATORS = frozenset(("Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc", "MultiThreshold"))
+from sim.importers.proto import text
+
+QONNX_OPERATORS = frozenset(("Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold"))
+"""Those that its reader has."""
 DEEPLOY_OPERATORS = frozenset((
     "RequantShift", "iLayerNorm", "iRMSNorm", "iNoNorm", "iSoftmax", "ITAMax", "ITAPartialMax", "iGELU", "RequantizediGELU",
     "iHardswish", "RequantizediHardswish", "IntegerMean", "IntegerDiv", "TrueIntegerDiv", "RQIntegerDiv"))
@@ -13,20 +16,20 @@ PLAIN_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear
                     "QGemm", "QAttention")
 """Beginnings of names of operators by which plain ONNX says that it is quantized."""
 
-PROFILES = {"deeploy": "deeploy_pulp", "dory": "dory_nemo", "qonnx": "qonnx", "onnx": "onnxruntime"}
-"""A dialect and the profile that a model of it has by default."""
-
 
 def dialect(model: Any) -> str:
-    """"deeploy", "dory", "qonnx" or "onnx" for an onnx.ModelProto: a key of PROFILES.  Only its graph is looked at.
+    """"deeploy", "dory", "qonnx" or "onnx" for an onnx.ModelProto, as in READERS.  Only its graph is looked at.
 
     An operator that is one family's alone decides.  Deeploy's and DORY's graphs may have none: then all their constants
-    are whole numbers in float32, and no operator quantizes.  Those that divide and take the floor are DORY's.
+    are whole numbers in float32, and no operator quantizes.  Those that divide and take the floor are DORY's.  What has
+    no more than the domains of QONNX was converted from it: plain ONNX.
     """
-    kinds = {_text(node.op_type) for node in model.graph.node}
-    domains = {_text(part.domain) for part in (*model.graph.node, *model.opset_import)}
-    if kinds & QONNX_OPERATORS or any("qonnx" in domain or "finn" in domain for domain in domains):
+    kinds = {text(node.op_type) for node in model.graph.node}
+    domains = {text(part.domain) for part in (*model.graph.node, *model.opset_import)}
+    if kinds & QONNX_OPERATORS:
         return "qonnx"
+    if any("qonnx" in domain or "finn" in domain for domain in domains):
+        return "onnx"
     if kinds & DEEPLOY_OPERATORS or "PACTOps" in domains:
         return "deeploy"
     if any(kind.startswith(PLAIN_QUANTIZERS) for kind in kinds) or not all(map(_whole, _constants(model))):
@@ -38,13 +41,8 @@ def _constants(model: Any) -> Iterator[Any]:
     """Every TensorProto of the graph."""
     yield from model.graph.initializer
     for node in model.graph.node:
-        if _text(node.op_type) == "Constant":
+        if text(node.op_type) == "Constant":
             yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
-
-
-def _text(name: Any) -> str:
-    """protobuf gives bytes that are no UTF-8 as they are."""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
 
 
 def _whole(tensor: Any) -> bool:

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from sim.accumulator import Accumulator
-from sim.command import new_app, output_file, run_app
-from sim.files import write_text_atomically
+from sim.accumulator import Accumulator, AccumulatorError
+from sim.command import new_app, new_console, output_file, printable, run_app
 from sim.importers import ImporterError, load_model
 from sim.importers.pixels import image_program
 from sim.machine import Machine
-from sim.outputs import EvalError
+from sim.outputs import EvalError, check_outputs
 from sim.profiles import Profile, ProfileError, profile
 from sim.program import Program, ProgramError
+from sim.recognize import RUNTIMES
 from sim.records import write_record
 
 PROFILES = "litert_reference,litert_ruy,litert_xnnpack,tflite_micro_cmsis_nn,tosa_1_0"
@@ -50,8 +50,8 @@ class Inputs:
 @app.command()
 def main(
     model: Annotated[Path, typer.Option(help="a model of another's (.tflite, .onnx)")],
-    out: Annotated[Path, typer.Option(help="the table (.md); a record is written beside it (.json)", parser=output_file,
-                                      metavar="FILE")],
+    json_file: Annotated[Path, typer.Option("--json", help="file of the record; tables are written with it",
+                                            parser=output_file, metavar="FILE")],
     data: Annotated[Path | None, typer.Option(help="an .npz of x_test and y_test  [default: random codes]")] = None,
     hardware: Annotated[str, typer.Option(help="profiles, with commas")] = PROFILES,
     accumulator: Annotated[str, typer.Option(help="bits of the register of all layers, with commas")] = WIDTHS,
@@ -60,18 +60,20 @@ def main(
 ) -> None:
     """A row for each profile and way to overflow, a column for each width."""
     from training.record import command_line, provenance  # noqa: TID251 - which program ran, and how to run it again
+    from training.tables import write_tables  # noqa: TID251 - tables are made where all are
 
-    options = {"model": model, "out": out, "data": data, "hardware": hardware, "accumulator": accumulator,
+    options = {"model": model, "json": json_file, "data": data, "hardware": hardware, "accumulator": accumulator,
                "pixels-as": pixels_as, "limit": limit}
-    inputs, widths, rows = _inputs(data, limit), [int(bits) for bits in accumulator.split(",")], []
-    for name in hardware.split(","):
-        rows += rows_of(model, profile(name), inputs, widths, pixels_as)
-        print(*_lines(rows[-2:], widths)[2:], sep="\n", flush=True)
-    what = "accuracy in percent" if inputs.labels is not None else "inputs with the answer of the profile's own registers"
-    told = f"{what}, {inputs.label}; in brackets the share of outputs that overflowed."
-    write_text_atomically(out, "\n".join([f"# {model.stem}", "", told, "", *_lines(rows, widths), ""]))
-    write_record(out.with_suffix(".json"), {"kind": "foreign", "model": model.name, "inputs": inputs.label, "rows": rows,
-                                            **provenance(command_line("sim.importers.table", options))})
+    check_outputs({"json": json_file}, {"model": model, "data": data}, {"json": RUNTIMES})
+    record = provenance(command_line("sim.importers.table", options))
+    console, inputs, widths, rows = new_console(), _inputs(data, limit), _widths(accumulator), []
+    for named in [profile(name) for name in hardware.split(",")]:
+        for row in rows_of(model, named, inputs, widths, pixels_as):
+            rows.append(row)
+            console.print(printable(_line(row)))
+    write_record(json_file, {"kind": "runtimes", "model": model.name, "inputs": inputs.label, "rows": rows, **record})
+    for path in write_tables("runtimes", json_file):
+        console.print(printable(path))
 
 
 def rows_of(model: Path, hardware: Profile, inputs: Inputs, widths: list[int], pixels_as: str | None = None
@@ -107,19 +109,22 @@ def _inputs(data: Path | None, limit: int) -> Inputs:
     return Inputs(f"{len(labels):,} test images of {data.stem}", np.ascontiguousarray(pixels), labels, len(labels))
 
 
-def _lines(rows: list[dict[str, Any]], widths: list[int]) -> list[str]:
-    head = ["profile", "overflow", *(f"{bits} bits" for bits in widths)]
-    lines = [head, ["---", "---", *["---:"] * len(widths)]]
-    for row in rows:
-        cells = [row["widths"][str(bits)] for bits in widths]
-        lines.append([row["profile"], row["overflow"], *(_cell(cell) for cell in cells)])
-    return ["| " + " | ".join(line) + " |" for line in lines]
+def _widths(accumulator: str) -> list[int]:
+    """Numbers with commas; raises EvalError."""
+    words = accumulator.split(",")
+    if not all(word.isdecimal() and len(word) < 4 for word in words):
+        raise EvalError(f"accumulator: {printable(repr(accumulator))} is not allowed, give widths with commas, such as "
+                        f"{WIDTHS}")
+    for bits in (found := [int(word) for word in words]):
+        Accumulator(bits)
+    return found
 
 
-def _cell(cell: dict[str, Any]) -> str:
-    overflowed = f" ({100.0 * cell['overflowed']:.2g} %)" if cell["overflowed"] else ""
-    return f"{100.0 * cell['right'] / cell['of']:.2f}{overflowed}"
+def _line(row: dict[str, Any]) -> str:
+    """What a reader who waits wants to see."""
+    cells = (f"{bits}: {100.0 * cell['right'] / cell['of']:.2f}" for bits, cell in row["widths"].items())
+    return f"{row['profile']} {row['overflow']} " + "  ".join(cells)
 
 
 if __name__ == "__main__":
-    run_app(app, EvalError, ImporterError, ProfileError, ProgramError)
+    run_app(app, AccumulatorError, EvalError, ImporterError, ProfileError, ProgramError)

@@ -14,7 +14,6 @@ from sim.kernels.ir import F32, I32, call, load, loop, machine_code, offset, reg
 from sim.kernels.jit import inline
 from sim.kernels.layout import LANES, Layout, arrange_blocks
 
-EXACT = 2**24
 PIXELS = 4
 LEAST_RUN = 32
 """Fewer products between two conversions are not worth it."""

@@ -54,3 +54,28 @@ def threshold_codes(x: np.ndarray, x_offset: int, first: int, thresholds: np.nda
                 code = source[k]
                 target[k] += (np.uint8(code > t0) + np.uint8(code > t1) + np.uint8(code > t2) + np.uint8(code > t3) +
                               np.uint8(code > t4) + np.uint8(code > t5) + np.uint8(code > t6) + np.uint8(code > t7))
+
+
+@kernel
+def every_pixel(x: np.ndarray, x_offset: int, stride: int, fill: int, offset: int, out: np.ndarray) -> None:
+    """Every `stride`-th pixel down and across, into the middle channels; the others become `fill`.
+
+    Words may be of any size, that of several codes included.
+    """
+    images, rows, columns, words = out.shape
+    rows -= 2 * offset
+    columns -= 2 * offset
+    taken = x.shape[3]
+    before = (words - taken) // 2
+    for line in prange(images * rows):
+        n = line // rows
+        i = line % rows
+        for j in range(columns):
+            source = x[n, x_offset + i * stride, x_offset + j * stride]
+            target = out[n, i + offset, j + offset]
+            for k in range(before):
+                target[k] = fill
+            for k in range(taken):
+                target[before + k] = source[k]
+            for k in range(before + taken, words):
+                target[k] = fill

@@ -4,6 +4,8 @@ The instruction sums 4 neighboring bytes, but 4 taps of one channel lie a pixel 
 Windows of up to 3 columns and stride 1, or 4 columns and stride 2, begin with every pair of pixels: each pair is loaded once
 and is the second half of one transposition and the first of the next.  With stride 1 one transposition serves two outputs,
 the second one with its weights moved by one tap.  Other windows transpose for each output and group of 4 taps.
+
+To transpose costs more than to multiply: weights beyond a byte are sums of `terms` bytes, multiplied one after the other.
 """
 
 from collections.abc import Sequence
@@ -33,11 +35,28 @@ def fewest_pixels(columns: int, stride: int) -> int:
     return 2 * outputs_of_pairs(columns, stride) or 1
 
 
-def pack(weights: np.ndarray, stride: int) -> np.ndarray:
-    """int [KH, KW, 1, C] of up to 8 bits -> int8 [blocks of 16 channels, KH, groups of taps, 16, 4].
+WIDE_TERMS = 3
+"""DoReFa's weights of 8 bits reach 255, for which two bytes are not enough."""
+
+
+def fits(weights: np.ndarray, terms: int) -> bool:
+    """Whether so many signed bytes can be every weight together."""
+    return bool(weights.min(initial=0) >= -128 * terms and weights.max(initial=0) <= 127 * terms)
+
+
+def pack(weights: np.ndarray, stride: int, terms: int = 1) -> np.ndarray:
+    """int [KH, KW, 1, C] that fit so many terms -> int8 [blocks of 16 channels, KH, groups of taps, terms * 16, 4].
 
     Where two outputs share 4 pixels the groups are the weights of the first and of the second.
     """
+    parts, rest = [], weights.astype(np.int64)
+    for _ in range(terms):
+        parts.append(_pack_bytes(part := np.clip(rest, -128, 127), stride))
+        rest = rest - part
+    return np.ascontiguousarray(np.concatenate(parts, 3))
+
+
+def _pack_bytes(weights: np.ndarray, stride: int) -> np.ndarray:
     rows, columns, _, channels = weights.shape
     shared = outputs_of_pairs(columns, stride) == 2
     groups = 2 if shared else -(-columns // TAPS)
@@ -48,11 +67,11 @@ def pack(weights: np.ndarray, stride: int) -> np.ndarray:
     return np.ascontiguousarray(blocks)
 
 
-def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, ending: Ending | None) -> Any:
+def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, terms: int, ending: Ending | None) -> Any:
     """tile((x, tap_stride, row_stride, w, w_block_stride, rows, surplus, out, out_stride)): sums of blocks of 16 channels.
 
     `quads` times two neighboring pairs of pixels serve `outputs` outputs each.  `x` are bytes, `w` int8
-    [rows, outputs, 16, 4] for each block, `surplus` and `out` int32.  With an `ending` as in vnni.make_tile.
+    [rows, outputs, terms, 16, 4] for each block, `surplus` and `out` int32.  With an `ending` as in vnni.make_tile.
     """
     words = ir.VectorType(I32, LANES)
     channels = blocks * LANES
@@ -71,9 +90,10 @@ def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, ending: End
             return builder.xor(both, ir.Constant(both.type, [-128] * 2 * channels)) if signed else both
 
         with loop(builder, rows) as row:
-            x_row, w_row = offset(builder, x, row.index, row_stride), offset(builder, w, row.index, outputs * _BYTES)
-            weights = [[load(builder, offset(builder, offset(builder, w_row, b, w_block_stride), k, _BYTES), words, _BYTES)
-                        for b in range(blocks)] for k in range(outputs)]
+            x_row = offset(builder, x, row.index, row_stride)
+            w_row = offset(builder, w, row.index, outputs * terms * _BYTES)
+            weights = [[_load_terms(builder, offset(builder, offset(builder, w_row, b, w_block_stride), k, terms * _BYTES),
+                                    words, terms) for b in range(blocks)] for k in range(outputs)]
             before = pair(x_row, 0)
             for q in range(quads):
                 after = pair(x_row, q + 1)
@@ -88,14 +108,20 @@ def _make_pairs(outputs: int, quads: int, blocks: int, signed: bool, ending: End
     return machine_code(7 + arguments_of(ending), emit)
 
 
-def _dot(builder: Any, total: Any, quads: Any, weights: Any) -> Any:
-    return call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, [total, quads, weights])
+def _load_terms(builder: Any, address: Any, words: Any, terms: int) -> list[Any]:
+    return [load(builder, offset(builder, address, term, _BYTES), words, _BYTES) for term in range(terms)]
 
 
-def _make_apart(pixels: int, signed: bool, ending: Ending | None) -> Any:
+def _dot(builder: Any, total: Any, quads: Any, terms: Sequence[Any]) -> Any:
+    for weights in terms:
+        total = call(builder, "llvm.x86.avx512.vpdpbusd.512", total.type, [total, quads, weights])
+    return total
+
+
+def _make_apart(pixels: int, signed: bool, terms: int, ending: Ending | None) -> Any:
     """tile((x, pixel_stride, row_stride, tap_stride, w, rows, groups, surplus, out, out_stride)): sums of 16 channels.
 
-    `x` are bytes, `w` int8 [rows, groups, 16, 4], `surplus` and `out` int32.  With an `ending` as in vnni.make_tile.
+    `x` are bytes, `w` int8 [rows, groups, terms, 16, 4], `surplus` and `out` int32.  With an `ending` as in vnni.make_tile.
     """
     codes, words = ir.VectorType(I8, LANES), ir.VectorType(I32, LANES)
 
@@ -119,8 +145,8 @@ def _make_apart(pixels: int, signed: bool, ending: Ending | None) -> Any:
             x_row = offset(builder, x, row.index, row_stride)
             with loop(builder, groups) as group:
                 at = builder.load(position)
-                weights = load(builder, at, words, _BYTES)
-                builder.store(offset(builder, at, 1, _BYTES), position)
+                weights = _load_terms(builder, at, words, terms)
+                builder.store(offset(builder, at, terms, _BYTES), position)
                 first_tap = offset(builder, x_row, builder.mul(group.index, constant(TAPS)), tap_stride)
                 for p, register in enumerate(sums):
                     quads = transposed(builder, offset(builder, first_tap, p, pixel_stride), tap_stride)
@@ -130,8 +156,8 @@ def _make_apart(pixels: int, signed: bool, ending: Ending | None) -> Any:
     return machine_code(8 + arguments_of(ending), emit)
 
 
-_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False, None)
-_tile_4 = _tile_1 = _make_apart(1, False, None)
+_tile_4_2 = _tile_4_1 = _tile_2_2 = _tile_2_1 = _make_pairs(1, 2, 1, False, 1, None)
+_tile_4 = _tile_1 = _make_apart(1, False, 1, None)
 _at: Any = sums_at
 _outputs = 1
 _pairs_1 = _pairs_2 = _apart = _at
@@ -216,25 +242,30 @@ def _line_to_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
     _unsigned(x, n, top, left, stride, channel, part, operands, target, out.shape[2] - 2 * pad)
 
 
-def _specialize_channels(signed: bool, ending: Ending | None) -> Any:
-    name, variants = f"depthwise_{ending or 'sums'}_{signed}", {}
+def _specialize_channels(signed: bool, ending: Ending | None, terms: int) -> Any:
+    name, variants = f"depthwise_{'wide_' if terms > 1 else ''}{ending or 'sums'}_{signed}", {}
     at = codes_at if ending else sums_at
     for outputs in (1, 2):
-        tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed, ending)
+        tiles = {f"_tile_{quads}_{blocks}": _make_pairs(outputs, quads, blocks, signed, terms, ending)
                  for quads in (2, 4) for blocks in (1, 2)}
         variants[f"_pairs_{outputs}"] = specialize(
             _pairs, f"{name}_pairs_{outputs}", inline, _outputs=outputs, _at=at, **tiles)
-    variants["_apart"] = specialize(_each, f"{name}_apart", inline, _at=at, _tile_4=_make_apart(4, signed, ending),
-                                    _tile_1=_make_apart(1, signed, ending))
+    variants["_apart"] = specialize(_each, f"{name}_apart", inline, _at=at, _tile_4=_make_apart(4, signed, terms, ending),
+                                    _tile_1=_make_apart(1, signed, terms, ending))
     return specialize(_channels, name, inline, **variants)
 
 
-LINE = specialize(_line, "depthwise_vnni_line", inline, _unsigned=_specialize_channels(False, None),
-                  _signed=_specialize_channels(True, None))
+def _specialize_line(name: str, terms: int) -> Any:
+    return specialize(_line, name, inline, _unsigned=_specialize_channels(False, None, terms),
+                      _signed=_specialize_channels(True, None, terms))
+
+
+LINES = {1: _specialize_line("depthwise_vnni_line", 1), WIDE_TERMS: _specialize_line("depthwise_vnni_wide_line", WIDE_TERMS)}
+"""Lines of sums, by the terms of weights."""
 
 
 @cache
-def line_to_codes(signed: bool, ending: Ending) -> Any:
+def line_to_codes(signed: bool, ending: Ending, terms: int = 1) -> Any:
     """Lines from codes to codes; `signed` as the input is."""
-    return specialize(_line_to_codes, f"depthwise_vnni_{ending}_{signed}", inline,
-                      _unsigned=_specialize_channels(signed, ending))
+    return specialize(_line_to_codes, f"depthwise_vnni_{'wide_' if terms > 1 else ''}{ending}_{signed}", inline,
+                      _unsigned=_specialize_channels(signed, ending, terms))

@@ -13,6 +13,7 @@ from numba import prange
 from sim.kernels.jit import inline, kernel
 
 _codes: Any = None
+_rule: Any = None
 
 POOLED = 256
 """Channels that are pooled together where a line is of one pixel: else an image's would keep a single thread busy."""
@@ -59,6 +60,29 @@ def add_lines(x: np.ndarray, place: Any, y: np.ndarray, y_place: Any, end: Any, 
         read_line(y, n, i, y_place, more.reshape(-1))
         _codes(constants, sums, channels, columns, repeat, 0, channels, more, 0, 0, 0, (True, np.int32(0)), codes, 0)
         write_line(codes.reshape(-1), zero, out, n, i, pad)
+
+
+def add_words(
+        x: np.ndarray, place: Any, y: np.ndarray, y_place: Any, constants: Any, limits: Any, out: np.ndarray,
+        pad: int) -> None:
+    """The same of bytes in one pass of 32-bit words, where `_rule`(a, b, constants) needs no more and has no channels.
+
+    `limits` are the least and the largest code, and the zero point.
+    """
+    x_pad, sign, minus = place
+    y_pad, y_sign, y_minus = y_place
+    low, high, zero = limits
+    images, rows, channels = len(out), out.shape[1] - 2 * pad, out.shape[3]
+    size = (out.shape[2] - 2 * pad) * channels
+    for line in prange(images * rows):
+        n, i = line // rows, line % rows
+        first = x[n, i + x_pad].reshape(-1)[x_pad * channels : x_pad * channels + size]
+        second = y[n, i + y_pad].reshape(-1)[y_pad * channels : y_pad * channels + size]
+        codes = out[n, i + pad].reshape(-1)[pad * channels : pad * channels + size]
+        for k in range(size):
+            a = np.int32(np.int32(np.int32(first[k]) ^ sign) - minus)
+            b = np.int32(np.int32(np.int32(second[k]) ^ y_sign) - y_minus)
+            codes[k] = min(max(np.int32(_rule(a, b, constants) + zero), low), high)
 
 
 def multiply_lines(  # noqa: PLR0913 - a kernel sees arrays, not objects

@@ -135,16 +135,16 @@ _AT = {(is_watched, has_codes): specialize(_at_watched, f"watched_{at.__name__}"
 
 @cache
 def _tiles_along(name: str, lanes: int, pixels: int, channels: int, signed: bool, ending: Ending | None = None,
-                 is_watched: bool = False) -> Any:
+                 is_watched: bool = False, is_odd: bool = False) -> Any:
     """Tiles of one size along a line; the rest as in make_tile."""
-    tile = make_tile(lanes, pixels, channels // lanes, signed, ending, is_watched)
+    tile = make_tile(lanes, pixels, channels // lanes, signed, ending, is_watched, is_odd)
     return specialize(_along, f"{name}_{pixels}x{channels}", inline, _tile=tile,
                       _at=_AT[is_watched, ending is not None], _at_once=pixels)
 
 
-def _tiles_of_sums(name: str, lanes: int, sizes: dict[int, int], signed: bool, is_watched: bool) -> Any:
-    """Lines of sums in tiles of any size; `sizes` are pixels per tile by channels per tile."""
-    along = partial(_tiles_along, name, lanes, signed=signed, is_watched=is_watched)
+def _tiles_of_sums(name: str, lanes: int, sizes: dict[int, int], signed: bool, **kind: bool) -> Any:
+    """Lines of sums in tiles of any size; `sizes` are pixels per tile by channels per tile, `kind` as in make_tile."""
+    along = partial(_tiles_along, name, lanes, signed=signed, **kind)
     lines: dict[str, Any] = {"_has_sevens": lanes == 16}  # which leaves registers enough
     for width in (16, 32, 64):
         channels = min(width, max(sizes))
@@ -155,35 +155,42 @@ def _tiles_of_sums(name: str, lanes: int, sizes: dict[int, int], signed: bool, i
     return specialize(_tiles, name, inline, _sevens=sevens, **lines)
 
 
-def _specialize(name: str, lanes: int, sizes: dict[int, int], is_watched: bool = False) -> Any:
+def _specialize(name: str, lanes: int, sizes: dict[int, int], is_watched: bool = False, is_odd: bool = False) -> Any:
     """The line of one register width."""
     return specialize(_watched_line if is_watched else _line, name, inline, **{
-        "_signed" if signed else "_unsigned": _tiles_of_sums(f"{name}_{signed}", lanes, sizes, signed, is_watched)
+        "_signed" if signed else "_unsigned": _tiles_of_sums(
+            f"{name}_{signed}", lanes, sizes, signed, is_watched=is_watched, is_odd=is_odd)
         for signed in (False, True)})
 
 
 _SIZES = {16: 16, 32: 8, 64: 4}
+_ODD_SIZES = {16: 8, 32: 8, 64: 4}
+"""Pixels have one register more, that of their codes alone."""
 _NARROW_SIZES = {16: 4, 32: 2}
 """AVX-VNNI has 16 registers: 8 of sums, and the weights and codes."""
 LINES = {"vnni": _specialize("vnni_line", 16, _SIZES), "avxvnni": _specialize("avxvnni_line", 8, _NARROW_SIZES)}
+ODD_LINE = _specialize("vnni_odd_line", 16, _ODD_SIZES, is_odd=True)
+"""Lines of sums of odd weights."""
 WATCHED = {"vnni": _specialize("vnni_watched_line", 16, _SIZES, is_watched=True),
            "avxvnni": _specialize("avxvnni_watched_line", 8, _NARROW_SIZES, is_watched=True)}
 """Lines of sums of registers that are watched."""
 
 
-def line_to_codes(signed: bool, ending: Ending, columns: int, width: int, is_watched: bool) -> Any:
+def line_to_codes(signed: bool, ending: Ending, columns: int, width: int, is_watched: bool = False,
+                  is_odd: bool = False) -> Any:
     """Lines from codes to codes of so many columns and channels, with an `ending`; `signed` as the input is.
 
     They are compiled for the one tile that they use: to choose it line by line cost layers of few products more than a tenth
     of their time.
     """
-    pixels = 7 if width == 32 and columns % 7 == 0 else _SIZES[width] if columns >= _SIZES[width] else 1
-    return _specialize_to_codes(signed, ending, pixels, width, is_watched)
+    most = (_ODD_SIZES if is_odd else _SIZES)[width]
+    pixels = 7 if width == 32 and columns % 7 == 0 else most if columns >= most else 1
+    return _specialize_to_codes(signed, ending, pixels, width, is_watched, is_odd)
 
 
 @cache
-def _specialize_to_codes(signed: bool, ending: Ending, pixels: int, width: int, is_watched: bool) -> Any:
-    name = f"vnni_to_{'watched_' if is_watched else ''}{ending}_{signed}"
-    along = _tiles_along(name, 16, pixels, width, signed, ending, is_watched)
+def _specialize_to_codes(signed: bool, ending: Ending, pixels: int, width: int, is_watched: bool, is_odd: bool) -> Any:
+    name = f"vnni_{'odd_' if is_odd else ''}to_{'watched_' if is_watched else ''}{ending}_{signed}"
+    along = _tiles_along(name, 16, pixels, width, signed, ending, is_watched, is_odd)
     template = _watched_line_to_codes if is_watched else _line_to_codes
     return specialize(template, f"{name}_line_{pixels}x{width}", inline, _only=along)

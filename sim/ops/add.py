@@ -8,17 +8,7 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape
-from sim.ops.op import (
-    Op,
-    ProgramError,
-    broadcast_shape,
-    check_requant,
-    check_shape,
-    check_sizes,
-    check_zeros,
-    reach_of,
-    read,
-)
+from sim.ops.op import Op, ProgramError, check_requant, check_sizes, reach_of, read_both
 from sim.ops.row import Activation, NetworkError, Row
 
 if TYPE_CHECKING:
@@ -37,14 +27,6 @@ class Add(Row):
     kind: ClassVar[str] = "add"
     other: str = ""
     activation: Activation = field(default_factory=Activation)
-
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Unchanged."""
@@ -81,17 +63,10 @@ class AddOp(Op):
         """The other operand and the requantizer."""
         return [f"plus {self.other}", self.requant.name]
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
     def check(self, before: Mapping[str, Op]) -> None:
         """Two of one shape or spread to one, and a requantizer for the codes of the first."""
         check_sizes(self)
-        source, other = read(before, self.source), read(before, self.other)
-        check_zeros(self.source_zero, source)
-        check_zeros(self.other_zero, other)
-        check_shape(self, broadcast_shape(source, other))
+        source, other = read_both(self, before)
         if reach_of(other) >= 2**31:
             raise ProgramError(f"residuals have 32 bits, {other.name} less its zero point can have more")
         check_requant(self, self.requant, reach_of(source))

@@ -1,6 +1,6 @@
 """Average pooling as runtimes of integers have it: an exact sum over a window, divided and rounded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,21 +24,18 @@ DIVISORS = ("valid", "window")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AverageOp(Op):
-    """clamp(round(sum of codes less `source_zero` over a window / count) + zero point); what is around the image adds 0.
+class WindowAverage(Op):
+    """What averages over windows share, whatever they compute with.
 
-    A window has `taps` (rows, columns), moves by `strides` (down, across); `paddings` are top, bottom, left, right.
-    `divisor` says what is counted (DIVISORS), `rounding` how the quotient is rounded (sim/ops/op.py, ROUNDINGS).
+    A window has `taps` (rows, columns), moves by `strides` (down, across); `paddings` are top, bottom, left, right, and add
+    nothing.  `divisor` says what is counted (DIVISORS).
     """
 
-    kind: ClassVar[str] = "average"
     clamps: ClassVar[bool] = True
     taps: tuple[int, int]
     strides: tuple[int, int]
     paddings: tuple[int, int, int, int]
     divisor: str
-    rounding: str
-    source_zero: int = field(default=0, metadata=LATER)
 
     @property
     def window(self) -> Window:
@@ -46,34 +43,51 @@ class AverageOp(Op):
         return Window(self.taps, self.strides, 1, self.paddings)
 
     def details(self) -> list[str]:
-        """Geometry, divisor and rounding."""
+        """Geometry and divisor."""
         return [f"window {sizes(self.taps)}", f"stride {sizes(self.strides)}",
-                f"padding {', '.join(map(str, self.paddings))}", f"divided by the {self.divisor} count", self.rounding]
+                f"padding {', '.join(map(str, self.paddings))}", f"divided by the {self.divisor} count"]
 
     def check(self, before: Mapping[str, Op]) -> None:
-        """A code in every window, a known divisor and rounding."""
+        """A code in every window, a known divisor."""
         check_sizes(self)
         check_pairs(taps=self.taps, strides=self.strides)
         check_paddings(self.paddings, self.taps)
-        check_rounding(self.rounding)
         if self.divisor not in DIVISORS:
             raise ProgramError(f"its divisor must be {' or '.join(DIVISORS)}, not {self.divisor!r}")
         source = read(before, self.source)
-        check_zeros(self.source_zero, source)
         check_shape(self, (*self.window.sides(*source.shape[:2]), source.shape[2]))
+
+    def averages(self, x: Any, average: Callable[[Sequence[int], int], int]) -> Any:
+        """In plain Python: [row][column][channel] of average(a channel's numbers in a window, their divisor)."""
+        size = self.taps[0] * self.taps[1]
+        return [[[average(numbers, len(inside) if self.divisor == "valid" else size)
+                  for numbers in zip(*inside, strict=True)] for inside in row]
+                for row in reference.windows(x, self.taps, self.strides, self.paddings)]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AverageOp(WindowAverage):
+    """clamp(round(sum of codes less `source_zero` over a window / count) + zero point); what is around the image adds 0.
+
+    `rounding` says how the quotient is rounded (sim/ops/op.py, ROUNDINGS).
+    """
+
+    kind: ClassVar[str] = "average"
+    rounding: str
+    source_zero: int = field(default=0, metadata=LATER)
+
+    def details(self) -> list[str]:
+        """Geometry, divisor and rounding."""
+        return [*super().details(), self.rounding]
+
+    def check(self, before: Mapping[str, Op]) -> None:
+        """And a known rounding."""
+        super().check(before)
+        check_rounding(self.rounding)
+        check_zeros(self.source_zero, read(before, self.source))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Sum, count, divide, round, clamp."""
-        (rows, columns), (down, across), (top, bottom, left, right) = self.taps, self.strides, self.paddings
-        x = reference.less(inputs[0], self.source_zero)
-        height, width, channels = len(x), len(x[0]), len(x[0][0])
-        result: Any = []
-        for first in range(-top, height + bottom - rows + 1, down):
-            result.append([])
-            for start in range(-left, width + right - columns + 1, across):
-                inside = [x[i][j] for i in range(first, first + rows) if 0 <= i < height
-                          for j in range(start, start + columns) if 0 <= j < width]
-                count = len(inside) if self.divisor == "valid" else rows * columns
-                result[-1].append([reference.rounded(sum(pixel[c] for pixel in inside), count, self.rounding)
-                                   for c in range(channels)])
-        return reference.clamped(result, self), None
+        averages = self.averages(reference.less(inputs[0], self.source_zero),
+                                 lambda numbers, count: reference.rounded(sum(numbers), count, self.rounding))
+        return reference.clamped(averages, self), None

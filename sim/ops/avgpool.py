@@ -59,10 +59,6 @@ class AvgPool(Row):
         """Rows and columns of a window."""
         return self.kernel, self.kernel_width or self.kernel
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """As a convolution's."""
         height, width, channels = shapes[self.source]
@@ -117,5 +113,5 @@ class PoolOp(PoolWindow, Op):
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Sums, then the requantizer's rule."""
-        sums = reference.window_sums(reference.less(inputs[0], self.source_zero), *self.window, self.stride, self.padding)
+        sums = reference.window_sums(reference.less(inputs[0], self.source_zero), self.window, self.stride, self.padding)
         return reference.requantize(sums, self, None), None

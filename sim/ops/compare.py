@@ -25,10 +25,6 @@ class MinMaxOp(Op):
         """The rule."""
         return [f"{self.rule} with {self.other}"]
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
     def check(self, before: Mapping[str, Op]) -> None:
         """Two tensors of codes that can be compared."""
         check_sizes(self)

@@ -37,10 +37,6 @@ class Concat(Row):
         """All."""
         return self.source, *self.others
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """The channels of all."""
         height, width, _ = shapes[self.source]

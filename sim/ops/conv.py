@@ -1,8 +1,9 @@
 """Convolution: products of codes and weights in an accumulator, batch norm, residual and activation folded behind it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from sim.ops.op import (
     check_sizes,
     reach_of,
     read,
+    settle_window,
 )
 from sim.ops.row import Activation, NetworkError, Row, check_role, check_window, window_positions
 from sim.values import LATER, sizes
@@ -81,10 +83,6 @@ class Conv(Row):
         """The input and, if there is one, the residual."""
         return (self.source, self.skip) if self.skip else (self.source,)
 
-    def ends(self) -> Activation | None:
-        """Its activation."""
-        return self.activation
-
     @property
     def weight_role(self) -> str:
         """The layer's."""
@@ -119,28 +117,43 @@ class Conv(Row):
 
     def lower(self, to: "Lowering") -> tuple[Op, float]:
         """Equation 6: scales, batch norm and bias fold into one affine per channel, in float64."""
-        codes, weight_scale, weight_format, bits = to.weight_codes(self)
-        weights = np.ascontiguousarray(codes.transpose(2, 3, 1, 0))
-        operand = to.format_of(self.source)
-        form, step = (None, 1.0) if self.activation is None else to.activation(self, self.activation)
-        gain, offset = self._folded(to, to.scales[self.source] * weight_scale, step)
-        low, high = prefix_bounds(weights, operand)
-        skip = (to.scales[self.skip] / step, to.format_of(self.skip)) if self.skip else None
-        requant, unit = to.requantizer_of(form, gain, offset, (int(low.min()), int(high.max())), skip)
-        return ConvOp(
-            self.name, self.source, to.shapes[self.name], form, skip=self.skip, weights=weights, stride=self.stride,
-            padding=self.padding, groups=self.groups, operand=operand, weight_format=weight_format, weight_bits=bits,
-            accumulator=to.accumulator_of(self.role), requant=requant, unit=unit, stride_width=self.stride_width,
-            dilation=self.dilation, paddings=self.paddings), step
+        return lower_products(self, to, partial(_normed if self.norm else biased, self, to), self.skip,
+                              stride=self.stride, padding=self.padding, groups=self.groups, stride_width=self.stride_width,
+                              dilation=self.dilation, paddings=self.paddings)
 
-    def _folded(self, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
-        if not self.norm:
-            bias = to.array(self, "bias").astype(np.float64) if self.bias else np.zeros(self.channels)
-            return np.full(self.channels, 1.0) * (scale / step), bias / step
-        gamma, beta, mean, var = (to.array(self, f"norm.{name}").astype(np.float64)
-                                  for name in ("weight", "bias", "running_mean", "running_var"))
-        inverse = gamma / np.sqrt(var + self.eps)
-        return scale * inverse / step, (beta - mean * inverse) / step
+
+def lower_products(row: Any, to: "Lowering", folded: Callable[[np.ndarray | float, float], tuple[np.ndarray, np.ndarray]],
+                   skip: str = "", **window: Any) -> tuple[Op, float]:
+    """The convolution of a row whose weights are [channels, in channels], perhaps with the taps of a window behind.
+
+    folded(what one unit of a sum stands for, what one code does) -> gain and offset float64 [channels].
+    """
+    codes, weight_scale, weight_format, bits = to.weight_codes(row)
+    weights = np.ascontiguousarray(codes.reshape(*codes.shape, *(1,) * (4 - codes.ndim)).transpose(2, 3, 1, 0))
+    operand = to.format_of(row.source)
+    form, step = (None, 1.0) if row.activation is None else to.activation(row, row.activation)
+    gain, offset = folded(to.scales[row.source] * weight_scale, step)
+    low, high = prefix_bounds(weights, operand)
+    residual = (to.scales[skip] / step, to.format_of(skip)) if skip else None
+    requant, unit = to.requantizer_of(form, gain, offset, (int(low.min()), int(high.max())), residual)
+    return ConvOp(
+        row.name, row.source, to.shapes[row.name], form, skip=skip, weights=weights, operand=operand,
+        weight_format=weight_format, weight_bits=bits, accumulator=to.accumulator_of(row.role), requant=requant, unit=unit,
+        **window), step
+
+
+def biased(row: Any, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """The affine of a row with a bias or with nothing."""
+    bias = to.array(row, "bias").astype(np.float64) if row.bias else np.zeros(row.weight_channels)
+    return np.full(row.weight_channels, 1.0) * (scale / step), bias / step
+
+
+def _normed(row: Any, to: "Lowering", scale: np.ndarray | float, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """That of a batch norm."""
+    gamma, beta, mean, var = (to.array(row, f"norm.{name}").astype(np.float64)
+                              for name in ("weight", "bias", "running_mean", "running_var"))
+    inverse = gamma / np.sqrt(var + row.eps)
+    return scale * inverse / step, (beta - mean * inverse) / step
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -175,13 +188,7 @@ class ConvOp(Op):
     start: np.ndarray | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
-        # one way to say the same, one digest
-        if is_whole(self.stride_width) and self.stride_width == self.stride:
-            object.__setattr__(self, "stride_width", 0)
-        paddings = self.paddings if isinstance(self.paddings, tuple) else ()
-        if len(paddings) == 4 and len(set(paddings)) == 1 and self.padding == 0:
-            object.__setattr__(self, "padding", self.paddings[0])
-            object.__setattr__(self, "paddings", ())
+        settle_window(self)
         if isinstance(self.start, np.ndarray) and not self.start.any():
             object.__setattr__(self, "start", None)
 

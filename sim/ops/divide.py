@@ -6,18 +6,7 @@ from typing import Any, ClassVar
 
 from sim import reference
 from sim.formats import is_whole
-from sim.ops.op import (
-    Op,
-    ProgramError,
-    broadcast_shape,
-    check_rounding,
-    check_shape,
-    check_sizes,
-    check_sum,
-    check_zeros,
-    reach_of,
-    read,
-)
+from sim.ops.op import Op, ProgramError, check_rounding, check_sizes, check_sum, reach_of, read_both
 from sim.values import LATER
 
 
@@ -46,18 +35,11 @@ class DivideOp(Op):
         """What is divided by what."""
         return [f"times {self.factor}, by {self.other} times {self.other_factor} plus {self.epsilon}", self.rounding]
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
     def check(self, before: Mapping[str, Op]) -> None:
         """Shapes that fit, constants whose products int64 holds."""
         check_sizes(self)
         check_rounding(self.rounding)
-        source, other = read(before, self.source), read(before, self.other)
-        check_zeros(self.source_zero, source)
-        check_zeros(self.other_zero, other)
-        check_shape(self, broadcast_shape(source, other))
+        source, other = read_both(self, before)
         if not all(map(is_whole, (self.factor, self.other_factor, self.epsilon))):
             raise ProgramError("its factors and epsilon are whole numbers")
         if not self.other_factor:

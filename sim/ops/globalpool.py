@@ -22,10 +22,6 @@ class GlobalPool(Row):
     kind: ClassVar[str] = "globalpool"
     activation: Activation = field(default_factory=lambda: Activation("boundary"))
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """One pixel."""
         return 1, 1, shapes[self.source][2]

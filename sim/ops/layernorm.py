@@ -45,10 +45,6 @@ class LayerNorm(Row):
         """Whether there is one."""
         return self.definition not in BIASLESS
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Unchanged."""
         return shapes[self.source]

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from sim.accumulator import prefix_bounds
 from sim.formats import Shape
-from sim.ops.conv import ConvOp
+from sim.ops.conv import biased, lower_products
 from sim.ops.op import Op
 from sim.ops.row import Activation, Row, check_role
 
@@ -39,10 +37,6 @@ class Linear(Row):
         check_role(self.role)
         self._sizes(features=self.features)
 
-    def ends(self) -> Activation | None:
-        """Its activation."""
-        return self.activation
-
     @property
     def weight_role(self) -> str:
         """The layer's."""
@@ -64,15 +58,4 @@ class Linear(Row):
 
     def lower(self, to: "Lowering") -> tuple[Op, float]:
         """A convolution of one pixel; equation 6 without batch norm."""
-        codes, weight_scale, weight_format, bits = to.weight_codes(self)
-        weights = np.ascontiguousarray(codes.T)[None, None]
-        operand = to.format_of(self.source)
-        form, step = (None, 1.0) if self.activation is None else to.activation(self, self.activation)
-        bias = to.array(self, "bias").astype(np.float64) if self.bias else np.zeros(self.features)
-        gain = np.full(self.features, 1.0) * (to.scales[self.source] * weight_scale / step)
-        low, high = prefix_bounds(weights, operand)
-        requant, unit = to.requantizer_of(form, gain, bias / step, (int(low.min()), int(high.max())))
-        return ConvOp(
-            self.name, self.source, to.shapes[self.name], form, skip="", weights=weights, stride=1, padding=0, groups=1,
-            operand=operand, weight_format=weight_format, weight_bits=bits, accumulator=to.accumulator_of(self.role),
-            requant=requant, unit=unit), step
+        return lower_products(self, to, partial(biased, self, to), stride=1, padding=0, groups=1)

@@ -35,10 +35,6 @@ class Lookup(Row):
         except RegistryError as error:
             raise NetworkError(f"{self.name}: {error}") from None
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Unchanged."""
         return shapes[self.source]

@@ -50,14 +50,6 @@ class MatMul(Row):
             raise NetworkError(f"{self.name}: the divisor must be from {1.0 / LARGEST_DIVISOR:g} to {LARGEST_DIVISOR:g}, "
                                f"not {self.divisor!r}")
 
-    def sources(self) -> tuple[str, ...]:
-        """Both factors."""
-        return self.source, self.other
-
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Rows of the first factor, columns of the other."""
         (heads, tokens, depth), other = shapes[self.source], shapes[self.other]
@@ -125,10 +117,6 @@ class MatMulOp(Op):
         zeros = [f"zero points {self.zero} and {self.other_zero}"] if self.zero or self.other_zero else []
         return [f"{self.operand} x {self.other_operand}", f"times {self.other}{' transposed' if self.transpose else ''}",
                 f"depth {self.depth}", *zeros, str(self.accumulator), self.requant.name]
-
-    def sources(self) -> tuple[str, ...]:
-        """Both factors."""
-        return self.source, self.other
 
     @property
     def bounds(self) -> tuple[int, int]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sim import reference
 from sim.formats import Shape, is_whole
-from sim.ops.op import Op, PoolWindow, ProgramError, Window, check_paddings, check_shape, check_sizes, read
+from sim.ops.op import Op, PoolWindow, ProgramError, Window, check_paddings, check_shape, check_sizes, read, settle_window
 from sim.ops.row import NetworkError, Row, window_sides
 from sim.values import LATER, sizes
 
@@ -74,13 +75,7 @@ class MaxPoolOp(PoolWindow, Op):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # one way to say the same, one digest
-        if is_whole(self.stride_width) and self.stride_width == self.stride:
-            object.__setattr__(self, "stride_width", 0)
-        paddings = self.paddings if isinstance(self.paddings, tuple) else ()
-        if len(paddings) == 4 and len(set(paddings)) == 1 and self.padding == 0:
-            object.__setattr__(self, "padding", self.paddings[0])
-            object.__setattr__(self, "paddings", ())
+        settle_window(self)
 
     @property
     def geometry(self) -> Window:
@@ -107,10 +102,5 @@ class MaxPoolOp(PoolWindow, Op):
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """The largest code."""
-        x, (above, below, before, behind), (down, across) = inputs[0], self.geometry.paddings, self.geometry.strides
-        height, width, channels = len(x), len(x[0]), len(x[0][0])
-        rows, columns = self.window
-        return [[[max(x[i][j][c] for i in range(max(top, 0), min(top + rows, height))
-                      for j in range(max(left, 0), min(left + columns, width))) for c in range(channels)]
-                 for left in range(-before, width + behind - columns + 1, across)]
-                for top in range(-above, height + below - rows + 1, down)], None
+        found = reference.windows(inputs[0], self.window, self.geometry.strides, self.geometry.paddings)
+        return [[[max(codes) for codes in zip(*inside, strict=True)] for inside in row] for row in found], None

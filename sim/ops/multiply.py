@@ -9,17 +9,7 @@ import numpy as np
 
 from sim import reference
 from sim.formats import Shape
-from sim.ops.op import (
-    Op,
-    broadcast_shape,
-    check_requant,
-    check_shape,
-    check_sizes,
-    check_sum,
-    check_zeros,
-    reach_of,
-    read,
-)
+from sim.ops.op import Op, check_requant, check_sizes, check_sum, reach_of, read_both
 from sim.ops.row import Activation, NetworkError, Row
 
 if TYPE_CHECKING:
@@ -34,14 +24,6 @@ class Multiply(Row):
     kind: ClassVar[str] = "multiply"
     other: str = ""
     activation: Activation = field(default_factory=Activation)
-
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """That of `source`."""
@@ -81,10 +63,6 @@ class MultiplyOp(Op):
         """The other operand and the requantizer."""
         return [f"times {self.other}", self.requant.name]
 
-    def sources(self) -> tuple[str, ...]:
-        """Both."""
-        return self.source, self.other
-
     @property
     def macs(self) -> int:
         """Products for one image."""
@@ -93,10 +71,7 @@ class MultiplyOp(Op):
     def check(self, before: Mapping[str, Op]) -> None:
         """Shapes that fit, and a requantizer for every product."""
         check_sizes(self)
-        source, other = read(before, self.source), read(before, self.other)
-        check_zeros(self.source_zero, source)
-        check_zeros(self.other_zero, other)
-        check_shape(self, broadcast_shape(source, other))
+        source, other = read_both(self, before)
         check_sum(reach_of(source) * reach_of(other))
         check_requant(self, self.requant, reach_of(source) * reach_of(other))
 

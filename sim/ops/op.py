@@ -62,8 +62,8 @@ class Op(Value):
         return []
 
     def sources(self) -> tuple[str, ...]:
-        """Names of the operations it reads."""
-        return (self.source,) if self.source else ()
+        """Names of the operations it reads: `source`, and `other` if it has such a field."""
+        return sources_of(self)
 
     @property
     def residual(self) -> str:
@@ -288,6 +288,16 @@ class Window:
                 (width + left + right - reach[1]) // self.strides[1] + 1)
 
 
+def settle_window(op: Any) -> None:
+    """One way to say the same, one digest: `stride_width` 0 where it is as `stride`, `padding` for four equal `paddings`."""
+    if is_whole(op.stride_width) and op.stride_width == op.stride:
+        object.__setattr__(op, "stride_width", 0)
+    paddings = op.paddings if isinstance(op.paddings, tuple) else ()
+    if len(paddings) == 4 and len(set(paddings)) == 1 and op.padding == 0:
+        object.__setattr__(op, "padding", paddings[0])
+        object.__setattr__(op, "paddings", ())
+
+
 def check_zeros(zero: int, source: Op) -> None:
     """Raise ProgramError unless an operation takes from the codes that it reads what stands for 0 there."""
     if zero != source.zero_point or isinstance(zero, bool):
@@ -298,3 +308,19 @@ def reach_of(op: Op) -> int:
     """Magnitude that no code of an operation passes, less its zero point."""
     form = format_of(op)
     return max(form.max - op.zero_point, op.zero_point - form.min)
+
+
+def sources_of(reader: Any) -> tuple[str, ...]:
+    """What a row or an operation reads as its fields say."""
+    if hasattr(reader, "other"):
+        return reader.source, reader.other
+    return (reader.source,) if reader.source else ()
+
+
+def read_both(op: Any, before: Mapping[str, Op]) -> tuple[Op, Op]:
+    """What an operation of two tensors reads; ProgramError unless zero points and its shape follow from them."""
+    source, other = read(before, op.source), read(before, op.other)
+    check_zeros(op.source_zero, source)
+    check_zeros(op.other_zero, other)
+    check_shape(op, broadcast_shape(source, other))
+    return source, other

@@ -1,5 +1,6 @@
 """Sums and means over axes of an image."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -48,10 +49,7 @@ class ReduceOp(Op):
 
     def count(self, shape: tuple[int, ...]) -> int:
         """How many numbers of an input of `shape` are added."""
-        count = 1
-        for axis in self.axes:
-            count *= shape[axis]
-        return count
+        return math.prod(shape[axis] for axis in self.axes)
 
     def check(self, before: Mapping[str, Op]) -> None:
         """Axes that there are, and a requantizer for every sum or mean."""

@@ -22,10 +22,6 @@ class Requantize(Row):
     kind: ClassVar[str] = "requantize"
     activation: Activation = field(default_factory=Activation)
 
-    def ends(self) -> Activation:
-        """Its activation."""
-        return self.activation
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Unchanged."""
         return shapes[self.source]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sim.formats import IntFormat, Shape, is_whole
-from sim.ops.op import MAX_SIZE, Op, Window
+from sim.ops.op import MAX_SIZE, Op, Window, sources_of
 from sim.values import LATER, is_stored, sizes
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Row:
             raise NetworkError(f"row name {self.name!r} must be lower-case letters, digits and _, at most 64")
 
     def sources(self) -> tuple[str, ...]:
-        """Names of the rows this one reads."""
-        return (self.source,) if self.source else ()
+        """Names of the rows this one reads: `source`, and `other` if it has such a field."""
+        return sources_of(self)
 
     def id_sources(self) -> tuple[str, ...]:
         """Names of the rows that it reads ids from."""
@@ -96,8 +96,8 @@ class Row:
         return {}
 
     def ends(self) -> Activation | None:
-        """How its results become codes; None where they are copied, or are logits."""
-        return None
+        """How its results become codes: its field `activation`; None where they are copied, or are logits."""
+        return getattr(self, "activation", None)
 
     def has_role(self, role: str) -> bool:
         """Whether its weights or its output have this role."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from sim.accumulator import Accumulator, AccumulatorError
 from sim.definitions import SOFTMAXES
+from sim.ops.average import DIVISORS
+from sim.ops.op import ROUNDINGS
 from sim.registry import RegistryError
 from sim.requantizers import ADDITIONS, REQUANTIZERS
 from sim.text import printable
@@ -19,8 +21,8 @@ MOST_BYTES = 1 << 16
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "bias": ("first", "last"),
     "zero_point": ("products", "behind"),
-    "divisor": ("valid", "window"),
-    "rounding": ("half_away", "half_up", "half_even", "floor", "trunc"),
+    "divisor": DIVISORS,
+    "rounding": ROUNDINGS,
     "product": ("float64", "float32"),
 }
 _PRODUCTS = ("requant", "requant_4", "requant_64", "zero_point", "accumulator", "accumulator_64")

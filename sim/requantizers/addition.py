@@ -31,3 +31,8 @@ class Addition(Rule):
     def build_logits(cls, affine: Affine) -> tuple[Requantizer, float]:
         """None."""
         raise RequantizeError(f"{cls.name} adds two tensors, and is nothing for the last layer")
+
+
+def ratios(a: Any, b: Any, target: Any) -> tuple[np.float32, np.float32]:
+    """The scales of both operands in units of the output's, quotients in float32."""
+    return np.float32(a) / np.float32(target), np.float32(b) / np.float32(target)

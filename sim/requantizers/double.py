@@ -9,8 +9,9 @@ x and its left shift are of 32 bits and wrap, as compiled C does; only -2^31 tim
 from typing import Any
 
 from sim.kernels.jit import inline
+from sim.reference import shift_right
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Own, biased, line_of, wrap32
+from sim.requantizers.rule import Own, biased, line_of, plain_biased, plain_wrap32, wrap32
 
 
 class Double(MultiplierRule):
@@ -22,12 +23,19 @@ class Double(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
-        left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
-        shifted = (x * 2**left + 2**31) % 2**32 - 2**31
-        high = min((shifted * own("multiplier") + 2**30) // 2**31, 2**31 - 1)
-        magnitude = (2 * abs(high) + 2**right) // 2 ** (right + 1)
-        return magnitude if high >= 0 else -magnitude
+        return plain_double(plain_biased(x, own), own("multiplier"), own("exponent"))
+
+
+def plain_high(x: int, multiplier: int, exponent: int) -> int:
+    """`doubled_high` of oracles, in plain Python integers."""
+    return min(shift_right(plain_wrap32(x * 2 ** max(exponent, 0)) * multiplier, 31), 2**31 - 1)
+
+
+def plain_double(x: int, multiplier: int, exponent: int) -> int:
+    """Equation R1 behind its bias, in plain Python integers."""
+    high = plain_high(x, multiplier, exponent)
+    magnitude = shift_right(abs(high), max(-exponent, 0))
+    return magnitude if high >= 0 else -magnitude
 
 
 @inline

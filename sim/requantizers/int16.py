@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sim.kernels.jit import inline
+from sim.reference import shift_right
 from sim.requantizers.multiplier import MultiplierRule
 from sim.requantizers.requantizer import RequantizeError
 from sim.requantizers.rule import Domain, Own, line_of
@@ -30,8 +31,9 @@ class Int16(MultiplierRule):
         return cls(np.asarray(bias, np.int64), _reduced(np.asarray(multiplier, np.int64)), np.asarray(exponent, np.int64))
 
     @classmethod
-    def _multipliers(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        multipliers, exponents = super()._multipliers(reals)
+    def constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of 16 bits."""
+        multipliers, exponents = super().constants(reals)
         return _reduced(multipliers), exponents
 
     def check_reach(self, reach: int, skip_max: int) -> None:
@@ -46,8 +48,7 @@ class Int16(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        shift = 15 - own("exponent")
-        return ((x * 2 ** own("fraction") + own("bias")) * own("multiplier") + 2 ** (shift - 1)) // 2**shift
+        return shift_right((x * 2 ** own("fraction") + own("bias")) * own("multiplier"), 15 - own("exponent"))
 
 
 def _reduced(multiplier: np.ndarray) -> np.ndarray:

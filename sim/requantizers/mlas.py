@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sim.kernels.jit import inline
-from sim.requantizers.addition import Addition
-from sim.requantizers.nearest import FARTHEST, float32
+from sim.reference import round_to_float32
+from sim.requantizers.addition import Addition, ratios
+from sim.requantizers.nearest import nearest_code, plain_nearest
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Own, Rule, line_of
+from sim.requantizers.rule import Domain, Own, Rule, line_of
 
 _CODES = (-(2**15), 2**16)
 
@@ -32,7 +33,7 @@ class MlasAdd(Addition):
     name = "mlas_add"
     whole: ClassVar[tuple[str, ...]] = ("zero_a", "zero_b", "zero")
     real: ClassVar[tuple[str, ...]] = ("scale_a", "scale_b", "fixed")
-    domain = {"zero_a": _CODES, "zero_b": _CODES, "zero": _CODES}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"zero_a": _CODES, "zero_b": _CODES, "zero": _CODES}
     scale_a: np.ndarray
     scale_b: np.ndarray
     fixed: np.ndarray
@@ -49,9 +50,9 @@ class MlasAdd(Addition):
     @classmethod
     def of(cls, a: Any, b: Any, target: Any, zeros: tuple[int, int, int], channels: int, sign: int = 1) -> "MlasAdd":
         """Of float32 scales and the zero points of both operands and of the output."""
-        first = np.float32(a) / np.float32(target)
-        second = np.float32(sign) * (np.float32(b) / np.float32(target))
-        shift = exact_fma(float(first), zeros[0], float32(float(second) * zeros[1]))
+        first, second = ratios(a, b, target)
+        second *= np.float32(sign)
+        shift = exact_fma(float(first), zeros[0], round_to_float32(float(second) * zeros[1]))
         fixed = np.float32(zeros[2]) - np.float32(shift)
         reals = (np.full(channels, number, np.float32) for number in (first, second, fixed))
         return cls(*reals, *(np.full(channels, zero, np.int64) for zero in zeros))
@@ -61,7 +62,7 @@ class MlasAdd(Addition):
         """The rule in plain Python numbers."""
         inner = exact_fma((skip or 0) + int(own("zero_b")), float(own("scale_b")), float(own("fixed")))
         steps = exact_fma(x + int(own("zero_a")), float(own("scale_a")), inner)
-        return round(max(-(2.0**40), min(2.0**40, steps))) - int(own("zero"))
+        return plain_nearest(steps) - int(own("zero"))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,7 +72,7 @@ class MlasMultiply(Rule):
     name = "mlas_multiply"
     whole: ClassVar[tuple[str, ...]] = ("zero",)
     real: ClassVar[tuple[str, ...]] = ("scale",)
-    domain = {"zero": _CODES}  # noqa: RUF012
+    domain: ClassVar[Domain] = {"zero": _CODES}
     scale: np.ndarray
     zero: np.ndarray
 
@@ -91,9 +92,8 @@ class MlasMultiply(Rule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python numbers."""
-        product = float32(float32(x) * float(own("scale")))
-        steps = float32(product + int(own("zero")))
-        return round(max(-(2.0**40), min(2.0**40, steps))) - int(own("zero"))
+        product = round_to_float32(round_to_float32(x) * float(own("scale")))
+        return plain_nearest(round_to_float32(product + int(own("zero")))) - int(own("zero"))
 
 
 def exact_fma(a: float, b: float, c: float) -> float:
@@ -125,16 +125,14 @@ def fused(a: Any, b: Any, c: Any) -> Any:
 def mlas_add_rule(x: Any, more: Any, whole: Any, real: Any, c: Any) -> Any:
     """The first equation."""
     inner = fused(np.float32(more + whole[1, c]), real[1, c], real[2, c])
-    steps = fused(np.float32(x + whole[0, c]), real[0, c], inner)
-    return np.int64(np.rint(min(max(steps, -FARTHEST), FARTHEST))) - whole[2, c]
+    return nearest_code(fused(np.float32(x + whole[0, c]), real[0, c], inner)) - whole[2, c]
 
 
 @inline
 def mlas_multiply_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """The second."""
     product = np.float32(np.float32(x) * real[0, c])
-    steps = np.float32(product + np.float32(whole[0, c]))
-    return np.int64(np.rint(min(max(steps, -FARTHEST), FARTHEST))) - whole[0, c]
+    return nearest_code(np.float32(product + np.float32(whole[0, c]))) - whole[0, c]
 
 
 MlasAdd.line = line_of("mlas_add", mlas_add_rule, operands=2)

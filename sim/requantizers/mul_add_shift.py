@@ -15,14 +15,14 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.multiplier import FULL, multiplier_of
+from sim.reference import shift_right
+from sim.requantizers.multiplier import FULL, INT32, multiplier_of
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Domain, Own, Rule, clipped_offset, line_of, none, unit
+from sim.requantizers.rule import Domain, Own, Rule, clipped_offset, columns, line_of, none, unit
 
 MOST = 2**62
 """No product with its addend gets so far."""
 MOST_SHIFT = 61
-_BITS_32 = (-(2**31), 2**31 - 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +46,7 @@ class MulAdd(Rule):
     def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "MulAdd":
         """Nearest multipliers, no addend."""
         rows = [cls._constants(float(number), 0.0, 1) for number in np.atleast_1d(real)]
-        return cls(np.asarray(bias, np.int64), *_columns(rows))
+        return cls(np.asarray(bias, np.int64), *columns(rows))
 
     @classmethod
     def build(cls, affine: Affine, target: IntFormat) -> "MulAdd":
@@ -54,7 +54,7 @@ class MulAdd(Rule):
         reach, offset = max(1, *map(abs, affine.bounds)), clipped_offset(affine, target)
         rows = [cls._constants(float(g), float(o), reach) for g, o in zip(affine.gain, offset, strict=True)]
         skip = cls._constants(affine.skip_gain or 0.0, cls.half_of_residual, max(affine.skip_max, 1))
-        return cls(np.zeros(len(rows), np.int64), *_columns(rows), *_columns([skip]))
+        return cls(np.zeros(len(rows), np.int64), *columns(rows), *columns([skip]))
 
     @classmethod
     def _constants(cls, gain: float, offset: float, reach: int) -> tuple[int, int, int]:
@@ -83,7 +83,7 @@ class MulAddShift(MulAdd):
 
     name = "mul_add_shift"
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "addend", "shift")
-    domain: ClassVar[Domain] = {"multiplier": _BITS_32, "shift": (0, MOST_SHIFT)}
+    domain: ClassVar[Domain] = {"multiplier": INT32, "shift": (0, MOST_SHIFT)}
     half_of_residual = 0.0
     shift: np.ndarray
     skip_multiplier: np.ndarray = field(default_factory=none)
@@ -93,8 +93,7 @@ class MulAddShift(MulAdd):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        product = (x + own("bias")) * own("multiplier") + own("addend")
-        return (2 * product + 2 ** own("shift")) // 2 ** (own("shift") + 1)
+        return shift_right((x + own("bias")) * own("multiplier") + own("addend"), own("shift"))
 
 
 class MulAddShiftFloor(MulAddShift):
@@ -115,7 +114,7 @@ class MulAddDivide(MulAdd):
 
     name = "mul_add_divide"
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "addend", "divisor")
-    domain: ClassVar[Domain] = {"multiplier": _BITS_32, "divisor": (1, 2**MOST_SHIFT)}
+    domain: ClassVar[Domain] = {"multiplier": INT32, "divisor": (1, 2**MOST_SHIFT)}
     divisor: np.ndarray
     skip_multiplier: np.ndarray = field(default_factory=none)
     skip_addend: np.ndarray = field(default_factory=none)
@@ -130,10 +129,6 @@ class MulAddDivide(MulAdd):
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
         return ((x + own("bias")) * own("multiplier") + own("addend")) // own("divisor")
-
-
-def _columns(rows: list[tuple[int, int, int]]) -> list[np.ndarray]:
-    return [np.array(column, np.int64) for column in zip(*rows, strict=True)]
 
 
 @inline

@@ -7,13 +7,13 @@ by less, so `bits` is only where it is rounded.
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from sim.formats import IntFormat
 from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError
-from sim.requantizers.rule import Domain, Rule, join_bias, none, wrapped
+from sim.requantizers.rule import Domain, ScalingRule, columns, none, wrapped
 
 FULL = 31
 """Bits of a multiplier, without its sign."""
@@ -22,7 +22,7 @@ INT32 = (-(2**31), 2**31 - 1)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MultiplierRule(Rule):
+class MultiplierRule(ScalingRule):
     """int64 `bias`, `multiplier`, `exponent` [C]: x = sum + bias, then R(x, multiplier, exponent); [1] for the residual and
     `fraction`, the bits that the sum is shifted before."""
 
@@ -39,16 +39,9 @@ class MultiplierRule(Rule):
     fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
-    def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "MultiplierRule":
-        """Multipliers of `bits` bits nearest to real ones, half away from zero; below 2^-32 they are 0."""
-        return cls(np.asarray(bias, np.int64), *cls._multipliers(np.atleast_1d(real)))
-
-    @classmethod
-    def build(cls, affine: Affine, target: IntFormat) -> "MultiplierRule":
-        """Integers nearest to the affine."""
-        gain, bias, fraction = join_bias(cls.name, affine, target)
-        skip = cls._multipliers(np.array([affine.skip_gain or 0.0]))
-        built = cls(bias, *cls._multipliers(gain), *skip, fraction)
+    def build(cls, affine: Affine, target: IntFormat) -> Self:
+        """And no left shift beyond 32 bits."""
+        built = super().build(affine, target)
         built.check_reach(max(map(abs, affine.bounds)), affine.skip_max)
         return built
 
@@ -77,10 +70,11 @@ class MultiplierRule(Rule):
         return np.maximum(exponent, 0), np.maximum(-exponent, 0)
 
     @classmethod
-    def _multipliers(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = [multiplier_of(float(real), cls.name, cls.bits, cls.domain["exponent"]) for real in reals]
-        multipliers, exponents = zip(*rows, strict=True)
-        return np.array(multipliers, np.int64), np.array(exponents, np.int64)
+    def constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Multipliers of `bits` bits nearest to real ones, half away from zero; below 2^-32 they are 0."""
+        multiplier, exponent = columns(
+            multiplier_of(float(real), cls.name, cls.bits, cls.domain["exponent"]) for real in reals)
+        return multiplier, exponent
 
 
 def multiplier_of(real: float, name: str, bits: int = FULL, exponents: tuple[int, int] = (LEAST_EXPONENT, 30)
@@ -92,13 +86,21 @@ def multiplier_of(real: float, name: str, bits: int = FULL, exponents: tuple[int
     """
     if not math.isfinite(real):
         raise RequantizeError(f"{name}: a gain of {real!r} is no multiplier")
-    fraction, exponent = math.frexp(abs(real))
-    multiplier = math.floor(fraction * 2**bits + 0.5)
-    if multiplier == 2**bits:
-        multiplier, exponent = multiplier // 2, exponent + 1
+    multiplier, exponent = normalized(real, bits)
     if exponent > exponents[1]:
         raise RequantizeError(f"{name}: a gain of {real:g} codes per unit is too large, the exponent is {exponent} and may "
                               f"be {exponents[1]}")
     if exponent < exponents[0] or multiplier == 0:
         return 0, 0
     return (multiplier << FULL - bits) * (1 if real > 0 else -1), exponent
+
+
+def normalized(real: float, bits: int = FULL) -> tuple[int, int]:
+    """(multiplier, exponent) with |real| ~ multiplier 2^(exponent - bits), 2^(bits - 1) <= multiplier < 2^bits; 0 stays 0.
+
+    >>> normalized(0.75), normalized(-1.0, 8)
+    ((1610612736, 0), (128, 1))
+    """
+    fraction, exponent = math.frexp(abs(real))
+    multiplier = math.floor(fraction * 2**bits + 0.5)
+    return (multiplier // 2, exponent + 1) if multiplier == 2**bits else (multiplier, exponent)

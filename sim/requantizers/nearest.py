@@ -5,7 +5,6 @@
 XNNPACK clamps before it rounds and ONNX Runtime behind; limits are integers, so that the codes are the same.
 """
 
-import struct
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,15 +12,16 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.requantizer import Affine, InRegisters, RequantizeError
-from sim.requantizers.rule import Domain, Own, Rule, biased, join_bias, none, wrapped
+from sim.reference import round_to_float32
+from sim.requantizers.requantizer import InRegisters, RequantizeError
+from sim.requantizers.rule import Domain, Own, ScalingRule, biased, none, plain_biased, wrapped
 
 FARTHEST = np.float32(2.0**40)
 """No code is near it: where floats are cut before they become integers."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Nearest(Rule):
+class Nearest(ScalingRule):
     """int64 `bias` [C], float32 `scale` [C]; float32 `skip_scale` [1] for the residual."""
 
     whole: ClassVar[tuple[str, ...]] = ("bias", "fraction")
@@ -35,29 +35,19 @@ class Nearest(Rule):
     fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
-    def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "Nearest":
-        """Real multipliers are rounded to float32 once."""
-        return cls(np.asarray(bias, np.int64), cls._scales(np.atleast_1d(real)))
-
-    @classmethod
     def from_scales(cls, source: Any, weights: np.ndarray, target: Any, bias: np.ndarray) -> "Nearest":
         """Product and quotient in float32, as both runtimes take them."""
         product = np.float32(source) * np.asarray(weights, np.float32)
         return cls.from_real(product / np.float32(target), bias)
 
     @classmethod
-    def build(cls, affine: Affine, target: IntFormat) -> "Nearest":
-        """The float32 and integers nearest to the affine."""
-        gain, bias, fraction = join_bias(cls.name, affine, target)
-        return cls(bias, cls._scales(gain), cls._scales(np.array([affine.skip_gain or 0.0])), fraction)
-
-    @classmethod
-    def _scales(cls, real: np.ndarray) -> np.ndarray:
-        scales = np.asarray(real).astype(np.float32)
+    def constants(cls, reals: np.ndarray) -> tuple[np.ndarray]:
+        """Real multipliers are rounded to float32 once."""
+        scales = reals.astype(np.float32)
         if not (np.abs(scales) < cls.most).all():
             raise RequantizeError(f"{cls.name}: a scale of {np.abs(scales).max():g} is too large, {cls.most:g} and more are "
                                   "not allowed")
-        return scales
+        return (scales,)
 
     def in_registers(self, target: IntFormat, reach: int, less: np.ndarray | None, zero: int) -> InRegisters | None:
         """None if a product could pass what int32 holds."""
@@ -71,22 +61,21 @@ class Nearest(Rule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python numbers: a product of two float32 is exact in float64."""
-        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
-        product = float32(float32(x) * own("scale"))
-        return round(max(-(2.0**40), min(2.0**40, product)))  # Python rounds half to even
+        return plain_nearest(round_to_float32(round_to_float32(plain_biased(x, own)) * own("scale")))
 
 
-def float32(value: float) -> float:
-    """The float32 nearest to a float64, ties to even; infinite beyond the range."""
-    try:
-        rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
-    return rounded
+def plain_nearest(steps: float) -> int:
+    """`nearest_code` of oracles, in plain Python numbers."""
+    return round(max(-(2.0**40), min(2.0**40, steps)))  # Python rounds half to even
+
+
+@inline
+def nearest_code(steps: Any) -> Any:
+    """A float32 as an integer, half to even, cut where no code is near."""
+    return np.int64(np.rint(min(max(steps, -FARTHEST), FARTHEST)))
 
 
 @inline
 def nearest_rule(x: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R5."""
-    product = np.float32(np.float32(biased(x, whole[0, c], whole[1, c])) * real[0, c])
-    return np.int64(np.rint(min(max(product, -FARTHEST), FARTHEST)))
+    return nearest_code(np.float32(np.float32(biased(x, whole[0, c], whole[1, c])) * real[0, c]))

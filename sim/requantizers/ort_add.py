@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sim.kernels.jit import inline
-from sim.requantizers.addition import Addition
-from sim.requantizers.nearest import FARTHEST, float32
+from sim.reference import round_to_float32
+from sim.requantizers.addition import Addition, ratios
+from sim.requantizers.nearest import nearest_code, plain_nearest
 from sim.requantizers.rule import Own, line_of
 
 
@@ -27,21 +28,22 @@ class OrtAdd(Addition):
     def from_scales(  # type: ignore[override]
             cls, a: Any, b: Any, target: Any, channels: int, sign: int = 1) -> "OrtAdd":
         """Of float32 scales, quotients in float32."""
-        ratios = np.float32(a) / np.float32(target), np.float32(sign) * (np.float32(b) / np.float32(target))
-        return cls(*(np.full(channels, ratio, np.float32) for ratio in ratios))
+        first, second = ratios(a, b, target)
+        return cls(*(np.full(channels, ratio, np.float32) for ratio in (first, np.float32(sign) * second)))
 
     @classmethod
     def joined(cls, x: int, skip: int | None, own: Own, other: Own) -> int:
         """The rule in plain Python numbers; products of two float32 are exact in float64, sums rounded twice are as once."""
-        first, second = float32(float32(x) * own("scale_a")), float32(float32(skip or 0) * own("scale_b"))
-        return round(max(-(2.0**40), min(2.0**40, float32(first + second))))
+        first, second = (round_to_float32(round_to_float32(codes) * own(scale))
+                         for codes, scale in ((x, "scale_a"), (skip or 0, "scale_b")))
+        return plain_nearest(round_to_float32(first + second))
 
 
 @inline
 def ort_add_rule(x: Any, more: Any, whole: Any, real: Any, c: Any) -> Any:
     """Equation R13."""
     first, second = np.float32(np.float32(x) * real[0, c]), np.float32(np.float32(more) * real[1, c])
-    return np.int64(np.rint(min(max(np.float32(first + second), -FARTHEST), FARTHEST)))
+    return nearest_code(np.float32(first + second))
 
 
 OrtAdd.line = line_of("ort_add", ort_add_rule, operands=2)

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Domain, Own, Rule, join_bias, line_of, none
+from sim.reference import shift_right
+from sim.requantizers.requantizer import RequantizeError
+from sim.requantizers.rule import Domain, Own, ScalingRule, line_of, none
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PowerOfTwo(Rule):
+class PowerOfTwo(ScalingRule):
     """int64 `bias`, `sign` (1, -1, or 0 for nothing), `exponent` [C]; for the residual `skip_sign`, `skip_exponent` [1]."""
 
     name = "power_of_two"
@@ -41,18 +41,8 @@ class PowerOfTwo(Rule):
         return cls(zeros if bias is None else np.asarray(bias, np.int64), np.ones_like(exponents), exponents)
 
     @classmethod
-    def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "PowerOfTwo":
-        """The nearest powers of two."""
-        return cls(np.asarray(bias, np.int64), *cls._constants(np.atleast_1d(real)))
-
-    @classmethod
-    def build(cls, affine: Affine, target: IntFormat) -> "PowerOfTwo":
-        """The nearest powers of two; the bias is what the offset is worth in units of the sum at the exact gain."""
-        gain, bias, fraction = join_bias(cls.name, affine, target)
-        return cls(bias, *cls._constants(gain), *cls._constants(np.array([affine.skip_gain or 0.0])), fraction)
-
-    @classmethod
-    def _constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest powers of two; a bias stays what the offset is worth in units of the sum at the exact gain."""
         exponents = [round(math.log2(abs(real))) if real else 0 for real in reals.tolist()]
         if max(exponents) > cls.domain["exponent"][1]:
             raise RequantizeError(f"{cls.name}: a gain of 2^{max(exponents)} is too large")
@@ -69,7 +59,7 @@ class PowerOfTwo(Rule):
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
         left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
-        return (2 * own("sign") * (x * 2 ** own("fraction") + own("bias")) * 2**left + 2**right) // 2 ** (right + 1)
+        return shift_right(own("sign") * (x * 2 ** own("fraction") + own("bias")) * 2**left, right)
 
 
 class RshiftFloor(PowerOfTwo):

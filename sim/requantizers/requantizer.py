@@ -102,6 +102,13 @@ class Requantizer(Value):
         """
         return None
 
+    def in_words(self, reach: int) -> "tuple[Callable[..., Any], tuple[np.int32, ...]] | None":
+        """Of a rule that adds two operands: rule(a, b, constants) in int32, compiled, and its constants, for every channel.
+
+        None if it is another, or if one of operands up to `reach` could leave 32 bits.
+        """
+        return None
+
     def logits(self, sums: np.ndarray) -> np.ndarray:
         """int sums [N, H, W, C] -> logits of the same shape."""
         raise NotImplementedError
@@ -135,5 +142,4 @@ def residual_arguments(skip: Padded | None) -> tuple[np.ndarray, int, tuple[bool
     """Codes of the residual, their border, and `residual` as `line` wants it."""
     if skip is None:
         return _NO_RESIDUAL
-    sign = 1 << (8 * skip.array.itemsize - 1) if skip.array.dtype.kind == "i" else 0
-    return skip.unsigned, skip.pad, (True, np.int32(sign))
+    return skip.unsigned, skip.pad, (True, np.int32(skip.sign))

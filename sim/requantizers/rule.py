@@ -13,9 +13,9 @@ A rule of two operands (an addition) takes both: rule(x, y, whole, real, c).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -115,12 +115,40 @@ class Rule(Requantizer):
                 raise RequantizeError(f"{self.name}: {part.name} must be from {least} to {most}")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class ScalingRule(Rule):
+    """A rule whose fields are `bias`, the constants of a multiplier, those of the residual's, and `fraction`."""
+
+    @classmethod
+    def constants(cls, reals: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The fields, in their order, that stand for real multipliers [C].  Raises RequantizeError where none do."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_real(cls, real: np.ndarray, bias: np.ndarray) -> Self:
+        """The constants nearest to real multipliers, and the biases."""
+        fields = [np.asarray(bias, np.int64), *cls.constants(np.atleast_1d(real))]
+        return cls(*fields)
+
+    @classmethod
+    def build(cls, affine: Affine, target: IntFormat) -> Self:
+        """The constants nearest to the affine; the bias is what the offset is worth in units of the sum."""
+        gain, bias, fraction = join_bias(cls.name, affine, target)
+        fields = [bias, *cls.constants(gain), *cls.constants(np.array([affine.skip_gain or 0.0])), fraction]
+        return cls(*fields)
+
+
 def _of_channel(numbers: Any, channel: int) -> Any:
     return numbers[channel if len(numbers) > 1 else 0]
 
 
 def _of_residual(constants: Any, name: str) -> Any:
     return constants[SKIP + name][0] if SKIP + name in constants else 0
+
+
+def columns(rows: Iterable[Sequence[int]]) -> list[np.ndarray]:
+    """The numbers of each channel as fields, int64 [C] each."""
+    return [np.array(column, np.int64) for column in zip(*rows, strict=True)]
 
 
 def none() -> np.ndarray:
@@ -192,6 +220,16 @@ def wrap32(x: Any) -> Any:
 def biased(x: Any, bias: Any, fraction: Any) -> Any:
     """The register that a sum and its bias meet in."""
     return wrap32((x << fraction) + bias)
+
+
+def plain_wrap32(x: int) -> int:
+    """`wrap32` of oracles, in plain Python integers."""
+    return (x + 2**31) % 2**32 - 2**31
+
+
+def plain_biased(x: int, own: Own) -> int:
+    """`biased` of oracles."""
+    return plain_wrap32(x * 2 ** own("fraction") + own("bias"))
 
 
 def wrapped(numbers: np.ndarray) -> np.ndarray:

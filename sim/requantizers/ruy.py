@@ -8,9 +8,10 @@ LiteRT without default delegates rounds so, through ruy's x86 kernels, in convol
 from typing import Any
 
 from sim.kernels.jit import inline
-from sim.requantizers.double import doubled_high
+from sim.reference import shift_right
+from sim.requantizers.double import doubled_high, plain_high
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Own, biased, line_of
+from sim.requantizers.rule import Own, biased, line_of, plain_biased
 
 
 class Ruy(MultiplierRule):
@@ -22,11 +23,8 @@ class Ruy(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
-        left, right = max(own("exponent"), 0), max(-own("exponent"), 0)
-        shifted = (x * 2**left + 2**31) % 2**32 - 2**31
-        high = min((shifted * own("multiplier") + 2**30) // 2**31, 2**31 - 1)
-        return (2 * high + 2**right) // 2 ** (right + 1)
+        high = plain_high(plain_biased(x, own), own("multiplier"), own("exponent"))
+        return shift_right(high, max(-own("exponent"), 0))
 
 
 @inline

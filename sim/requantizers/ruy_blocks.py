@@ -6,7 +6,7 @@ Of LiteRT without default delegates on x86 with one thread: those loops take who
 loop for the rest shifts half away from 0.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,22 +33,23 @@ class RuyBlocks(MultiplierRule):
     @classmethod
     def from_real(cls, real: np.ndarray, bias: np.ndarray, block: int = DEPTHWISE) -> "RuyBlocks":
         """Multipliers as those of `ruy`; which channels are left over follows from their number."""
-        channels = np.arange(len(np.atleast_1d(real)))
-        away = (channels >= len(channels) // block * block).astype(np.int64)
-        return cls(np.asarray(bias, np.int64), *cls._multipliers(np.atleast_1d(real)), away=away)
+        return replace(super().from_real(real, bias), away=_left_over(np.size(real), block))
 
     @classmethod
     def build(cls, affine: Any, target: Any) -> "RuyBlocks":
         """As `from_real` has it, of the integers that `ruy` has."""
         plain = Ruy.build(affine, target)
-        channels = np.arange(len(plain.bias))
-        away = (channels >= len(channels) // DEPTHWISE * DEPTHWISE).astype(np.int64)
-        return cls(**plain.arrays(), away=away)
+        return cls(**plain.arrays(), away=_left_over(len(plain.bias), DEPTHWISE))
 
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
         return (Double if own("away") else Ruy).scaled(x, own)
+
+
+def _left_over(channels: int, block: int) -> np.ndarray:
+    """1 for channels behind the last whole block."""
+    return (np.arange(channels) >= channels // block * block).astype(np.int64)
 
 
 @inline

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from sim.kernels.jit import inline
+from sim.reference import shift_right
 from sim.requantizers.multiplier import MultiplierRule
-from sim.requantizers.rule import Own, biased, line_of
+from sim.requantizers.rule import Own, biased, line_of, plain_biased
 
 
 class Single(MultiplierRule):
@@ -21,8 +22,7 @@ class Single(MultiplierRule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        x = (x * 2 ** own("fraction") + own("bias") + 2**31) % 2**32 - 2**31
-        return (x * own("multiplier") + 2 ** (30 - own("exponent"))) // 2 ** (31 - own("exponent"))
+        return shift_right(plain_biased(x, own) * own("multiplier"), 31 - own("exponent"))
 
     @classmethod
     def _shifts(cls, exponent: np.ndarray) -> tuple[np.ndarray, ...]:

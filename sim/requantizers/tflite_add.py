@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.kernels.jit import inline
 from sim.requantizers.addition import Addition
-from sim.requantizers.double import doubled_high, shift_half_away
+from sim.requantizers.double import doubled_high, plain_double, shift_half_away
 from sim.requantizers.multiplier import multiplier_of
 from sim.requantizers.rule import Domain, Own, line_of
 
@@ -52,17 +52,9 @@ class TfliteAdd(Addition):
     @classmethod
     def joined(cls, x: int, skip: int | None, own: Own, other: Own) -> int:
         """The rule in plain Python integers."""
-        a = _double(x * 2 ** own("left"), own("multiplier_a"), own("exponent_a"))
-        b = _double((skip or 0) * 2 ** own("left"), own("multiplier_b"), own("exponent_b"))
-        return _double(a + own("sign") * b, own("multiplier"), own("exponent"))
-
-
-def _double(x: int, multiplier: int, exponent: int) -> int:
-    left, right = max(exponent, 0), max(-exponent, 0)
-    shifted = (x * 2**left + 2**31) % 2**32 - 2**31
-    high = min((shifted * multiplier + 2**30) // 2**31, 2**31 - 1)
-    magnitude = (2 * abs(high) + 2**right) // 2 ** (right + 1)
-    return magnitude if high >= 0 else -magnitude
+        a = plain_double(x * 2 ** own("left"), own("multiplier_a"), own("exponent_a"))
+        b = plain_double((skip or 0) * 2 ** own("left"), own("multiplier_b"), own("exponent_b"))
+        return plain_double(a + own("sign") * b, own("multiplier"), own("exponent"))
 
 
 @inline

@@ -20,8 +20,10 @@ import numpy as np
 
 from sim.formats import IntFormat
 from sim.kernels.jit import inline
+from sim.reference import shift_right
+from sim.requantizers.multiplier import normalized
 from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import LOGIT_FORMAT, Domain, Own, Rule, line_of
+from sim.requantizers.rule import LOGIT_FORMAT, Domain, Own, Rule, columns, line_of
 
 INT32_MAX = 2**31 - 1
 MAX_SHIFT = 62
@@ -49,9 +51,7 @@ class TfliteSingle(Rule):
         span = max(target.bits, math.frexp(2.0**target.bits + (affine.skip_gain or 0.0) * affine.skip_max)[1])
         rows = [_channel(float(gain), float(offset), reach, span)
                 for gain, offset in zip(affine.gain, affine.offset, strict=True)]
-        columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
-        skip = [np.array([number], np.int64) for number in quantize_multiplier(affine.skip_gain or 0.0)]
-        return cls(*columns, *skip)
+        return cls(*columns(rows), *columns([quantize_multiplier(affine.skip_gain or 0.0)]))
 
     def check(self, channels: int, reach: int) -> None:
         """And no sum that leaves 64 bits."""
@@ -65,9 +65,9 @@ class TfliteSingle(Rule):
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers; reference.py has it, too."""
         pre_shift = own("pre_shift")
-        x = x * 2**pre_shift if pre_shift >= 0 else (2 * x + 2**-pre_shift) // 2 ** (1 - pre_shift)
+        x = x * 2**pre_shift if pre_shift >= 0 else shift_right(x, -pre_shift)
         x = max(-(2**31), min(2**31 - 1, x + own("bias")))
-        return (2 * x * own("multiplier") + 2 ** own("shift")) // 2 ** (own("shift") + 1)
+        return shift_right(x * own("multiplier"), own("shift"))
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
@@ -75,10 +75,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
     Numbers too small for the largest shift become 0.  Raises RequantizeError from 2^30 on.
     """
-    fraction, exponent = math.frexp(abs(real))
-    multiplier = math.floor(fraction * 2**31 + 0.5)
-    if multiplier == 2**31:
-        multiplier, exponent = 2**30, exponent + 1
+    multiplier, exponent = normalized(real)
     shift = 31 - exponent
     if shift < 1:
         raise RequantizeError(f"a gain of {real:g} codes per unit is too large for a multiplier and a shift")

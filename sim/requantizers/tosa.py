@@ -10,20 +10,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sim.formats import IntFormat
 from sim.kernels.jit import inline
-from sim.requantizers.multiplier import FULL, multiplier_of
-from sim.requantizers.requantizer import Affine, RequantizeError
-from sim.requantizers.rule import Domain, Own, Rule, join_bias, line_of, none
+from sim.reference import shift_right
+from sim.requantizers.multiplier import FULL, INT32, multiplier_of
+from sim.requantizers.requantizer import RequantizeError
+from sim.requantizers.rule import Domain, Own, ScalingRule, columns, line_of, none
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TosaSingle(Rule):
+class TosaSingle(ScalingRule):
     """int64 `bias`, `multiplier`, `shift` [C]; for the residual `skip_multiplier`, `skip_shift` [1]."""
 
     name = "tosa_single"
     whole: ClassVar[tuple[str, ...]] = ("bias", "multiplier", "shift", "fraction")
-    domain: ClassVar[Domain] = {"multiplier": (-(2**31), 2**31 - 1), "shift": (2, 62)}
+    domain: ClassVar[Domain] = {"multiplier": INT32, "shift": (2, 62)}
     bits: ClassVar[int] = FULL
     bias: np.ndarray
     multiplier: np.ndarray
@@ -33,20 +33,9 @@ class TosaSingle(Rule):
     fraction: np.ndarray = field(default_factory=none)
 
     @classmethod
-    def from_real(cls, real: np.ndarray, bias: np.ndarray) -> "TosaSingle":
+    def constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Nearest multipliers; as TOSA's converters make them, with few bits where the shift would be above 62."""
-        return cls(np.asarray(bias, np.int64), *cls._constants(np.atleast_1d(real)))
-
-    @classmethod
-    def build(cls, affine: Affine, target: IntFormat) -> "TosaSingle":
-        """Integers nearest to the affine."""
-        gain, bias, fraction = join_bias(cls.name, affine, target)
-        return cls(bias, *cls._constants(gain), *cls._constants(np.array([affine.skip_gain or 0.0])), fraction)
-
-    @classmethod
-    def _constants(cls, reals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = [multiplier_of(float(real), cls.name, cls.bits, (-62, 29)) for real in reals]
-        multiplier, exponent = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+        multiplier, exponent = columns(multiplier_of(float(real), cls.name, cls.bits, (-62, 29)) for real in reals)
         shift = FULL - exponent
         return multiplier >> np.maximum(shift - 62, 0), np.minimum(shift, 62)
 
@@ -59,7 +48,7 @@ class TosaSingle(Rule):
     @staticmethod
     def scaled(x: int, own: Own) -> int:
         """The rule in plain Python integers."""
-        return ((x * 2 ** own("fraction") + own("bias")) * own("multiplier") + 2 ** (own("shift") - 1)) // 2 ** own("shift")
+        return shift_right((x * 2 ** own("fraction") + own("bias")) * own("multiplier"), own("shift"))
 
 
 class TosaDouble(TosaSingle):

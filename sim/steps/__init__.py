@@ -43,12 +43,10 @@ from sim.steps.add import Sum
 from sim.steps.arithmetic import Extreme, Interpolation, Quotient
 from sim.steps.average import Average, Reduction
 from sim.steps.concat import Concatenation
-from sim.steps.conv import Convolution
-from sim.steps.defined import Defined
+from sim.steps.defined import Defined, Masked
 from sim.steps.float_average import FloatAverage
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
-from sim.steps.masked import Masked
 from sim.steps.matmul import MatrixProduct
 from sim.steps.maxpool import Largest
 from sim.steps.move import Part, Pick, Rearrange
@@ -59,12 +57,13 @@ from sim.steps.rescale import Rescale
 from sim.steps.shortcut import Copy
 from sim.steps.step import Step
 from sim.steps.tokens import Constant, Halves, Ids, Rows
+from sim.steps.turned import convolution
 from sim.steps.wide import NARROW_BITS, WIDE, is_spread_plainly
 
 __all__ = ["STEPS", "Step", "step_for"]
 
 STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
-    InputOp.kind: PixelLookup, ConvOp.kind: Convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
+    InputOp.kind: PixelLookup, ConvOp.kind: convolution, TableOp.kind: Lookup, ShortcutOp.kind: Copy, PoolOp.kind: Pool,
     AddOp.kind: Sum, MultiplyOp.kind: Product, MaxPoolOp.kind: Largest, ConcatOp.kind: Concatenation, PadOp.kind: Frame,
     MatMulOp.kind: MatrixProduct, MoveOp.kind: Rearrange, SelectOp.kind: Pick,
     TokenInputOp.kind: Ids, EmbeddingOp.kind: Rows, ConstantOp.kind: Constant, DefinedOp.kind: Defined,

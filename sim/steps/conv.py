@@ -7,7 +7,7 @@ loops of kernels/conv.py.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from sim.kernels.lines import conv_saturating_sums, corrected, driver, keep_sums
 from sim.kernels.overflow import LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_codes
 from sim.lazy import cached_property
+from sim.ops.op import Op
+from sim.ops.requantize import TableOp
 from sim.requantizers.requantizer import repeat_of, residual_arguments
 from sim.steps import choice
 from sim.steps.choice import BYTES, PLANES
@@ -33,8 +35,6 @@ from sim.steps.zero import requantize_into, shifted
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
-    from sim.ops.requantize import TableOp
-
 
 RESIDUALS = ("", "unsigned", "signed")
 """What is added before codes are made, as finish.Ending names it."""
@@ -112,11 +112,15 @@ class Convolution(Step):
         (kernels,) = self._ways.values()
         return kernels
 
-    def through(self, table: "TableOp") -> "Convolution | None":
-        """The same convolution reading what that table reads; None where that is no gain or not possible."""
-        if self._window is not None or self.path.split()[0] != PLANES:
+    def could_replace(self, before: Op) -> bool:
+        """A table, where bits are packed."""
+        return isinstance(before, TableOp) and PLANES in self._ways and self._window is None
+
+    def through(self, before: Op) -> Self | None:
+        """The same convolution reading what a table reads."""
+        if not isinstance(before, TableOp) or self._window is not None or self.path.split()[0] != PLANES:
             return None
-        thresholds = plan_of(self._kernels.op).thresholds(table)
+        thresholds = plan_of(self._kernels.op).thresholds(before)
         if thresholds is None:
             return None
         other = copy.copy(self)

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from sim.buffers import Padded
+from sim.formats import EXACT_FLOAT32
 from sim.kernels.conv import count_flags, wrap_sums
 from sim.kernels.matmul import matmul_exact, matmul_saturating
 from sim.ops.matmul import MatMulOp
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into
-
-EXACT_FLOAT32 = 2**24
 
 
 class MatrixProduct(Step):

@@ -18,5 +18,4 @@ class Largest(Step):
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """Codes -> the largest of each window."""
         x = inputs[0]
-        sign = 1 << (8 * x.array.itemsize - 1) if x.array.dtype.kind == "i" else 0
-        max_codes(x.unsigned, x.pad, x.unsigned.dtype.type(sign), self.window, out.unsigned, out.pad)
+        max_codes(x.unsigned, x.pad, x.unsigned.dtype.type(x.sign), self.window, out.unsigned, out.pad)

@@ -6,11 +6,13 @@ function that computes a line of sums from them.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sim.formats import EXACT_FLOAT32
 from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, vnni, vnni_lines
 from sim.kernels.finish import Ending
 from sim.kernels.ir import aligned
@@ -95,18 +97,18 @@ def sign_of(op: "ConvOp") -> int:
 
 def _blocks_layout(op: "ConvOp") -> Layout | None:
     layout = divide(op.weights, op.groups, 64)
-    exact = max(map(abs, op.bounds)) <= blocks.EXACT
+    exact = max(map(abs, op.bounds)) <= EXACT_FLOAT32
     return layout if exact or _exact_run(op) >= blocks.LEAST_RUN else None
 
 
 def _exact_run(op: "ConvOp") -> int:
     """So many products can never pass 2^24."""
-    return blocks.EXACT // max(largest_product(op), 1)
+    return EXACT_FLOAT32 // max(largest_product(op), 1)
 
 
 def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
     rows, columns = op.weights.shape[:2]
-    exact = (rows, layout.run) if max(map(abs, op.bounds)) <= blocks.EXACT else (0, min(layout.run, _exact_run(op)))
+    exact = (rows, layout.run) if max(map(abs, op.bounds)) <= EXACT_FLOAT32 else (0, min(layout.run, _exact_run(op)))
     return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, sign_of(op)
 
 
@@ -127,13 +129,13 @@ def _is_byte(weights: np.ndarray) -> bool:
     return bool(weights.min(initial=0) >= -128 and weights.max(initial=0) <= 127)
 
 
-def _depthwise_vnni_layout(op: "ConvOp") -> Layout | None:
+def _depthwise_vnni_layout(op: "ConvOp", terms: int = 1) -> Layout | None:
     is_possible = op.shape[1] >= depthwise_vnni.fewest_pixels(op.weights.shape[1], op.stride)
-    return _depthwise_layout(op) if _is_byte(op.weights) and is_possible else None
+    return _depthwise_layout(op) if depthwise_vnni.fits(op.weights, terms) and is_possible else None
 
 
-def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    packed = aligned(depthwise_vnni.pack(weights, op.stride))
+def _depthwise_vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout, terms: int = 1) -> tuple[Any, ...]:
+    packed = aligned(depthwise_vnni.pack(weights, op.stride, terms))
     extra = vnni.surplus(weights, layout, op.operand.signed)  # parts are whole blocks side by side, as channels are
     outputs = depthwise_vnni.outputs_of_pairs(op.weights.shape[1], op.stride)
     return packed, extra, outputs, layout.parts[:, 2].copy(), op.operand.signed
@@ -160,13 +162,32 @@ def _vnni_layout(isa: str) -> Callable[["ConvOp"], Layout | None]:
     return layout
 
 
+def _odd_layout(op: "ConvOp") -> Layout | None:
+    """For whole sums of odd weights."""
+    if not vnni.are_odd(op.weights):
+        return None
+    register = op.accumulator.range
+    if register is not None and register.bits < op.safe_bits and not whole_sums(op):
+        return None
+    layouts = [divide(op.weights, op.groups, width) for width in (64, 32, 16)]
+    return next(found for found in layouts if _computed(found) <= _SURPLUS * min(map(_computed, layouts)))
+
+
 def _computed(layout: Layout) -> int:
     """Channels that are computed, the surplus included."""
     return len(layout.parts) * layout.width
 
 
 def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    packed = aligned(vnni.pack(weights, layout))
+    return _vnni_packed(op, weights, layout, vnni.pack(weights, layout))
+
+
+def _odd_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    return _vnni_packed(op, weights, layout, vnni.pack_odd(weights, layout))
+
+
+def _vnni_packed(op: "ConvOp", weights: np.ndarray, layout: Layout, content: np.ndarray) -> tuple[Any, ...]:
+    packed = aligned(content)
     _, planes, rows, quads = packed.shape[:4]
     shape = (planes, rows // layout.segments, layout.segments, quads)
     # rows that see only padding add nothing, unless it is not 0, or codes are signed and have 128 added; nor is there a way
@@ -217,9 +238,22 @@ def _vnni_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: boo
     return line
 
 
-def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
-    line: Callable[..., None] = depthwise_vnni.line_to_codes(op.operand.signed, ending)
+def _odd_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool) -> Callable[..., None]:
+    line: Callable[..., None] = vnni_lines.line_to_codes(op.operand.signed, ending, op.shape[1], layout.width, is_odd=True)
     return line
+
+
+def _depthwise_to_codes(op: "ConvOp", layout: Layout, ending: Ending, is_watched: bool, terms: int = 1
+                        ) -> Callable[..., None]:
+    line: Callable[..., None] = depthwise_vnni.line_to_codes(op.operand.signed, ending, terms)
+    return line
+
+
+def _depthwise_vnni(name: str, terms: int) -> KernelPath:
+    """For weights that are sums of so many bytes."""
+    return KernelPath(name, partial(_depthwise_vnni_layout, terms=terms), partial(_depthwise_vnni_operands, terms=terms),
+                      depthwise_vnni.LINES[terms], to_codes=partial(_depthwise_to_codes, terms=terms),
+                      registers=lambda layout: LANES)
 
 
 def plan_of(op: "ConvOp") -> Plan:
@@ -244,13 +278,14 @@ def bit_path(thresholds: np.ndarray | None) -> BitPath:
 
 
 _DEPTHWISE = KernelPath("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
-_DEPTHWISE_VNNI = KernelPath("depthwise vnni", _depthwise_vnni_layout, _depthwise_vnni_operands, depthwise_vnni.LINE,
-                        to_codes=_depthwise_to_codes, registers=lambda layout: LANES)
+_DEPTHWISE_VNNI = _depthwise_vnni("depthwise vnni", 1)
+_DEPTHWISE_WIDE = _depthwise_vnni("depthwise vnni wide", depthwise_vnni.WIDE_TERMS)
 _BLOCKS = KernelPath("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line)
 _AMX = KernelPath("amx", _amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = KernelPath("amx emulated", _amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
 _VNNI = KernelPath("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
+_ODD = KernelPath("vnni odd", _odd_layout, _odd_operands, vnni_lines.ODD_LINE, to_codes=_odd_to_codes)
 _AVX_VNNI = KernelPath("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI])
 PLANES_PATH = bit_path(None)
@@ -259,8 +294,8 @@ PATHS: Mapping[str, tuple[KernelPath, ...]] = {
     PLAIN: (),
     PORTABLE: (_DEPTHWISE, _BLOCKS),
     AVX_VNNI: (_DEPTHWISE, _AVX_VNNI, _BLOCKS),
-    AMX: (_DEPTHWISE_VNNI, _DEPTHWISE, _WATCHED, _AMX, _BLOCKS),
+    AMX: (_DEPTHWISE_VNNI, _DEPTHWISE_WIDE, _DEPTHWISE, _WATCHED, _AMX, _BLOCKS),
     AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),
-    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE, _VNNI, _BLOCKS),
+    VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE_WIDE, _DEPTHWISE, _ODD, _VNNI, _BLOCKS),
 }
 """For each instruction set its paths, the first that can run a convolution does."""

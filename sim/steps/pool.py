@@ -1,7 +1,8 @@
 """Average pooling: sums over windows, then the requantizer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,13 @@ class Pool(Step):
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> None:
         """Codes -> codes, in one pass."""
-        op, x = self.op, inputs[0]
-        most = math.prod(op.window) << 8 * x.array.itemsize + 1  # of codes less any zero point
-        self._run(x.unsigned, place_of(x, op.source_zero), (*op.window, op.stride, op.padding),
-                  np.empty(0, np.int32 if most < 2**31 else np.int64), residual_arguments(None)[0], self._end, out.unsigned,
-                  out.pad)
+        op = self.op
+        pool_into(self._run, self._end, inputs[0], op.source_zero, (*op.window, op.stride, op.padding), out)
+
+
+def pool_into(run: Callable[..., None], end: tuple[Any, ...], x: Padded, zero: int, window: tuple[int, int, int, int],
+              out: Padded) -> None:
+    """Sums of codes less their zero point over windows (rows, columns, stride, padding), to the end of `run`."""
+    most = math.prod(window[:2]) << 8 * x.array.itemsize + 1  # of codes less any zero point
+    run(x.unsigned, place_of(x, zero), window, np.empty(0, np.int32 if most < 2**31 else np.int64),
+        residual_arguments(None)[0], end, out.unsigned, out.pad)

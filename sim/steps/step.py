@@ -1,11 +1,12 @@
 """What every step is."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from sim.buffers import Padded
+from sim.ops.op import Op
 
 
 class Step:
@@ -32,3 +33,11 @@ class Step:
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """For operations with registers: what these hold after all products [N, H, W, C], and overflows."""
         raise NotImplementedError
+
+    def could_replace(self, before: Op) -> bool:
+        """Whether `through` may give a step for an operation that this one alone reads: memory is planned for it."""
+        return False
+
+    def through(self, before: Op) -> Self | None:
+        """The same, reading what `before` reads and doing its work as well; None where that is no gain or not possible."""
+        return None

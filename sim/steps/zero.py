@@ -52,6 +52,11 @@ def limits_of(op: Op) -> tuple[int, int]:
     return least, most
 
 
+def words_of(op: Op) -> tuple[np.int32, ...]:
+    """The same and the zero point, as kernels take them that compute codes of up to 16 bits in words."""
+    return tuple(map(np.int32, (*limits_of(op), op.zero_point)))
+
+
 def shifted(op: Op) -> IntFormat:
     """The limits of an operation's requantizer: those of its format where its zero point is 0 and it has no others."""
     form = format_of(op)
@@ -63,8 +68,7 @@ def shifted(op: Op) -> IntFormat:
 
 def place_of(x: Padded, zero: int) -> Place:
     """How a kernel reads codes as integers less their zero point: (unsigned ^ sign) - the last."""
-    sign = 1 << (8 * x.array.itemsize - 1) if x.array.dtype.kind == "i" else 0
-    return x.pad, np.int32(sign), np.int32(sign + zero)
+    return x.pad, np.int32(x.sign), np.int32(x.sign + zero)
 
 
 def less(x: Padded, zero: int) -> np.ndarray:

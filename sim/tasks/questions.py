@@ -70,7 +70,8 @@ class Questions:
         logits are integers, of others float64.
         """
         spans, scores = best_spans(logits.reshape(len(self.owner), -1, 2), self.is_text)
-        answers, best = [""] * len(self), [None] * len(self)  # type: list[str], list[int | float | None]
+        answers = [""] * len(self)
+        best: list[float | None] = [None] * len(self)
         for window, (question, score) in enumerate(zip(self.owner.tolist(), scores.tolist(), strict=True)):
             before = best[question]
             if before is not None and score <= before:

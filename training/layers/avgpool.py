@@ -5,7 +5,8 @@ import math
 import torch
 from torch.nn import functional as F
 
-from training.layers.codes import EXACT_FLOAT32, Codes
+from sim.formats import EXACT_FLOAT32
+from training.layers.codes import Codes
 from training.layers.layer import Layer
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from sim.network import IntFormat
 from training.quantizers import Scale
 
-EXACT_FLOAT32 = 2**24
-"""Below it every integer is a float32, so that sums of integers are exact in any order (contract C2)."""
 BYTE = 2**8 - 1
 _WEIGHTS: ContextVar[torch.Generator | None] = ContextVar("weights", default=None)
 """What first weights are drawn from in this thread; None is torch's generator, which all threads share."""

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sim.formats import EXACT_FLOAT32
 from sim.network import FLOAT_BITS, Conv
 from training import exact
 from training.fused import NormalizedRow
 from training.fused import Row as FusedRow
-from training.layers.codes import EXACT_FLOAT32, Codes, add_residual, first_weights, is_one, multiplier, number
+from training.layers.codes import Codes, add_residual, first_weights, is_one, multiplier, number
 from training.layers.layer import Context, Layer
 from training.layers.norm import BATCH_NORM_MOMENTUM, Norm
 from training.products import Geometry, Products

@@ -1,6 +1,7 @@
 """Global average pooling."""
 
-from training.layers.codes import EXACT_FLOAT32, Codes, rescaled
+from sim.formats import EXACT_FLOAT32
+from training.layers.codes import Codes, rescaled
 from training.layers.layer import Layer
 
 

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from training.layers.codes import EXACT_FLOAT32, Codes, rescaled
+from sim.formats import EXACT_FLOAT32
+from training.layers.codes import Codes, rescaled
 from training.layers.layer import Layer
 
 

@@ -37,6 +37,9 @@ from training.report.profiles import profile_rows, summarize_profiles
 from training.report.questions import question_rows, summarize_questions
 from training.report.records import Records, TableError, find_records
 from training.report.rows import curve_rows, job_rows, scheme_rows
+from training.report.runtimes import NOTE as RUNTIMES_NOTE
+from training.report.runtimes import TITLE as RUNTIMES_TITLE
+from training.report.runtimes import runtime_rows, summarize_runtimes
 from training.report.summaries import (
     scheme_notes,
     summarize_accumulators,
@@ -65,7 +68,7 @@ class Report:
         """The records below the folders; raises TableError if there are none, or one is damaged."""
         records = find_records(folders, skip_damaged)
         if not any((records.runs, records.evaluations, records.answers, records.performance, records.conformance,
-                    records.grids, records.mistakes, records.profiles)):
+                    records.grids, records.mistakes, records.profiles, records.runtimes)):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
             where = ", ".join(map(str, folders))
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
@@ -114,8 +117,7 @@ def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of_benchmarks(report: Report) -> Iterator[dict[str, Any]]:
-    run = report.records.performance
-    return iter(()) if run is None else performance_rows(run)
+    return performance_rows(report.records.performance)
 
 
 TABLES: Mapping[str, Table] = MappingProxyType({
@@ -205,6 +207,8 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "Commands: `jobs.csv`.",
         ("grid", "status"), summarize_jobs),
     "conformance": Table(_rows_of_golden_data, CONFORMANCE_TITLE, CONFORMANCE_NOTE, ("number",), conformance_table),
+    "runtimes": Table(lambda report: runtime_rows(report.records.runtimes), RUNTIMES_TITLE, RUNTIMES_NOTE, ("number",),
+                      summarize_runtimes),
     "performance": Table(_rows_of_benchmarks, TITLE, NOTE, ("number",), performance_table),
 })
 PLOTS: Mapping[str, tuple[RowsOf, Callable[[pd.DataFrame, Path], None]]] = MappingProxyType({

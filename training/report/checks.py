@@ -4,7 +4,17 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from training.report.record import CONFORMANCE, EVALUATION, GRID, MISTAKES, PERFORMANCE, PROFILE, TRAINING, Record
+from training.report.record import (
+    CONFORMANCE,
+    EVALUATION,
+    GRID,
+    MISTAKES,
+    PERFORMANCE,
+    PROFILE,
+    RUNTIMES,
+    TRAINING,
+    Record,
+)
 
 
 def _check_common(record: Record) -> None:
@@ -101,6 +111,15 @@ def _check_profile(record: Record) -> None:
         [float(layer[key]) for key in ("least", "most", "low", "high", "below", "above")]
 
 
+def _check_runtimes(record: Record) -> None:
+    _check_common(record)
+    for row in record["rows"]:
+        if not all(isinstance(text, str) for text in (record["model"], record["inputs"], row["profile"], row["overflow"])):
+            raise TypeError("a row's words are no texts")
+        for bits, cell in row["widths"].items():
+            int(bits), int(cell["right"]) / int(cell["of"]), float(cell["overflowed"])
+
+
 def _percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 100.0:
         raise ValueError(f"{value!r} is no accuracy in percent")
@@ -109,5 +128,5 @@ def _percent(value: Any) -> float:
 
 CHECKS: Mapping[str, Callable[[Record], None]] = MappingProxyType({
     TRAINING: _check_training, EVALUATION: _check_evaluation, PERFORMANCE: _check_common, CONFORMANCE: _check_common,
-    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile})
+    GRID: _check_grid, MISTAKES: _check_mistakes, PROFILE: _check_profile, RUNTIMES: _check_runtimes})
 """What the tables take from a record; a digest guards those that have one, these the ones from before, too."""

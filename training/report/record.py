@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE = (
-    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile")
+KINDS = TRAINING, EVALUATION, PERFORMANCE, CONFORMANCE, GRID, MISTAKES, PROFILE, RUNTIMES = (
+    "training", "evaluation", "performance", "conformance", "grid", "mistakes", "profile", "runtimes")
 
 
 class TableError(ValueError):

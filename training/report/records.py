@@ -18,6 +18,7 @@ from training.report.record import (
     MISTAKES,
     PERFORMANCE,
     PROFILE,
+    RUNTIMES,
     TRAINING,
     Record,
     TableError,
@@ -86,7 +87,8 @@ class Records:
     evaluations: list[Record] = field(default_factory=list)
     answers: list[Record] = field(default_factory=list)
     """Evaluations of networks that answer questions."""
-    performance: Record | None = None
+    performance: list[Record] = field(default_factory=list)
+    """Runs of benchmarks, on whatever processors."""
     conformance: Record | None = None
     grids: list[Record] = field(default_factory=list)
     """What sweeps say of their jobs, the newest of each grid."""
@@ -94,6 +96,8 @@ class Records:
     """Chains of networks whose mistakes were compared."""
     profiles: list[Record] = field(default_factory=list)
     """Weights and activations of networks, beside the range of their codes."""
+    runtimes: list[Record] = field(default_factory=list)
+    """Models of others under several profiles, the newest of each model and its inputs."""
     notes: list[str] = field(default_factory=list)
     undigested: int = 0
     """How many say nothing by which a change of them could be noticed."""
@@ -120,9 +124,11 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
     records.undigested = sum("digest" not in record.content for kind in found.values() for record in kind)
     records.evaluations = [record for record in found[EVALUATION] if not record.is_of_texts]
     records.answers = [record for record in found[EVALUATION] if record.is_of_texts]
-    records.performance = _newest(found[PERFORMANCE], "benchmarks", records.notes)
+    records.performance = sorted(found[PERFORMANCE], key=date_of)
     records.conformance = _newest(found[CONFORMANCE], "golden data", records.notes)
     records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())
+    records.runtimes = list({(str(record["model"]), str(record["inputs"])): record
+                             for record in sorted(found[RUNTIMES], key=date_of)}.values())
     records.mistakes, records.profiles = (sorted(found[kind], key=date_of) for kind in (MISTAKES, PROFILE))
     records.runs = list(_runs(found[TRAINING], found[EVALUATION], records.notes))
     return records

@@ -15,6 +15,6 @@ Images [1, C, H, W] become (height, width, channels), signals [1, C, L] (length,
 of their axes.  A file's first axis is that of samples where it is 1, else part of one sample.
 """
 
-from sim.importers.deeploy.reader import OPERATORS, is_mine, read, read_graph
+from sim.importers.deeploy.reader import OPERATORS, read, read_graph
 
-__all__ = ["OPERATORS", "is_mine", "read", "read_graph"]
+__all__ = ["OPERATORS", "read", "read_graph"]

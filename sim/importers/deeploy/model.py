@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from sim.importers.imported import ImporterError
+from sim.importers.proto import read_proto, text
 
 MOST_BYTES = 1 << 30
-"""Of a file.  protobuf itself takes 2 GiB."""
+"""Of a file."""
 MOST_WHOLE = 1 << 53
 """Magnitude that no constant reaches: integers below it are exact in float64."""
 MOST_AXES = 8
@@ -88,27 +89,10 @@ class Model:
         return Counter([name for node in self.nodes for name in node.inputs] + list(self.outputs))
 
 
-def read_proto(path: Path) -> Any:
-    """The onnx.ModelProto of a file; constants in other files are not read.  OSError, ImporterError."""
-    try:
-        import onnx
-    except ImportError:
-        raise ImporterError(f"{path}: ONNX files need the package onnx: pip install 'bittrue[import]'") from None
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ImporterError(f"{path}: {size} bytes, at most {MOST_BYTES} are read")
-    content = path.read_bytes()
-    try:
-        return onnx.ModelProto.FromString(content)
-    except Exception:  # parsers of damaged bytes fail in every way there is
-        raise ImporterError(f"{path}: not an ONNX model") from None
-
-
 def read_model(path: Path) -> Model:
     """The graph of a file.  Raises OSError, or ImporterError with the path and what is wrong."""
-    proto = read_proto(path)
     try:
-        return model_of(proto)
+        return model_of(read_proto(path, MOST_BYTES))
     except ImporterError as error:
         raise ImporterError(f"{path}: {error}") from None
 
@@ -144,11 +128,6 @@ def whole(values: np.ndarray, what: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def text(name: Any) -> str:
-    """A name of a file: protobuf gives bytes that are no UTF-8 as they are."""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
 def printable(name: str) -> str:
     """A name for a message: short, on one line."""
     return "".join(c if c.isprintable() else "?" for c in name[:80])
@@ -173,7 +152,7 @@ def _array(tensor: Any) -> np.ndarray:
         values = numpy_helper.to_array(tensor)
     except ImporterError:
         raise
-    except Exception:  # as above
+    except Exception:  # parsers of damaged bytes fail in every way there is
         raise ImporterError(f"{what} cannot be read: a type that is not supported, or damaged") from None
     return whole(values, what)
 

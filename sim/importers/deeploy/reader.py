@@ -8,10 +8,9 @@ from sim.formats import IntFormat
 from sim.importers.deeploy import linear, pointwise, rows, shapes
 from sim.importers.deeploy.graph import Graph, graph_of, imported
 from sim.importers.deeploy.inputs import formats_beside
-from sim.importers.deeploy.model import read_model, read_proto
+from sim.importers.deeploy.model import read_model
 from sim.importers.deeploy.state import Operator
-from sim.importers.dialect import dialect
-from sim.importers.imported import Imported, ImporterError
+from sim.importers.imported import Imported
 
 if TYPE_CHECKING:
     from sim.profiles import Profile
@@ -20,14 +19,6 @@ OPERATORS: Mapping[str, Operator] = {
     **linear.OPERATORS, **pointwise.OPERATORS, **rows.OPERATORS, **shapes.OPERATORS}
 EITHER = IntFormat(9, signed=True)
 """Holds signed and unsigned 8-bit codes: for inputs of which nothing says what they are."""
-
-
-def is_mine(path: Path) -> bool:
-    """Whether a file is of Deeploy's operators; what cannot be read is nobody's."""
-    try:
-        return dialect(read_proto(path)) == "deeploy"
-    except ImporterError:
-        return False
 
 
 def read(path: Path, profile: "Profile") -> Imported:

@@ -9,6 +9,6 @@ Quotients of integers are rounded down; ONNX's Div of int64 truncates, which is 
 computes of the last sums in floats (LogSoftmax, Sigmoid) is left to it: the output is the sums.
 """
 
-from sim.importers.dory.reader import OPERATORS, is_mine, read, read_graph
+from sim.importers.dory.reader import OPERATORS, read, read_graph
 
-__all__ = ["OPERATORS", "is_mine", "read", "read_graph"]
+__all__ = ["OPERATORS", "read", "read_graph"]

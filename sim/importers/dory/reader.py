@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING
 
 from sim.formats import IntFormat
 from sim.importers.deeploy.graph import BYTE, Graph, graph_of, imported
-from sim.importers.deeploy.model import read_model, read_proto
-from sim.importers.dialect import dialect
+from sim.importers.deeploy.model import read_model
 from sim.importers.dory.operators import OPERATORS
-from sim.importers.imported import Imported, ImporterError
+from sim.importers.imported import Imported
 
 if TYPE_CHECKING:
     from sim.profiles import Profile
 
-__all__ = ["OPERATORS", "is_mine", "read", "read_graph"]
-
-
-def is_mine(path: Path) -> bool:
-    """Whether a file is of DORY's operators; what cannot be read is nobody's."""
-    try:
-        return dialect(read_proto(path)) == "dory"
-    except ImporterError:
-        return False
+__all__ = ["OPERATORS", "read", "read_graph"]
 
 
 def read(path: Path, profile: "Profile") -> Imported:

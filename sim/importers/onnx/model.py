@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from sim.importers import ImporterError
+from sim.importers.proto import MOST_BYTES, read_proto
 from sim.ops.op import MAX_NUMBERS
 from sim.text import printable
 
-MOST_BYTES = 2 << 30
-"""Of a file, and of one array beside it: protobuf itself ends there."""
 MOST_NODES = 1 << 16
 NUMBERS = {"float", "double", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
            "int4", "uint4", "int2", "uint2"}
@@ -76,17 +75,7 @@ def load(path: Path) -> Model:
 
 def proto(path: Path) -> Any:
     """The onnx.ModelProto of a file, without arrays that lie in other files."""
-    try:
-        import onnx
-    except ImportError:
-        raise ImporterError("reading ONNX needs the package onnx: pip install 'bittrue[import]'") from None
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ImporterError(f"a file of {size} bytes, at most {MOST_BYTES} are read")
-    try:
-        found = onnx.ModelProto.FromString(path.read_bytes())
-    except Exception as error:  # parsers of damaged bytes fail in every way there is
-        raise ImporterError(f"not an ONNX model ({type(error).__name__})") from None
+    found = read_proto(path)
     if not found.graph.node:
         raise ImporterError("an ONNX model without any operator")
     return found
@@ -193,7 +182,7 @@ def constant_of(tensor: Any, folder: Path) -> Constant:
         raise ImporterError(f"{name}: arrays in segments are not supported")
     try:
         array = numpy_helper.to_array(tensor)
-    except Exception as error:  # as above
+    except Exception as error:  # parsers of damaged bytes fail in every way there is
         raise ImporterError(f"{name}: not {list(tensor.dims)} numbers of type {kind} ({type(error).__name__})") from None
     return Constant(np.array(array, np.int8 if kind in ("int4", "int2") else np.uint8) if kind in NARROW else array, kind)
 

@@ -12,13 +12,13 @@ from sim.importers import Imported
 from sim.importers.onnx import activations, pools, quantize, shapes
 from sim.importers.onnx.converted import Converted, converted, imported
 from sim.importers.onnx.graph import Dialect, Graph
-from sim.importers.onnx.model import Model, Node, load, proto
+from sim.importers.onnx.model import Model, Node, load
 from sim.importers.qonnx import quantizers
 from sim.importers.qonnx.products import settled
 from sim.profiles import Profile
 from sim.requantizers import REQUANTIZERS
 
-__all__ = ["OPERATORS", "convert", "is_mine", "read"]
+__all__ = ["OPERATORS", "convert", "read"]
 
 Operator = Callable[[Graph, Node], None]
 OPERATORS: Mapping[str, Operator] = {
@@ -27,11 +27,6 @@ OPERATORS: Mapping[str, Operator] = {
     "MaxPool": pools.max_pool, **quantizers.OPERATORS}
 DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general",
            "qonnx.custom_op.channels_last")
-
-
-def is_mine(path: Path) -> bool:
-    """Whether an ONNX file has operators of QONNX."""
-    return any(node.op_type in quantizers.OPERATORS for node in proto(path).graph.node)
 
 
 def read(path: Path, profile: Profile) -> Imported:

@@ -112,6 +112,14 @@ def test_limits__are_of_questions_and_recorded(tmp_path, tiny):
     assert any(line.startswith("validation-limit: 900 limits nothing") and "questions held out" in line for line in said)
 
 
+def test_quantizer__that_forgets_the_size_of_weights_is_named(tmp_path, tiny):
+    said = []
+    given = {**tiny, "scheme": "ptq", "bits": 4, "out": str(tmp_path / "run"), "data": str(tiny["data"]),
+             "quantizer": "pact"}
+    execute(given, Silent(), say=said.append)
+    assert any(line.startswith("quantizer: weights of pact forget") for line in said)
+
+
 def test_transfer__of_weights_that_fit_nothing_is_refused(tmp_path, tiny):
     torch.save({"a": torch.zeros(3)}, tmp_path / "others.pt")
     with pytest.raises(ConfigError, match=r"init-from .*others\.pt: no tensor of it fits bert_tiny"):

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sim.checkpoint import load_checkpoint
+from sim.network import FLOAT_BITS
 from sim.records import read_record
 from sim.registry import Registry
 from training.config import RunConfig, options_of, resolve
@@ -68,7 +69,7 @@ class TrainResult:
 
     @property
     def accuracy(self) -> float:
-        """Of the student on the test set, in percent, in the arithmetic of the hardware."""
+        """Of the student on the test set, in percent, in the arithmetic of the hardware; of answers to questions F1."""
         return float(self.record["test"]["accuracy"])
 
     @property
@@ -83,7 +84,8 @@ class TrainResult:
         config = self.record["config"]
         path = "-".join(map(str, config["path"]))
         what = f"{config['scheme']} {path} {config['model']}"
-        return f"TrainResult({what}, {self.accuracy:.2f} % on test, {str(self.folder)!r})"
+        measure = "F1" if "f1" in self.record["test"] else "%"
+        return f"TrainResult({what}, {self.accuracy:.2f} {measure} on test, {str(self.folder)!r})"
 
 
 def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None = None,
@@ -269,6 +271,10 @@ def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any], runner:
         notes.append(f"augmentation {describe_augment(config.augment, height, width)}{whose}")
     if "seed" in typed and not runner.plan.trained and all(step.start for step in runner.wanted):
         notes.append("seed: this run trains nothing and draws nothing, every seed gives the same network")
+    begins_float = any(step.start and step.bits != FLOAT_BITS for step in runner.wanted)
+    if begins_float and runner.plan.has_no_norms and not QUANTIZERS[config.quantizer].keeps_size:
+        notes.append(f"quantizer: weights of {config.quantizer} forget how large the float ones were, which only a batch "
+                     f"norm makes good, and {config.model} has none: interval_channel or sawb keep it")
     counted = {"train_limit": (len(images.train), f"training {runner.task.inputs}"),
                "validation_limit": (runner.task.measures.count(images.validation), f"{runner.task.measures.unit} held out"),
                "test_limit": (runner.task.measures.count(images.test), f"test {runner.task.measures.unit}")}

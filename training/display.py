@@ -40,7 +40,8 @@ class RunDisplay:
         self.step, self.epochs, self.images, self.finished, self.done_in_epoch = step, epochs, images, done, 0
         self.unit, self.begun_at, self.began = unit, done, time.monotonic()
         self.line_at = self.began
-        self.task = self.progress.add_task(step, total=epochs, completed=done, rate="", loss="", accuracy="")
+        self.task = self.progress.add_task(step, total=epochs, rate="", loss="", accuracy="")
+        self.progress.update(self.task, completed=done)
 
     def advance(self, images: int, loss: float) -> None:
         """Move the bar by a fraction of an epoch."""

@@ -35,6 +35,11 @@ class Run:
         return [step for step in self.wanted if step.trains]
 
     @property
+    def has_no_norms(self) -> bool:
+        """Whether its student has no batch norm."""
+        return not any(isinstance(row, Conv) and row.norm for row in self.graph.rows)
+
+    @property
     def is_quantized(self) -> bool:
         """Whether this run makes a network that is not float."""
         return any(step.bits != FLOAT_BITS for step in self.wanted)
@@ -72,8 +77,7 @@ def _states(run: Run) -> str:
 
 
 def _statistics(run: Run) -> str:
-    has_norms = any(isinstance(row, Conv) and row.norm for row in run.graph.rows)
-    return "" if has_norms else f"{run.config.model} has no batch norm"
+    return f"{run.config.model} has no batch norm" if run.has_no_norms else ""
 
 
 def _milestones(run: Run) -> str:

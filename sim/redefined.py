@@ -33,12 +33,12 @@ class Unit:
 SOFTMAX_UNITS: Mapping[str, Unit] = MappingProxyType({
     "exact": Unit("exact"),
     "ibert": Unit("ibert", WIDE_BITS, WIDE_STEP),
-    "gemmlowp": Unit("gemmlowp", 8, 2.0**-4, 8),
+    "gemmlowp": Unit("gemmlowp", 8, 0.0, 8),
     "itamax": Unit("itamax", 8, math.log(2.0) / 32),
     "itapartialmax": Unit("itapartialmax", 8, math.log(2.0) / 32, 8),
     "log2": Unit("log2shift", WIDE_BITS, WIDE_STEP, 16)})
-"""By the name that an option has.  TensorFlow Lite's reads and gives 8 bits; ITA's reads 8 bits worth ln 2 / 32; I-BERT's
-and FQ-ViT's read 32 bits in their papers; FQ-ViT gives exponents of 4 bits."""
+"""By the name that an option has.  TensorFlow Lite's reads 8 bits of any scale and gives 8; ITA's reads 8 bits worth ln 2 / 32,
+so that scores are clipped to +-2.75; I-BERT's and FQ-ViT's read 32 bits in their papers; FQ-ViT gives exponents of 4 bits."""
 GELUS: Mapping[str, str] = MappingProxyType({"exact": "gelu_erf", "tanh": "gelu", "ibert": "igelu"})
 """By the name that an option has: GELU itself and its tanh form as tables, and I-BERT's parabola."""
 
@@ -101,6 +101,7 @@ def _gelu(row: Lookup, function: str) -> list[Row]:
 def definitions_of(graph: Graph) -> dict[str, str]:
     """By which definitions a network computes, by the names of the options: "mixed" where it has several of a kind.
 
+    >>> from sim.network import Input
     >>> image = Input("image", "", 1, 1, 2, (0.5, 0.5), (0.5, 0.5))
     >>> definitions_of(Graph((image, Softmax("y", "image", "ibert", "boundary"))))
     {'softmax': 'ibert'}

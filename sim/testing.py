@@ -413,7 +413,7 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
 
 
 def _recode(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
-    return Recode(name, source, draw(st.integers(2, 12)), draw(st.sampled_from([0.01, 0.25, 1.0])))
+    return Recode(name, source, draw(st.integers(2, 12)), draw(st.sampled_from([0.0, 0.01, 0.25, 1.0])))
 
 
 def _softmax(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:

@@ -332,7 +332,7 @@ SIDES = {"x": (2, 3, 5), "ids": (5, 1, 9)}
     (lambda: Segments("y", "ids", 9).output_shape(SIDES), "separator 9 is no id"),
     (lambda: TokenInput("ids", 4, 9, 9), "separator 9 is no id"),
     (lambda: Softmax("y", "x", bits=17), "bits must be 1 to 16"),
-    (lambda: Recode("y", "x", 1), "bits must be 2 to 16"), (lambda: Recode("y", "x", 8, 0.0), "a step is positive"),
+    (lambda: Recode("y", "x", 1), "bits must be 2 to 16"), (lambda: Recode("y", "x", 8, -1.0), "a step is pos"),
     (lambda: Graph((TokenInput("ids", 4, 9), Embedding("x", "ids", 4), MaskedSoftmax("y", "x", ids="x"))), "reads ids of"),
     (lambda: bert(TokenInput("ids", 4, 9), 3, 8, layers=1, depth=4), "not 3 classes"),
     (lambda: MODELS["resnet8"](TokenInput("ids", 4, 9), 2, 8), "these data are texts"),

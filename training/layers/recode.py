@@ -15,15 +15,16 @@ class RecodeLayer(Layer):
 
     def __init__(self, row: Recode, context: Context) -> None:
         super().__init__(row, context)
-        self.step, self.most = row.step, float(row.format.max)
+        self.most = float(row.format.max)
 
     def forward(self, x: Codes) -> Codes:
         """[N, C, H, W], any shape; real numbers stay real."""
         if not math.isfinite(x.bound):
             return x
+        step = self.row.step_for(number(x.scale), x.bound)
         with torch.no_grad():
-            codes = (x.values.double() * number(x.scale) / self.step).round().clamp(-self.most, self.most).float()
+            codes = (x.values.double() * number(x.scale) / step).round().clamp(-self.most, self.most).float()
         if not torch.is_grad_enabled():
-            return Codes(codes, self.step, self.most)
-        smooth = (x.values.float() * multiplier(x.scale) / self.step).clamp(-self.most, self.most)
-        return straight_through(Codes(smooth, self.step, self.most), codes)
+            return Codes(codes, step, self.most)
+        smooth = (x.values.float() * multiplier(x.scale) / step).clamp(-self.most, self.most)
+        return straight_through(Codes(smooth, step, self.most), codes)

@@ -98,8 +98,9 @@ def _student(part: pd.DataFrame) -> dict[str, str]:
 
 def _by_register(rows: pd.DataFrame) -> Iterator[dict[str, str]]:
     registers = sorted(rows["accumulator"].unique(), key=_width)
-    for (dataset, network, bits, *defined), part in rows.groupby(
-            ["dataset", "network", "bits", *DEFINITIONS], sort=False, dropna=False):
+    key: Any  # what pandas says of it is of no use
+    for key, part in rows.groupby(["dataset", "network", "bits", *DEFINITIONS], sort=False, dropna=False):
+        dataset, network, bits, *defined = key
         newest = part.sort_values("date").drop_duplicates("accumulator", keep="last").set_index("accumulator")["bit-true F1"]
         yield {"dataset": dataset, "network": network, "bits": str(bits), **dict(zip(DEFINITIONS, defined, strict=True)),
                **{register: f"{newest[register]:.2f}" if register in newest else "-" for register in registers},

@@ -81,7 +81,7 @@ def chosen_questions(train: SquadFile, dev: SquadFile) -> dict[str, list[int]]:
 
 
 def _to_arrays(splits: dict[str, Texts]) -> dict[str, np.ndarray]:
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, split in splits.items():
         arrays |= {f"{name}.ids": split.ids.numpy(), f"{name}.labels": split.labels.numpy()}
         if (asked := split.questions) is not None:

@@ -45,10 +45,11 @@ class Tokenizer:
             raise DataError(f"{printable(path)}: no tokenizer of the library tokenizers ({printable(error)})") from None
         self._library.no_truncation()
         self._library.no_padding()
-        ids = [self._library.token_to_id(token) for token in SPECIAL]
+        ids: list[Any] = [self._library.token_to_id(token) for token in SPECIAL]
         if ids[0] != 0 or None in ids:
             raise DataError(f"{printable(path)}: its ids of {', '.join(SPECIAL)} are {ids}, that of padding must be 0")
-        self.first, self.separator = ids[1], ids[2]
+        self.first: int = ids[1]
+        self.separator: int = ids[2]
         self.vocabulary: int = self._library.get_vocab_size(with_added_tokens=True)
         self.digest = hashlib.sha256(content + tokenizers.__version__.encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sim.network import Graph, Input, NetworkSpec, Precision, expected_arrays
+from sim.network import Graph, Input, LayerNorm, NetworkSpec, Precision, TokenInput, expected_arrays
 from sim.program import output_side
 from training.models import MODELS
 from training.models.published import published_width
@@ -118,6 +118,37 @@ class NetworkCase(Case):
 
 
 @dataclass(frozen=True)
+class EncoderCase(Case):
+    """An encoder of text that finds answers, on `texts` of `tokens` tokens, none of which is padding."""
+
+    kind: ClassVar[str] = "encoder"
+    texts: int = 8
+    tokens: int = 192
+    model: str = "minilm"
+    vocabulary: int = 30_522
+    separator: ClassVar[int] = 102
+
+    @property
+    def width(self) -> int:
+        """As published."""
+        return published_width(self.model)
+
+    def ids(self) -> np.ndarray:
+        """int32 [texts, tokens]."""
+        return np.random.default_rng(2).integers(1, self.vocabulary, (self.texts, self.tokens)).astype(np.int32)
+
+    def spec(self, bits: int) -> NetworkSpec:
+        """The network with random weights, as BERT begins, but larger, so that norms and attention have something to do."""
+        rng = np.random.default_rng(3)
+        graph = MODELS[self.model](TokenInput("ids", self.tokens, self.vocabulary, self.separator), 2, self.width)
+        norms = {row.name for row in graph.rows if isinstance(row, LayerNorm)}
+        arrays = {name: np.ones(shape, np.float32) if name.removesuffix(".weight") in norms
+                  else (rng.standard_normal(shape) * 0.05).astype(np.float32)
+                  for name, shape in expected_arrays(graph).items()}
+        return NetworkSpec(graph, arrays, Precision(bits), "dorefa")
+
+
+@dataclass(frozen=True)
 class ModelCase(Case):
     """An int8 model of others, `file` of ../shared/vectors (or $BITTRUE_VECTORS), on so many `images` one after another."""
 
@@ -141,7 +172,8 @@ class ModelCase(Case):
         return np.random.default_rng(2).integers(-128, 128, (self.images, *shape[1:])).astype(np.int8)
 
 
-KINDS: Mapping[str, type[Case]] = MappingProxyType({kind.kind: kind for kind in (Case, ConvCase, NetworkCase, ModelCase)})
+KINDS: Mapping[str, type[Case]] = MappingProxyType({kind.kind: kind for kind in (
+    Case, ConvCase, NetworkCase, EncoderCase, ModelCase)})
 
 
 def case_from_json(values: Mapping[str, Any]) -> Case:
@@ -232,6 +264,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({
     "accumulator": Measure("GMAC/s", _per_second, "bittrue W3A3, unlimited"),
     "network": Measure("images/s", _per_second, TORCH),
     "imagenet": Measure("images/s", _per_second, TORCH),
+    "encoder": Measure("texts/s", _per_second, "torch float32"),
     "tflite": Measure("images/s", _per_second, "LiteRT XNNPACK"),
     "train_step": Measure("images/s", _per_second, "bittrue float32"),
     "startup": Measure("s", _seconds),
@@ -293,6 +326,7 @@ CASES: Mapping[str, tuple[Case, ...]] = MappingProxyType({
                     impls=("bittrue W8A8", TORCH, "onnxruntime int8"))
         for name, model in (("MobileNetV2", "mobilenetv2"), ("EfficientNet-B0", "efficientnet_b0"),
                             ("ResNet-18", "resnet18"))),
+    "encoder": tuple(EncoderCase(f"MiniLM with a span head, {texts} x 192 tokens", texts=texts) for texts in (8, 1)),
     "tflite": (
         ModelCase("MLPerf Tiny ResNet-8 int8, 128 images", quick=True, images=128, file="tflite/mlperf_resnet8_int8.tflite"),
         ModelCase("MLPerf Tiny ResNet-8 int8, 1 image", images=1, file="tflite/mlperf_resnet8_int8.tflite"),

@@ -30,7 +30,8 @@ class Arithmetic:
     of their own (sim/registers.py).  `requant`: a name of sim.requantizers, default fp32, or code of
     one's own ("file.py:CLASS"), `quantizer`: where that of the checkpoint is, if it is such code.  `hardware`: a profile's
     name, or its file, from which the other options take their defaults.  `pixels_as`: what a pixel stands for in a model of
-    another's (sim/importers/pixels.py).
+    another's (sim/importers/pixels.py).  `softmax`, `gelu`, `norm`: definitions in the place of the network's own
+    (sim/redefined.py).
     """
 
     bits: int | None = None
@@ -46,6 +47,9 @@ class Arithmetic:
     pixels_as: str | None = None
     order: str | None = None
     registers: str | None = None
+    softmax: str | None = None
+    gelu: str | None = None
+    norm: str | None = None
 
 
 def profile_of(wanted: Arithmetic) -> Profile | None:

@@ -15,6 +15,7 @@ from sim.command import CODES_DIFFER, new_app, new_console, new_table, output_fi
 from sim.cost import CostError
 from sim.cost.cost import Wanted
 from sim.cost.show import show_cost
+from sim.definitions import NORMS
 from sim.evaluation import BATCH, Source, prepare
 from sim.importers import ImporterError
 from sim.lowering import LowerError
@@ -24,6 +25,7 @@ from sim.outcome import Evaluation, Verification
 from sim.outputs import check_outputs, code_file, is_stdout, profile_file
 from sim.profiles import ProfileError, profiles
 from sim.program import ProgramError
+from sim.redefined import GELUS, SOFTMAX_UNITS
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, EvalError
@@ -73,6 +75,10 @@ def main(  # noqa: PLR0913 - one parameter per option
              "p / 255  [default: what the scale of its input tells]")] = None,
     quantizer: Annotated[str | None, typer.Option(
         help="where the checkpoint's quantizer is, if it is one of your own: file.py:NAME, package.module:NAME")] = None,
+    softmax: Annotated[str | None, typer.Option(
+        help=f"compute every softmax as {', '.join(SOFTMAX_UNITS)}  [default: as trained]")] = None,
+    gelu: Annotated[str | None, typer.Option(help=f"every GELU as {', '.join(GELUS)}  [default: as trained]")] = None,
+    norm: Annotated[str | None, typer.Option(help=f"every norm as {', '.join(NORMS)}  [default: as trained]")] = None,
     dataset: Annotated[str | None, typer.Option(help=f"{', '.join(DATASETS)}  [default: the checkpoint's]")
                        ] = None,
     data: Annotated[Path | None, typer.Option(help="where the data are  [default: the checkpoint's]")] = None,
@@ -111,12 +117,14 @@ def main(  # noqa: PLR0913 - one parameter per option
     console = new_console(stderr=any(map(is_stdout, outputs.values())))
     own = None if registers is None else str(registers)
     wanted = Arithmetic(bits, boundary_bits, _width(accumulator), _width(boundary_accumulator), overflow, tile, requant,
-                        quantizer, activation_bits, hardware, pixels_as, order, own)
+                        quantizer, activation_bits, hardware, pixels_as, order, own, softmax, gelu, norm)
     job = prepare(model, wanted, Source(dataset=dataset, data=data, limit=limit), batch, verify, counters,
                   Wanted.asked(cost, energy, array, cost_images))
     for note in job.notes:
         console.print(note)
-    with _Live(console, len(job.examples.labels)) as live:
+    if per_class and not job.examples.task.has_classes:
+        raise EvalError(f"per-class: {job.examples.label} is about {job.examples.task.unit}, which have no classes")
+    with _Live(console, len(job.examples.labels), job.examples.task.input) as live:
         result = job.run(live)
     if save_program is not None:
         result.program.save(save_program)
@@ -143,12 +151,12 @@ class _Live:
     It is drawn between batches and not by a thread of its own, which would take turns with what is being timed.
     """
 
-    def __init__(self, console: Console, images: int) -> None:
+    def __init__(self, console: Console, images: int, unit: str) -> None:
         self.status = console.status("compiling what this processor has not run before")
         self.progress = Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
                                  TextColumn("{task.fields[accuracy]}"), TimeRemainingColumn(compact=True), console=console,
                                  disable=not console.is_terminal, transient=True, auto_refresh=False)
-        self.task = self.progress.add_task("images", total=images, accuracy="")
+        self.task = self.progress.add_task(unit, total=images, accuracy="")
 
     def __enter__(self) -> "_Live":
         self.status.start()
@@ -178,10 +186,16 @@ def _show(console: Console, result: Evaluation, per_class: bool) -> None:
     if per_class:
         show_table(console, _class_table(result))
     widths = f"{result.subject.spec.precision}; " if result.subject.spec else ""
-    console.print(f"{widths}{program.requantizer} requantizer; {program.macs:,} MACs an image; "
+    task = result.task
+    each = "an image" if task.input == "images" else f"a {task.input.removesuffix('s')}"
+    console.print(f"{widths}{program.requantizer} requantizer; {program.macs:,} MACs {each}; "
                   f"{result.overflowed:,} overflows; program {program.digest()[:16]}")
-    console.print(f"accuracy {result.accuracy:.2f} % on {result.images:,} test images of {result.examples.label}, "
-                  f"{result.images_per_second:.0f} images/s ({result.isa} kernels)")
+    measures = ", ".join(f"{task.measures[name]} {value:.2f} %" for name, value in result.measures.items())
+    console.print(f"{measures} on {result.images:,} test {task.unit} of {result.examples.label}, "
+                  f"{result.images_per_second:.0f} {task.input}/s ({result.isa} kernels)")
+    if len(task.measures) > 1:
+        bounds = (f"{task.measures[name]} {low:.2f} to {high:.2f}" for name, (low, high) in result.intervals.items())
+        console.print(f"at 95 %, over {task.unit}: {', '.join(bounds)}")
     if result.examples.is_as_trained is False:
         console.print("(other data than the network was trained on)")
     if verification is not None:
@@ -241,7 +255,9 @@ def _show_comparison(console: Console, result: Evaluation, found: Verification) 
     if not is_exact:
         verdict += ", each layer given the model's codes and a wide accumulator"
     widths = result.subject.spec.precision.short
-    table = new_table("network", "bits", "data", "FQ %", "bit-true %", "simulator and torch model",
+    main = result.task.measures[result.task.main]
+    shown = "" if main == "accuracy" else f" {main}"
+    table = new_table("network", "bits", "data", f"FQ{shown} %", f"bit-true{shown} %", "simulator and torch model",
                       left=("network", "bits", "data", "simulator and torch model"))
     table.add_row(_title(result.subject.checkpoint), widths, result.examples.label, f"{found.fq_accuracy:.2f}",
                   f"{result.accuracy:.2f}", verdict)

@@ -1,4 +1,4 @@
-"""A network on images, in integers: accuracy, predictions and overflows, as a value to go on with."""
+"""A network on images or texts, in integers: accuracy, predictions and overflows, as a value to go on with."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 BATCH = 100
 Progress = Callable[[int, int], None]
-"""Told how many images are done and how many of them are right: (0, 0) once the kernels are there, then after each batch."""
+"""Told how many images are done and how many of them are right: (0, 0) once the kernels are there, then after each batch.
+
+Of texts it is told of windows; one is right if both ends of the answer are."""
 
 
 def evaluate(  # noqa: PLR0913 - one parameter per option of the command
@@ -36,6 +38,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     accumulator: int | str | None = None, boundary_accumulator: int | str | None = None,
     overflow: str | None = None, tile: int | str | None = None, requant: str | None = None, quantizer: str | None = None,
     hardware: str | os.PathLike[str] | None = None, pixels_as: str | None = None,
+    softmax: str | None = None, gelu: str | None = None, norm: str | None = None,
     dataset: str | None = None, data: str | os.PathLike[str] | None = None, limit: int | None = None,
     batch: int | None = None, verify: bool = False, progress: Progress | None = None,
     json: str | os.PathLike[str] | None = None, order: str | None = None,
@@ -57,7 +60,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     the first so many images only.  `hardware`: a profile of sim.profiles, by name, or the path of a file of yours: registers
     and requantizers of a runtime, from which single options above may differ.  `pixels_as`: what a pixel stands for in a
     model of another's.
-    `batch`: images run at a time.
+    `softmax`, `gelu`, `norm`: definitions by name in the place of the network's own.  `batch`: images run at a time.
     `verify`: compare every code with the torch model.  torch is imported only if `model` is no Program or if data of a data
     set are wanted.  `cost`: count operations, memory, energy, and on `cost_images` images zero operands and toggled bits,
     with the cycles of an `array` and a table of `energy` (sim/cost).  `json`: a file for the record, which training.tables
@@ -83,7 +86,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option of the command
     """
     options = {name: plain(value) for name, value in locals().items()}
     wanted = Arithmetic(bits, boundary_bits, accumulator, boundary_accumulator, overflow, tile, requant, quantizer,
-                        activation_bits, _name(hardware), pixels_as, order, _name(registers))
+                        activation_bits, _name(hardware), pixels_as, order, _name(registers), softmax, gelu, norm)
     source = Source(pixels, labels, dataset, _path("data", data), limit)
     if (record := _path("json", json)) is not None:
         file = Path(model) if isinstance(model, str | os.PathLike) else None
@@ -156,7 +159,7 @@ class Job:
     def run(self, progress: Progress | None = None) -> Evaluation:
         """All images, batch by batch.  Raises AccumulatorOverflowError under overflow "error"."""
         started = time.perf_counter()
-        machine, pixels, labels = self.machine, self.examples.pixels, self.examples.labels
+        machine, pixels, labels, task = self.machine, self.examples.pixels, self.examples.labels, self.examples.task
         tell = progress or (lambda done, right: None)
         comparison = self._comparison()
         with contextlib.suppress(AccumulatorOverflowError):
@@ -174,16 +177,16 @@ class Job:
             for name, counters in (told or {}).items():
                 counted.setdefault(name, []).append(counters)
             simulating += time.perf_counter() - begun
-            right += int((logits[-1].argmax(1) == wanted).sum())
+            right += task.right(logits[-1], wanted)
             if comparison is not None and trace is not None:
                 comparison.add(part, wanted, trace)
             tell(start + len(part), right)
         values, overflows = np.concatenate(logits), {n: c.copy() for n, c in machine.overflows.items()}
         cost = None if self.cost is None else cost_of(machine, pixels[: self.cost.images], self.cost.energy, self.cost.array)
         return Evaluation(
-            self.subject, self.examples, values, values.argmax(1), overflows, machine.isa, len(labels) / simulating,
-            time.perf_counter() - started, self.notes,
-            None if comparison is None else _verification(comparison, len(labels)),
+            self.subject, self.examples, values, task.predictions(values, self.examples), overflows, machine.isa,
+            len(labels) / simulating, time.perf_counter() - started, self.notes,
+            None if comparison is None else _verification(comparison, self.examples),
             {name: Counters.join(parts) for name, parts in counted.items()}, cost)
 
     def _comparison(self) -> "Comparison | None":
@@ -195,7 +198,7 @@ class Job:
 
         model = QuantNetwork.from_spec(self.subject.spec)
         model.limit(self.subject.own_register)
-        return Comparison(self.machine, model)
+        return Comparison(self.machine, model, self.examples.task)
 
 
 def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = None, verify: bool = False,
@@ -207,9 +210,9 @@ def prepare(model: Any, wanted: Arithmetic, source: Source, batch: int | None = 
     if verify and subject.spec is None:
         raise EvalError("verify: a program has no torch model to compare it with, give the checkpoint that it was made of")
     examples, more = examples_of(subject, source)
-    count, notes = len(examples.labels), [*subject.notes, *more]
-    if batch is not None and batch > count:
-        notes.append(f"batch: {batch} is more than the {count} images that are evaluated, they run at once")
+    notes = [*subject.notes, *more]
+    if batch is not None and batch > (inputs := len(examples.labels)):
+        notes.append(f"batch: {batch} is more than the {inputs} {examples.task.input} that are evaluated, they run at once")
     return Job(subject, examples, Machine(subject.program, usable_isa()), batch or BATCH, verify, tuple(notes), counters,
                cost)
 
@@ -226,10 +229,10 @@ def check_source(source: Source, batch: int | None = None) -> None:
 def examples_of(subject: Subject, source: Source) -> tuple[Examples, tuple[str, ...]]:
     """The images that a source says, and notes for the user.  Raises EvalError, DataError."""
     examples = _all_examples(subject, source)
-    count, limit = len(examples.labels), source.limit
+    count, limit = examples.count, source.limit
     if limit is None:
         return examples, examples.notes
-    told = (f"limit: {limit} is more than the {count} images that there are, all of them are evaluated",)
+    told = (f"limit: {limit} is more than the {count} {examples.task.unit} that there are, all of them are evaluated",)
     return examples.first(min(count, limit)), (*examples.notes, *(told if limit > count else ()))
 
 
@@ -255,6 +258,8 @@ def usable_isa() -> str:
     return isa
 
 
-def _verification(comparison: "Comparison", images: int) -> Verification:
-    return Verification(100.0 * comparison.right / images, comparison.compared, sum(comparison.differing.values()),
-                        comparison.largest, comparison.beyond, comparison.differing, comparison.agrees)
+def _verification(comparison: "Comparison", examples: Examples) -> Verification:
+    found = examples.task.measure(np.concatenate(comparison.logits), examples)
+    return Verification(found.pop(examples.task.main), comparison.compared, sum(comparison.differing.values()),
+                        comparison.largest, comparison.beyond, comparison.differing, comparison.agrees,
+                        {f"fq_{name}": value for name, value in found.items()})

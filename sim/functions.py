@@ -8,7 +8,8 @@ ARITHMETIC.md has them as equations.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,40 @@ FUNCTIONS: Registry[Function] = Registry("function", {
     "tanh": tanh,
 }, "bittrue.functions", _check)
 """Functions by name: what an activation, or a table over codes, can be.  A new one is a definition and a row here."""
+
+
+def igelu_at(scale: float) -> Function:
+    """I-BERT's integer GELU of codes worth `scale` (Kim et al. 2021, arXiv 2101.01321; Deeploy's iGELU), in real units.
+
+    With s = scale / sqrt 2, b = floor(-1.769 / s), w = floor(1 / (0.2888 s^2)) and q = rhe(x / scale): p = min(|q|, -b) + b;
+    L = sgn(q) (w - p^2); f = q floor((w + L) / 2) (scale / w).  It is `igelu` of sim/definitions, code by code, but that a
+    table gives the result to a step of one's choice.
+    """
+    inner = scale * 0.7071067811865476
+    if not 2.0**-20 <= inner <= 1.0:
+        raise FunctionError(f"igelu: a code stands for {scale:g}, must stand for 2^-19.5 to sqrt 2")
+    b, one = float(math.floor(-1.769 / inner)), float(math.floor(1.0 / (0.2888 * inner * inner)))
+
+    def function(x: Floats) -> Floats:
+        q = (x * (1.0 / scale)).round()
+        sign = q.clip(-1.0, 1.0)
+        p = (q * sign).clip(None, -b) + b
+        doubled = sign * (one - p * p) + one
+        return q * (doubled * 0.5 - 0.25).round() * (scale / one)
+
+    return function
+
+
+SCALED: Mapping[str, Callable[[float], Function]] = MappingProxyType({"igelu": igelu_at})
+"""Functions that know what a code stands for: of that, the function of real numbers which are whole multiples of it."""
+
+
+def function_at(name: str, scale: float) -> Function:
+    """The function of that name for codes worth `scale`: one of FUNCTIONS, or of SCALED.
+
+    Raises RegistryError for a name that neither has, FunctionError for a scale that a function does not take.
+    """
+    return SCALED[name](scale) if name in SCALED else FUNCTIONS.known(name)
 
 
 def table(function: Function, scale: float, source: IntFormat, step: float, target: IntFormat, zero: int = 0,

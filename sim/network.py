@@ -25,6 +25,7 @@ from sim.ops.input import Input
 from sim.ops.layernorm import LayerNorm
 from sim.ops.linear import Linear
 from sim.ops.lookup import Lookup
+from sim.ops.masked import MaskedSoftmax
 from sim.ops.matmul import MatMul
 from sim.ops.maxpool import MaxPool
 from sim.ops.move import Flatten, Heads, Sequence, Tokens
@@ -32,8 +33,10 @@ from sim.ops.multiply import Multiply
 from sim.ops.op import MAX_NUMBERS, MAX_SIZE
 from sim.ops.pad import Pad
 from sim.ops.positions import Positions
+from sim.ops.recode import Recode
 from sim.ops.requantize import Requantize
 from sim.ops.row import ROLES, Activation, NetworkError, Row, row_from_json, row_to_json
+from sim.ops.segments import Segments
 from sim.ops.select import Select
 from sim.ops.shortcut import Shortcut
 from sim.ops.softmax import Softmax
@@ -62,6 +65,7 @@ __all__ = [  # what describes a network, from one place
     "LayerNorm",
     "Linear",
     "Lookup",
+    "MaskedSoftmax",
     "MatMul",
     "MaxPool",
     "Multiply",
@@ -72,8 +76,10 @@ __all__ = [  # what describes a network, from one place
     "Positions",
     "Precision",
     "QuantizerError",
+    "Recode",
     "Requantize",
     "Row",
+    "Segments",
     "Select",
     "Sequence",
     "Shape",
@@ -231,7 +237,7 @@ class Graph:
                     raise NetworkError(f"{row.name}: reads {source!r}, which is no row before it")
                 if seen[source].gives_logits and seen[source].ends() is None:
                     raise NetworkError(f"{source}: has no activation, so it gives logits, which {row.name} cannot read")
-                if seen[source].gives_ids != row.reads_ids:
+                if seen[source].gives_ids != (source in row.id_sources()):
                     raise NetworkError(f"{row.name}: an embedding reads ids of tokens, and nothing else does")
             seen[row.name] = row
         self._check_outputs()
@@ -286,6 +292,14 @@ class Graph:
             raise NetworkError(f"a classifier ends with a row without activation, the logits, not {name}")
         if (height, width) != (1, 1):
             raise NetworkError(f"{name}: logits must be 1x1 pixel, these are {height}x{width}")
+
+    def check_spans(self) -> None:
+        """Raise NetworkError unless it gives two logits for each token that it reads: begin and end of an answer."""
+        shapes, name = self.shapes(), self.output_names[0]
+        tokens = shapes[self.rows[0].name][0]
+        if len(self.output_names) > 1 or self.rows[-1].ends() is not None or shapes[name] != (tokens, 1, 2):
+            raise NetworkError(f"{name}: a network that finds answers ends with two logits for each of {tokens} tokens, not "
+                               f"with {sizes(shapes[name])}")
 
     def to_json(self) -> Any:
         """Rows as plain dictionaries; with `outputs` beside them if they are not the last row alone."""

@@ -15,7 +15,9 @@ from sim.counters import Counters
 from sim.files import write_text_atomically
 from sim.program import Op, Program
 from sim.records import write_record
+from sim.redefined import definitions_of
 from sim.subject import Subject
+from sim.tasks import Task, interval
 from sim.testset import Examples
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 class Verification:
     """The machine beside the torch model: codes compared and differing (by operation, too), the largest difference.
 
-    `fq_accuracy` is the model's, in percent.  `beyond`: codes that an integer requantizer has more than one off.  `agrees`:
+    `fq_accuracy` is the model's, in percent: its F1 where answers are looked for, beside which `fq_measures` are what else
+    is measured.  `beyond`: codes that an integer requantizer has more than one off.  `agrees`:
     whether contract C4 (fp32: all codes equal) or C5 (integers: none beyond) holds.
     """
 
@@ -39,10 +42,12 @@ class Verification:
     beyond: int
     differing_by_layer: Mapping[str, int]
     agrees: bool
+    fq_measures: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {**values, **values.pop("fq_measures")}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -50,7 +55,9 @@ class Evaluation:
     """What a program got right.
 
     `logits` [N, classes], `predictions` int64 [N]; `overflows` by convolution, int64 [channels]: outputs that a limited
-    register got wrong; `images_per_second` of the machine alone, `seconds` of everything; `cost` if it was asked for.
+    register got wrong; `images_per_second` of the machine alone, `seconds` of everything; `cost` if it was asked for.  Of
+    texts `logits` are [windows, tokens, 1, 2], `predictions` an answer to each question, `images` questions, and `accuracy`
+    is their F1.
     """
 
     subject: Subject
@@ -68,7 +75,7 @@ class Evaluation:
     cost: "Cost | None" = None
 
     def __repr__(self) -> str:
-        return (f"Evaluation({self.accuracy:.2f} % of {self.images:,} images of {self.examples.label}, "
+        return (f"Evaluation({self.accuracy:.2f} % of {self.images:,} {self.task.unit} of {self.examples.label}, "
                 f"{self.overflowed:,} overflows)")
 
     @property
@@ -77,13 +84,18 @@ class Evaluation:
         return self.subject.program
 
     @property
+    def task(self) -> Task:
+        """What is measured."""
+        return self.examples.task
+
+    @property
     def images(self) -> int:
-        """How many, N."""
+        """How many, N; of texts questions."""
         return len(self.predictions)
 
     @property
     def labels(self) -> np.ndarray:
-        """What the images show, int64 [N]."""
+        """What the images show, int64 [N]; of windows of text [windows, 2]."""
         return self.examples.labels
 
     @property
@@ -93,13 +105,28 @@ class Evaluation:
 
     @property
     def right(self) -> int:
-        """Images whose largest logit is that of their label."""
-        return int((self.predictions == self.labels).sum())
+        """Images whose largest logit is that of their label; questions with an answer that matches exactly."""
+        return int(list(self.scores.values())[-1].sum())
 
     @property
     def accuracy(self) -> float:
-        """Percent."""
-        return 100.0 * self.right / self.images
+        """The task's main measure, in percent."""
+        return self.measures[self.task.main]
+
+    @cached_property
+    def scores(self) -> Mapping[str, np.ndarray]:
+        """Every measure of each image or question, float64 [N] of 0 to 1."""
+        return self.task.scores(self.logits, self.examples)
+
+    @cached_property
+    def measures(self) -> Mapping[str, float]:
+        """Every measure of the task, in percent."""
+        return self.task.measure(self.logits, self.examples)
+
+    @cached_property
+    def intervals(self) -> Mapping[str, tuple[float, float]]:
+        """Where every measure lies at 95 %, over images or questions, in percent."""
+        return {name: interval(values) for name, values in self.scores.items()}
 
     @property
     def overflowed(self) -> int:
@@ -107,15 +134,16 @@ class Evaluation:
         return sum(int(counts.sum()) for counts in self.overflows.values())
 
     def outputs(self, op: Op) -> int:
-        """Outputs of an operation on all images."""
-        return self.images * op.shape[0] * op.shape[1] * op.shape[2]
+        """Outputs of an operation on all images, or windows."""
+        return len(self.logits) * op.shape[0] * op.shape[1] * op.shape[2]
 
     @cached_property
     def per_class(self) -> "pd.DataFrame":
         """A row per class: name, images, right, accuracy in percent (not a number where there is no image)."""
         import pandas as pd
 
-        return pd.DataFrame(self._classes()).set_index("class").astype({"accuracy": float})
+        columns = ["class", "name", "images", "right", "accuracy"]
+        return pd.DataFrame(self._classes(), columns=columns).set_index("class").astype({"accuracy": float})
 
     @cached_property
     def layers(self) -> "pd.DataFrame":
@@ -134,19 +162,12 @@ class Evaluation:
     def save_predictions(self, path: Path | str) -> None:
         """A CSV file with a row per image: index, label, prediction, names and file if there are any, every logit.
 
-        Written completely or not at all.  pandas.read_csv(path) reads it; so does, without names,
+        A row per question has its id, the answer and every measure of it.  Written completely or not at all.
+        pandas.read_csv(path) reads it; so does, without names, and of images,
         numpy.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2)).
         """
-        is_named = self.class_names != tuple(map(str, range(len(self.class_names))))
         text = io.StringIO(newline="")
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["index", "label", "prediction", *(["label_name", "prediction_name"] if is_named else []),
-                        *(["file"] if self.examples.files else []),
-                        *(f"logit_{number}" for number in range(self.logits.shape[1]))])
-        for index, (label, prediction) in enumerate(zip(self.labels.tolist(), self.predictions.tolist(), strict=True)):
-            names = [self.class_names[label], self.class_names[prediction]] if is_named else []
-            names += self.examples.files[index : index + 1]
-            table.writerow([index, label, prediction, *names, *map(str, self.logits[index])])
+        csv.writer(text, lineterminator="\n").writerows(self.task.table(self.logits, self.predictions, self.examples))
         write_text_atomically(Path(path), text.getvalue())
 
     def save(self, path: Path | str, command: str) -> None:
@@ -161,7 +182,8 @@ class Evaluation:
         return {
             "model_digest": self.subject.digest or None, "dataset": self.examples.label, "data": self.examples.to_json(),
             **self._origin(), "program": self.program.digest(), "isa": self.isa,
-            "result": {"images": self.images, "accuracy": self.accuracy, "images_per_second": self.images_per_second,
+            "result": {"images": self.images, "accuracy": self.accuracy, **self._other_measures(),
+                       "images_per_second": self.images_per_second,
                        **(self.verification.to_json() if self.verification else {}),
                        "seconds": self.seconds, "per_class": self._classes()},
             "layers": self._layers(), **({"cost": self.cost.to_json()} if self.cost else {})}
@@ -171,15 +193,21 @@ class Evaluation:
         checkpoint, spec, hardware = self.subject.checkpoint, self.subject.spec, self.subject.hardware
         if checkpoint is None or spec is None or hardware is None:
             return {"training": {}, **(self.subject.foreign.to_json() if self.subject.foreign else {})}
-        return {"precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
+        named = {"definitions": definitions_of(spec.graph), "redefined": dict(self.subject.redefined)}
+        return {**({key: value for key, value in named.items() if value}),
+                "precision": spec.precision.to_json(), "trained_precision": checkpoint.spec.precision.to_json(),
                 "hardware_spec": hardware.to_json(), "training": dict(checkpoint.training)}
 
+    def _other_measures(self) -> dict[str, Any]:
+        """Of tasks with more than an accuracy: which one it is, all of them, and where they lie at 95 %."""
+        if len(self.task.measures) == 1:
+            return {}
+        return {"task": self.task.name, "measure": self.task.main, **self.measures, self.task.input: len(self.logits),
+                "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
+                "scores": {name: values.round(4).tolist() for name, values in self.scores.items()}}
+
     def _classes(self) -> list[dict[str, Any]]:
-        size = len(self.class_names)
-        images = np.bincount(self.labels, minlength=size).tolist()
-        right = np.bincount(self.labels[self.predictions == self.labels], minlength=size).tolist()
-        return [{"class": number, "name": self.class_names[number], "images": images[number], "right": right[number],
-                 "accuracy": 100.0 * right[number] / images[number] if images[number] else None} for number in range(size)]
+        return self.task.classes(self.predictions, self.examples)
 
     def _layers(self) -> list[dict[str, Any]]:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()

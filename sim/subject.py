@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from sim.outputs import EvalError
 from sim.program import Program
 from sim.quantizers import learns
 from sim.recognize import CHECKPOINT, PROGRAM, UNKNOWN, recognize
+from sim.redefined import redefined
 from sim.registry import RegistryError, is_own
 from sim.requantizers import REQUANTIZERS
 from sim.text import printable
@@ -47,6 +49,8 @@ class Subject:
     hardware: HardwareSpec | None = None
     notes: tuple[str, ...] = ()
     foreign: "Foreign | None" = None
+    redefined: Mapping[str, str] = field(default_factory=dict)
+    """Options softmax, gelu and norm that made another network of the checkpoint's, and the definitions that they named."""
 
     @property
     def own_register(self) -> Accumulator | None:
@@ -65,7 +69,7 @@ def subject_of(model: Any, wanted: Arithmetic) -> Subject:
     LowerError, OSError, RegistryError for code of one's own.
     """
     wanted = Arithmetic(**{name: plain(value) for name, value in vars(wanted).items()})
-    for name in ("overflow", "requant", "quantizer", "hardware", "pixels_as"):
+    for name in ("overflow", "requant", "quantizer", "hardware", "pixels_as", "softmax", "gelu", "norm"):
         if not isinstance(value := getattr(wanted, name), str | None):
             raise EvalError(f"{name}: {value!r} is not allowed, give a name")
     if wanted.requant is not None:
@@ -158,17 +162,24 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     precision = _precision(trained.precision, wanted.bits, wanted.boundary_bits, wanted.activation_bits)
     _check_learned(trained, precision)
     spec = trained.at(precision)
+    names = {"softmax": wanted.softmax, "gelu": wanted.gelu, "norm": wanted.norm}
+    if changed := {option: name for option, name in names.items() if name is not None}:
+        spec = dataclasses.replace(spec, graph=redefined(spec.graph, **changed))
     roles = {row.weight_role for row in spec.graph.rows} - {None}
     if wanted.accumulator is not None and roles == {"boundary"}:
         raise EvalError("accumulator: this network has no inner layers, use --boundary-accumulator")
     notes = _changes(checkpoint)
+    if changed and spec.graph != trained.graph:
+        notes.append("computed by other definitions than it was trained with: " + ", ".join(
+            f"{option} {name}" for option, name in changed.items()))
     if precision != trained.precision:
         notes.append(f"trained as {trained.precision}; its float weights are requantized to {precision}, "
                      "without further training")
     notes += register_notes(checkpoint.training, hardware.accumulator)
     if wanted.tile not in (None, "1", 1) and hardware.accumulator.overflow == "wrap" and not hardware.accumulator.before:
         notes.append("tile: has no effect on a register that wraps, which ends with the same bits however its sums come")
-    return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes))
+    return Subject(lower(spec, hardware), None, "", checkpoint, spec, hardware, tuple(notes),
+                   redefined=changed if spec.graph != trained.graph else {})
 
 
 def plain(value: Any) -> Any:

@@ -32,6 +32,7 @@ from sim.network import (
     LayerNorm,
     Linear,
     Lookup,
+    MaskedSoftmax,
     MatMul,
     MaxPool,
     Multiply,
@@ -39,8 +40,10 @@ from sim.network import (
     Pad,
     Positions,
     Precision,
+    Recode,
     Requantize,
     Row,
+    Segments,
     Select,
     Sequence,
     Shape,
@@ -114,10 +117,15 @@ def token_graphs(draw: st.DrawFn) -> Graph:
     tokens, vocabulary = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 9, 300]))
     rows: list[Row] = [TokenInput("ids", tokens, vocabulary)]
     rows.append(Embedding("words", "ids", draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"]))))
+    if draw(st.booleans()):
+        rows.append(Segments("kinds", "ids", draw(st.integers(0, vocabulary - 1))))
+        rows.append(Embedding("sides", "kinds", draw(st.integers(1, 6)), draw(st.sampled_from(["inner", "boundary"]))))
+    ids = {row.name for row in rows if row.gives_ids}
     for index in range(draw(st.integers(0, 6))):
-        source = draw(st.sampled_from([row.name for row in rows[1:]]))
+        source = draw(st.sampled_from([row.name for row in rows if row.name not in ids]))
         row = DRAWN_ROWS[draw(st.sampled_from(sorted(DRAWN_ROWS)))](draw, f"row{index}", source, rows)
-        rows.append(Sequence(row.name, source) if "ids" in row.sources() else row)  # a second source may be any row
+        is_confused = ids & {*row.sources()} - {*row.id_sources()}  # a second source may be any row
+        rows.append(Sequence(row.name, source) if is_confused else row)
     rows.append(Linear("logits", rows[-1].name, draw(st.integers(1, 4)), "boundary", draw(st.booleans())))
     return Graph(tuple(rows))
 
@@ -413,8 +421,23 @@ def _move(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return draw(st.sampled_from(kinds))
 
 
+def _recode(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    return Recode(name, source, draw(st.integers(2, 12)), draw(st.sampled_from([0.0, 0.01, 0.25, 1.0])))
+
+
 def _softmax(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
     return Softmax(name, source, role=draw(st.sampled_from(["inner", "boundary", "skip"])))
+
+
+def _masked(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
+    """Of as many channels as there are tokens; where there are not, a softmax of all."""
+    shapes = _shapes(rows)
+    ids = [row.name for row in rows if row.gives_ids and shapes[row.name][0] == shapes[source][2]]
+    if not ids:
+        return _softmax(draw, name, source, rows)
+    read = draw(st.sampled_from(ids))
+    return MaskedSoftmax(name, source, role=draw(st.sampled_from(["inner", "boundary", "skip"])), ids=read,
+                         padding=draw(st.integers(0, min(shapes[read][2] - 1, 2))))
 
 
 def _layernorm(draw: st.DrawFn, name: str, source: str, rows: list[Row]) -> Row:
@@ -431,5 +454,5 @@ DRAWN_ROWS: Mapping[str, Callable[[st.DrawFn, str, str, list[Row]], Row]] = {
     "conv": _conv, "requantize": _requantize, "shortcut": _shortcut, "avgpool": _avgpool, "add": _add, "multiply": _multiply,
     "maxpool": _maxpool, "globalpool": _globalpool, "concat": _concat, "pad": _pad,
     "lookup": _lookup, "linear": _linear, "matmul": _matmul, "move": _move, "heads": _move, "softmax": _softmax,
-    "layernorm": _layernorm, "positions": _positions}
+    "recode": _recode, "maskedsoftmax": _masked, "layernorm": _layernorm, "positions": _positions}
 """How `graphs` draws a row of each kind: draw(draw, its name, the row that it reads, all rows before it)."""

@@ -14,6 +14,7 @@ from sim.outputs import EvalError
 from sim.program import Program
 from sim.records import digest_of, parse_json
 from sim.subject import Subject
+from sim.tasks import CLASSIFICATION, TASKS, Questions, Task
 
 if TYPE_CHECKING:
     from training.data import Dataset  # noqa: TID251 - only its name
@@ -27,6 +28,8 @@ class Examples:
 
     `pixels` uint8 [N, height, width, channels]; `labels` int64 [N]; `class_names` one text for each class.  `digest` is that
     of the whole data set (`Dataset.digest`), `trained_digest` the one that the training run recorded, each "" if unknown.
+    Of texts `pixels` are ids int32 [N, tokens], `labels` [N, 2] and `questions` what is asked about them; `task` is what is
+    measured.
     """
 
     pixels: np.ndarray
@@ -40,6 +43,13 @@ class Examples:
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     """Of each image, below `path`; empty where images have no files of their own."""
+    task: Task = TASKS[CLASSIFICATION]
+    questions: Questions | None = None
+
+    @property
+    def count(self) -> int:
+        """Images, or questions."""
+        return self.task.count(self)
 
     @property
     def is_as_trained(self) -> bool | None:
@@ -47,9 +57,10 @@ class Examples:
         return self.digest == self.trained_digest if self.digest and self.trained_digest else None
 
     def first(self, count: int) -> "Examples":
-        """Only so many of them."""
-        return dataclasses.replace(self, pixels=self.pixels[:count], labels=self.labels[:count],
-                                   files=self.files[:count])
+        """Only so many of them: of texts the windows of so many questions."""
+        inputs = count if self.questions is None else self.questions.windows(count)
+        return dataclasses.replace(self, pixels=self.pixels[:inputs], labels=self.labels[:inputs], files=self.files[:inputs],
+                                   questions=None if self.questions is None else self.questions.first(count))
 
     def to_json(self) -> dict[str, Any]:
         """What records hold: name, path, both digests (None if unknown), and whether they are equal."""
@@ -59,6 +70,8 @@ class Examples:
 
 def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
     """Arrays of the caller, checked; raises EvalError by the name of what is wrong."""
+    if subject.program.ops[0].reads == "ids":
+        raise EvalError("pixels: this network reads texts, which are evaluated as a data set: --dataset squad")
     try:
         check_pixels(pixels, subject.program.ops[0].shape)
     except InputError as error:
@@ -75,6 +88,12 @@ def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
     return Examples(pixels, numbers.astype(np.int64), "given arrays", _numbers(classes))
 
 
+def require_classes(examples: Examples) -> None:
+    """Raise EvalError unless what is right is the largest logit of an image: all that sweeps of registers count."""
+    if not examples.task.has_classes:
+        raise EvalError(f"dataset: {examples.label} is about {examples.task.unit}, which have no classes; sim.eval measures them")
+
+
 def stored_examples(subject: Subject, dataset: str | None, data: Path | None, part: str = "test") -> Examples:
     """The test images of a data set (or those of its "validation" part): of the one named, else the checkpoint's own.
 
@@ -86,6 +105,9 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None, pa
     saved: Mapping[str, str] = subject.checkpoint.dataset if subject.checkpoint else {}
     name = dataset or saved.get("name") or _kind_of(data)
     noted = saved.get("path", "") if data is None and name == saved.get("name") else ""
+    if name in DATASETS and DATASETS[name].is_text != (subject.program.ops[0].reads == "ids"):
+        kind = "texts" if DATASETS[name].is_text else "images"
+        raise EvalError(f"the network reads {described(subject.program)}, data set {name} is of {kind}")
     resizes = name in DATASETS and DATASETS[name].resizes
     size = "" if not resizes else saved.get("size", "") if noted else _side_lengths(subject)
     try:
@@ -99,19 +121,20 @@ def stored_examples(subject: Subject, dataset: str | None, data: Path | None, pa
 
 
 def _checked(subject: Subject, loaded: "Dataset", is_named: bool, part: str) -> Examples:
-    height, width, channels = subject.program.ops[0].shape
-    images = getattr(loaded, part)
-    found = images.pixels.shape[1:]
-    if (channels, height, width) != tuple(found):
-        raise EvalError(f"the network reads images of {height}x{width}x{channels}, "
-                        f"{loaded.label} has {found[1]}x{found[2]}x{found[0]}")
-    classes, largest = _classes(subject.program), int(images.labels.max())
-    if largest >= classes:
-        raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {classes - 1}")
+    split = getattr(loaded, part)
+    read, found = described(subject.program), split.described
+    if read != found:
+        raise EvalError(f"the network reads {read}, {loaded.label} has {found.removeprefix('images of ')}")
+    if loaded.vocabulary > (known := getattr(subject.program.ops[0], "vocabulary", 0)):
+        raise EvalError(f"{loaded.label} has a vocabulary of {loaded.vocabulary}, the network one of {known}")
+    task, largest = TASKS[loaded.task], int(split.labels.max())
+    if largest >= (below := task.labels_below(subject.program.ops[-1].shape)):
+        raise EvalError(f"{loaded.label} has label {largest}, the network knows 0 to {below - 1}")
     examples = Examples(
-        images.pixels.permute(0, 2, 3, 1).contiguous().numpy(), images.labels.numpy(), loaded.label,
-        _names(loaded.class_names, classes), loaded.name, loaded.path, loaded.digest(), _trained_digest(subject),
-        loaded.notes, loaded.test_files if part == "test" else ())
+        split.plain(), split.labels.numpy(), loaded.label,
+        _names(loaded.class_names, _classes(subject.program)), loaded.name, loaded.path, loaded.digest(),
+        _trained_digest(subject), loaded.notes,
+        loaded.test_files if part == "test" else (), task, split.questions)
     if subject.checkpoint is None:
         return examples
     return examples if examples.is_as_trained else _with_warning(examples, is_named)
@@ -162,9 +185,15 @@ def _kind_of(data: Path | None) -> str:
 
 
 def _side_lengths(subject: Subject) -> str:
-    """What images of a folder are scaled to: what the network reads."""
+    """What images of a folder are scaled to, and texts cut to: what the network reads."""
     height, width, _ = subject.program.ops[0].shape
-    return f"{height}x{width}"
+    return str(height) if subject.program.ops[0].reads == "ids" else f"{height}x{width}"
+
+
+def described(program: Program) -> str:
+    """What a program reads, as a data set says what it has."""
+    height, width, channels = program.ops[0].shape
+    return f"windows of {height} tokens" if program.ops[0].reads == "ids" else f"images of {height}x{width}x{channels}"
 
 
 def _classes(program: Program) -> int:

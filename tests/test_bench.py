@@ -122,7 +122,7 @@ def test_peers__every_family_is_a_file_that_builds_what_its_rows_promise():
 def test_cases__survive_the_way_to_a_worker():
     for what, cases in CASES.items():
         assert len({case.name for case in cases}) == len(cases)
-        assert any(case.quick for case in cases) or what in ("memory", "imagenet")
+        assert any(case.quick for case in cases) or what in ("memory", "imagenet", "encoder")
         for case in cases:
             assert case_from_json(json.loads(json.dumps(case.to_json()))) == case
 
@@ -217,7 +217,7 @@ def test_session__a_turn_of_a_fixed_number_of_calls():
 def test_select__short_run_and_long_run():
     quick, full = (select(MEASURES, peers(), flag) for flag in (True, False))
     assert len(quick) <= 11 < len(full)
-    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory", "imagenet"}
+    assert {contest.what for contest in quick} == MEASURES.keys() - {"memory", "imagenet", "encoder"}
     networks = [contest for contest in full if contest.what == "imagenet"]
     assert [contest.case.model for contest in networks] == ["mobilenetv2", "efficientnet_b0", "resnet18"]
     for contest in networks:

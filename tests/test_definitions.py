@@ -17,7 +17,7 @@ from sim.definitions.gemmlowp import GemmlowpSoftmax
 from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, IntegerRmsNorm
 from sim.definitions.ita import ItaMax, ItaPartialMax
 from sim.definitions.layernorm import ExactLayerNorm
-from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax
+from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, ShiftSoftmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.formats import IntFormat
 from sim.kernels.lines import driver
@@ -53,7 +53,7 @@ def built(draw, kind):
         source, target, scale = IntFormat(draw(st.integers(2, 16)), source.signed), S16, 2.0 ** draw(st.floats(-20, 0))
     if kind in (ItaMax, ItaPartialMax):
         scale, channels = ItaMax.SCALE, channels * 16 if kind is ItaPartialMax else channels
-    if kind is Log2Softmax:
+    if kind in (Log2Softmax, ShiftSoftmax):
         source, target = IntFormat(min(source.bits, 8), source.signed), IntFormat(min(target.bits, 6), False)
         scale = min(scale, 0.6)
     if kind is IbertSoftmax:
@@ -91,6 +91,7 @@ def arbitrary(draw, kind):
         TableSoftmax: lambda: {"multiplier": some(0, 2**31 - 1), "shift": some(-31, 14),
                                "exponentials": np.sort(rng.integers(0, 32768, 513)),
                                "reciprocals": np.sort(rng.integers(1, 32768, 513))[::-1].copy()},
+        ShiftSoftmax: lambda: {"b": some(0, 999), "c": some(1, 10**5), "x0": some(-300, -1)},
         Log2Softmax: lambda: {"b": some(0, 999), "c": some(1, 10**5), "x0": some(-300, -1)},
         ExactLayerNorm: lambda: {"gain": rng.normal(size=channels).astype(np.float32) * 100,
                                  "offset": rng.normal(size=channels).astype(np.float32),

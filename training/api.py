@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sim.checkpoint import load_checkpoint
+from sim.network import FLOAT_BITS
 from sim.records import read_record
 from sim.registry import Registry
 from sim.trained import overflows_in
@@ -43,7 +44,7 @@ from training.network import QuantNetwork
 from training.options import OPTIONS, ConfigError, read_options, shown_options
 from training.quantizers import QUANTIZERS
 from training.record import command_line, provenance
-from training.runner import Runner
+from training.runner import SAVE_MINUTES, Runner
 from training.schemes import SCHEMES, Scheme
 from training.watch import Display, Silent, check_log, require_tensorboard, watched
 
@@ -69,7 +70,7 @@ class TrainResult:
 
     @property
     def accuracy(self) -> float:
-        """Of the student on the test set, in percent, in the arithmetic of the hardware."""
+        """Of the student on the test set, in percent, in the arithmetic of the hardware; of answers to questions F1."""
         return float(self.record["test"]["accuracy"])
 
     @property
@@ -84,7 +85,8 @@ class TrainResult:
         config = self.record["config"]
         path = "-".join(map(str, config["path"]))
         what = f"{config['scheme']} {path} {config['model']}"
-        return f"TrainResult({what}, {self.accuracy:.2f} % on test, {str(self.folder)!r})"
+        measure = "F1" if "f1" in self.record["test"] else "%"
+        return f"TrainResult({what}, {self.accuracy:.2f} {measure} on test, {str(self.folder)!r})"
 
 
 def train(scheme: str | Scheme | None = None, *, dataset: str | Dataset | None = None,
@@ -153,6 +155,8 @@ def _random_numbers_kept() -> Iterator[None]:
 def load(path: str | os.PathLike[str]) -> QuantNetwork:
     """The trained network in a checkpoint, in eval mode: pixels float [N, C, H, W] of 0 .. 255 -> logits [N, classes].
 
+    One of texts takes ids, whole numbers [N, tokens], and gives logits [N, 2, tokens, 1] of an answer's begin and end.
+
     Its forward pass is the arithmetic of the hardware, to the last bit.  Raises CheckpointError or OSError; a quantizer of
     your own must have been found before (`training.quantizers.QUANTIZERS.find`).  One that was trained with the overflows of
     a register (--accumulator-training overflow) computes with them; `network.limit(None)` takes the register away.
@@ -186,7 +190,7 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     device = _device(options.get("device", "cpu"))
     images = data or load_dataset(config.dataset, Path(config.data) if config.data else None, size=config.size)
     config = dataclasses.replace(config, augment=config.augment or images.augment, size=images.size)
-    runner = Runner(config, images, folder, device, display)
+    runner = Runner(config, images, folder, device, display, save_minutes=_minutes(options))
     refuse_unread([name for name in typed if name != "config"], runner.plan)
     now = _now(config, runner, typed, own or [], str(device))
     with held(folder):
@@ -238,9 +242,16 @@ def _device(name: str) -> torch.device:
     raise ConfigError(f"device: {name!r} is not available here, choose {choices}")
 
 
+def _minutes(options: Mapping[str, Any]) -> float:
+    minutes = options.get("save_minutes", SAVE_MINUTES)
+    if not 0.0 <= minutes <= 1e6:
+        raise ConfigError(f"save-minutes: {minutes} is not allowed, choose 0 (after every step) to 1e6")
+    return float(minutes)
+
+
 def _now(config: RunConfig, runner: Runner, typed: Mapping[str, Any], own: list[str], device: str) -> Now:
     data = runner.dataset
-    about = {"label": data.label, "digest": runner.digest, "size": data.size, "classes": data.classes,
+    about = {"label": data.label, "task": data.task, "digest": runner.digest, "size": data.size, "classes": data.classes,
              "class_names": list(data.class_names), "notes": list(data.notes),
              "images": [len(data.train), len(data.validation), len(data.test)]}
     last = config.plan()[-1]
@@ -258,13 +269,22 @@ def _command(typed: Mapping[str, Any], own: list[str]) -> str:
 
 
 def _notes(config: RunConfig, images: Dataset, typed: Mapping[str, Any], runner: Runner) -> list[str]:
-    height, width = images.train.pixels.shape[2:]
-    whose = "" if "augment" in typed else f" (the default of --dataset {images.name}, --augment changes it)"
-    notes = [*images.notes, f"augmentation {describe_augment(config.augment, height, width)}{whose}"]
+    notes = list(images.notes)
+    if not images.is_text:
+        height, width = images.train.pixels.shape[2:]
+        whose = "" if "augment" in typed else f" (the default of --dataset {images.name}, --augment changes it)"
+        notes.append(f"augmentation {describe_augment(config.augment, height, width)}{whose}")
     if "seed" in typed and not runner.plan.trained and all(step.start for step in runner.wanted):
         notes.append("seed: this run trains nothing and draws nothing, every seed gives the same network")
-    if config.train_limit is not None and config.train_limit > len(images.train):
-        notes.append(f"train-limit: {config.train_limit} limits nothing, there are {len(images.train)} training images")
+    begins_float = any(step.start and step.bits != FLOAT_BITS for step in runner.wanted)
+    if begins_float and runner.plan.has_no_norms and not QUANTIZERS[config.quantizer].keeps_size:
+        notes.append(f"quantizer: weights of {config.quantizer} forget how large the float ones were, which only a batch "
+                     f"norm makes good, and {config.model} has none: interval_channel or sawb keep it")
+    counted = {"train_limit": (len(images.train), f"training {runner.task.inputs}"),
+               "validation_limit": (runner.task.measures.count(images.validation), f"{runner.task.measures.unit} held out"),
+               "test_limit": (runner.task.measures.count(images.test), f"test {runner.task.measures.unit}")}
+    notes += [f"{name.replace('_', '-')}: {limit} limits nothing, there are {count} {what}"
+              for name, (count, what) in counted.items() if (limit := getattr(config, name)) is not None and limit > count]
     return notes
 
 

@@ -11,9 +11,11 @@ from torch import nn
 from sim.checkpoint import CheckpointError, check_digest, is_plain, load_payload, save_payload
 from sim.text import printable
 
-FORMAT = "bittrue-resume-3"
+FORMAT = "bittrue-resume-4"
+BETWEEN_EPOCHS = "bittrue-resume-3"
+"""The same without "within": saved between epochs only; still read."""
 BEFORE = "bittrue-resume-2"
-"""The same without a digest; still read."""
+"""And without a digest; still read."""
 ADVICE = "delete it to begin the step again"
 
 
@@ -29,6 +31,8 @@ class ResumeState:
     history: list[dict[str, Any]]
     partner: dict[str, Any]
     """Weights of the network that learns beside the student, and its best; empty if there is none."""
+    within: dict[str, Any] = field(default_factory=dict)
+    """How far the epoch after `epoch` is, and the generators then; empty between epochs."""
     checked: bool = field(default=True, compare=False)
     """False if it was read from a file of before that carries no digest."""
 
@@ -42,12 +46,13 @@ class ResumeState:
         if not Path(path).exists():
             return None
         payload = load_payload(path)
-        if not isinstance(payload, dict) or str(payload.get("format")) not in (FORMAT, BEFORE):
+        if not isinstance(payload, dict) or str(payload.get("format")) not in (FORMAT, BETWEEN_EPOCHS, BEFORE):
             raise CheckpointError(f"{printable(path)}: not the state of a run; {ADVICE}")
         try:
-            if is_checked := payload["format"] == FORMAT:
+            if is_checked := payload["format"] != BEFORE:
                 check_digest(payload)
-            del payload["format"]
+            if payload.pop("format") != FORMAT:
+                payload.setdefault("within", {})
             _check(payload)
         except CheckpointError as error:
             raise CheckpointError(f"{printable(path)}: {error}; {ADVICE}") from None
@@ -61,12 +66,12 @@ class ResumeState:
         Raises CheckpointError, before anything is changed, if it is the state of other ones.
         """
         _check_weights(self.model, student, "student")
-        _check_weights(self.best["model"], student, "student")
+        _check_best(self.best, student, "student")
         if (partner is None) != (not self.partner):
             raise CheckpointError(f"the state is of a step with{'' if self.partner else 'out'} a second network; {ADVICE}")
         if partner is not None:
             _check_weights(self.partner["model"], partner, "second network")
-            _check_weights(self.partner["best"]["model"], partner, "second network")
+            _check_best(self.partner["best"], partner, "second network")
         _check_optimizer(self.optimizer, optimizer)
         student.load_state_dict(self.model)
         if partner is not None:
@@ -82,7 +87,8 @@ def _check(payload: Mapping[str, Any]) -> None:
         if not is_right(payload[key]):
             raise CheckpointError(f"its entry {key} is damaged")
     epochs = [entry["epoch"] for entry in payload["history"]]
-    if epochs != list(range(1, payload["epoch"] + 1)) or not payload["best"]["epoch"] <= payload["epoch"]:
+    is_begun = bool(payload["epoch"] or payload["within"])
+    if epochs != list(range(1, payload["epoch"] + 1)) or not payload["best"]["epoch"] <= payload["epoch"] or not is_begun:
         raise CheckpointError("its epochs do not fit together")
 
 
@@ -111,6 +117,17 @@ def _is_history(value: Any) -> bool:
         and all(type(key) is str and type(part) in _SINGLE for key, part in entry.items()) for entry in value)
 
 
+def _is_within(value: Any) -> bool:
+    """Between epochs, or inside of one: counts, sums and the states of generators."""
+    counts = ("batches", "examples", "loss", "seconds")
+    return value == {} or (isinstance(value, dict) and value.keys() == {*counts, *GENERATORS}
+                           and _is_whole(value["batches"]) and _is_whole(value["examples"])
+                           and type(value["loss"]) is type(value["seconds"]) is float
+                           and all(is_plain(value[name]) and value[name].dtype == torch.uint8 for name in GENERATORS))
+
+
+GENERATORS = ("lesson", "torch")
+"""Of which an inside state has the states: the step's own, and that of torch, for objectives of one's own."""
 _SINGLE = (int, float, str, bool, type(None))
 
 
@@ -121,13 +138,20 @@ def _is_optimizer(value: Any) -> bool:
 
 
 _CHECKS = {"step": lambda value: isinstance(value, str), "epoch": _is_whole, "model": _is_weights,
-           "optimizer": _is_optimizer, "best": _is_best, "history": _is_history, "partner": _is_partner}
+           "optimizer": _is_optimizer, "best": _is_best, "history": _is_history, "partner": _is_partner,
+           "within": _is_within}
 """Every entry of a file, and whether it is what it should be."""
 
 
 def _check_weights(weights: Mapping[str, torch.Tensor], network: nn.Module, whose: str) -> None:
     if _shapes(weights) != _shapes(network.state_dict()):
         raise CheckpointError(f"the weights of the {whose} in the state are those of another network; {ADVICE}")
+
+
+def _check_best(best: Mapping[str, Any], network: nn.Module, whose: str) -> None:
+    """Nothing is the best before an epoch is done."""
+    if best["epoch"] or best["model"]:
+        _check_weights(best["model"], network, whose)
 
 
 def _check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
@@ -148,8 +172,8 @@ def _check_optimizer(state: Mapping[str, Any], optimizer: torch.optim.Optimizer)
 
 
 def _is_alike(mine: Any, other: Any) -> bool:
-    """Rates change while a step goes on, their types do not."""
-    return type(mine) is type(other) or {type(mine), type(other)} <= {int, float}
+    """Rates change while a step goes on, their types do not; a file has lists for tuples."""
+    return type(mine) is type(other) or {type(mine), type(other)} in ({int, float}, {list, tuple})
 
 
 def _shape(tensor: torch.Tensor) -> tuple[torch.dtype, torch.Size]:

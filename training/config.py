@@ -12,6 +12,7 @@ from training.data import AUGMENTATIONS
 from training.losses import KL_REDUCTIONS
 from training.models import MODELS
 from training.models.published import published_width
+from training.optimizers import NESTEROV, OPTIMIZERS
 from training.options import ConfigError
 from training.presets import PRESETS
 from training.quantizers import CALIBRATIONS, QUANTIZERS
@@ -23,12 +24,11 @@ from training.schemes.options import LossOptions
 __all__ = ["ConfigError", "RunConfig", "differences", "options_of", "resolve"]
 
 COSINE, LINEAR, MULTISTEP = SCHEDULES = ("cosine", "linear", "multistep")
-SGD, NESTEROV = OPTIMIZERS = ("sgd", "nesterov")
 GRADIENTS = ("float32", "bfloat16")
 DEFAULTS: Mapping[str, Any] = {"dataset": "digits", "data": "", "model": "resnet20", "skip_bits": 8, "seed": 0,
                                "quantizer": "dorefa"}
 """What no preset says; the width is the model's own."""
-OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "device", "log", "tensorboard", "config", "load")
+OWN_OPTIONS = ("bits", "path", "preset", "out", "resume", "save_minutes", "device", "log", "tensorboard", "config", "load")
 """Options that are no fields of a configuration, or not under their own value."""
 
 
@@ -46,6 +46,9 @@ class RunConfig(LossOptions):
     quantizer: str
     seed: int
     train_limit: int | None = None
+    validation_limit: int | None = None
+    test_limit: int | None = None
+    """Of texts these two count questions."""
     teacher: str = ""
     init_from: str = ""
     calibration: str = "minmax"
@@ -94,13 +97,15 @@ class RunConfig(LossOptions):
             raise ConfigError("quantizer: more bits make steps of lsq no finer, so speq's teacher needs another quantizer")
         for key, low, high in (("width", 1, 1024), ("epochs", 1, 100_000), ("batch", 2, 65536), ("lr", 0.0, 1e6),
                                ("weight_decay", 0.0, 1e3), ("momentum", 0.0, 1.0), ("warmup", 0.0, 0.9),
-                               ("label_smoothing", 0.0, 0.9), ("kd_weight", 0.0, 100.0),
+                               ("label_smoothing", 0.0, 0.9), ("kd_weight", 0.0, 100.0), ("clip", 0.0, 1e6),
+                               ("accumulate", 1, 4096), ("hidden_weight", 0.0, 1e6), ("attention_weight", 0.0, 1e6),
                                ("temperature", 1e-3, 1e3), ("seed", 0, 2**31 - 1)):
             value = getattr(self, key)
             if not low <= value <= high:
                 raise ConfigError(f"{key.replace('_', '-')}: {value} is not allowed, choose {low} to {high}")
-        if self.train_limit is not None and self.train_limit < 2:
-            raise ConfigError(f"train-limit: {self.train_limit} is not allowed, choose 2 or more images")
+        for key, least in (("train_limit", 2), ("validation_limit", 1), ("test_limit", 1)):
+            if (limit := getattr(self, key)) is not None and limit < least:
+                raise ConfigError(f"{key.replace('_', '-')}: {limit} is not allowed, choose {least} or more")
         if self.optimizer == NESTEROV and not self.momentum:
             raise ConfigError("optimizer: nesterov needs a momentum above 0")
         self._check_milestones()

@@ -24,8 +24,10 @@ def draw_curves(record: Mapping[str, Any], file: Path) -> None:
         figure = Figure(figsize=(8.0, 3.4), layout="constrained")
         FigureCanvasSVG(figure)
         losses, accuracies = figure.subplots(1, 2)
+        entries = [entry for step in record["steps"].values() for entry in step["epochs"]]
+        measure = "F1" if any("validation_f1" in entry for entry in entries) else "accuracy"
         for axes, key, label in ((losses, "loss", "training loss"),
-                                 (accuracies, "validation_accuracy", "validation accuracy, %")):
+                                 (accuracies, "validation_accuracy", f"validation {measure}, %")):
             done = 0
             for number, (name, step) in enumerate(record["steps"].items()):
                 epochs = [done + entry["epoch"] for entry in step["epochs"]]

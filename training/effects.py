@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
-from sim.network import FLOAT_BITS, Graph
+from sim.network import FLOAT_BITS, Conv, Graph
 from training.config import MULTISTEP, RunConfig
 from training.options import OPTIONS, ConfigError
 from training.quantizers import QUANTIZERS
 from training.register_options import OVERFLOW
 from training.schemes import SchemeOptions, Step, find_scheme
-from training.schemes.objectives import LOSS_OPTIONS, co_studied, hinton, joint, options_read, tutored
+from training.schemes.objectives import LOSS_OPTIONS, STATES, co_studied, hinton, joint, options_read, tutored
+from training.schemes.states import attention_rows
 
 WEIGHTED = (hinton, tutored, co_studied, joint)
 """Objectives that ask a teacher only where its soft labels have a weight, or its mistakes."""
@@ -35,6 +36,11 @@ class Run:
         return [step for step in self.wanted if step.trains]
 
     @property
+    def has_no_norms(self) -> bool:
+        """Whether its student has no batch norm."""
+        return not any(isinstance(row, Conv) and row.norm for row in self.graph.rows)
+
+    @property
     def is_quantized(self) -> bool:
         """Whether this run makes a network that is not float."""
         return any(step.bits != FLOAT_BITS for step in self.wanted)
@@ -43,7 +49,8 @@ class Run:
         """Whether the loss of a step depends on what its teacher or partner says."""
         read = options_read(step.objective, self.config, self.config.is_student(step))
         by_example = bool(self.config.hard_example_weight) and "hard_example_weight" in read
-        return step.objective not in WEIGHTED or "temperature" in read or by_example
+        by_state = any(getattr(self.config, name) for name in STATES & read)
+        return step.objective not in WEIGHTED or "temperature" in read or by_example or by_state
 
     @property
     def used(self) -> set[str]:
@@ -61,6 +68,17 @@ _UNASKED = "no loss of this run asks a teacher, as kd-weight or drop-kd-after is
 
 def _untrained(run: Run) -> str:
     return "" if run.trained else "this run trains nothing, its networks are taken over and calibrated"
+
+
+def _states(run: Run) -> str:
+    if not attention_rows(run.graph):
+        return f"{run.config.model} has no attention"
+    is_own = any(step.network == "teacher" for step in run.plan)
+    return "the teacher's own architecture has other states than the student's" if is_own else ""
+
+
+def _statistics(run: Run) -> str:
+    return f"{run.config.model} has no batch norm" if run.has_no_norms else ""
 
 
 def _milestones(run: Run) -> str:
@@ -120,8 +138,9 @@ def _skip_bits(run: Run) -> str:
 
 
 RULES: Mapping[str, Callable[[Run], str]] = MappingProxyType({
-    **dict.fromkeys(("epochs", "lr", "augment", "gradients"), _untrained),
-    **dict.fromkeys(("schedule", "weight_decay", "momentum", "optimizer"), _still),
+    **dict.fromkeys(("epochs", "lr", "augment", "gradients", "save_minutes"), _untrained),
+    **dict.fromkeys(("schedule", "weight_decay", "momentum", "optimizer", "clip", "accumulate"), _still),
+    **dict.fromkeys(STATES, _states), "teacher_statistics": _statistics,
     "warmup": lambda run: _still(run) or _warmup(run),
     "milestones": lambda run: _still(run) or _milestones(run), "teacher": _teacher,
     "float_weights": _teacher,

@@ -98,6 +98,8 @@ def images_of(networks: Sequence[Examined], dataset: str | None, data: Path | No
     is_named = data is not None or dataset is not None
     path = data or (Path(saved["path"]) if saved.get("path") and not dataset else None)
     loaded = load_dataset(name, path, size=saved.get("size", ""))
+    if loaded.is_text:
+        raise ExamineError(f"{loaded.label}: texts have no classes, only networks for images are looked at here")
     for network in networks:
         graph = network.checkpoint.spec.graph
         shape = (graph.input.channels, graph.input.height, graph.input.width) if isinstance(graph.input, Input) else ()

@@ -129,7 +129,8 @@ def _before(config: Mapping[str, Any]) -> dict[str, Any]:
     augment = "crop" if config.get("dataset") == "digits" else "crop-flip"
     unread: dict[str, Any] = {"milestones": []} if config.get("schedule") != MULTISTEP else {}
     later = {"gradients": "float32", "size": "", "float_weights": "", "mean": [], "std": [],
-             "warmup": 0.1, "optimizer": "sgd", "label_smoothing": 0.0,
+             "warmup": 0.1, "optimizer": "sgd", "label_smoothing": 0.0, "clip": 0.0, "accumulate": 1,
+             "hidden_weight": 0.0, "attention_weight": 0.0, "validation_limit": None, "test_limit": None,
              "accumulator_bits": 0, "accumulator_training": "", "overflow": "wrap", "tile": "1"}
     return {**later, "augment": augment, **config, **unread}
 

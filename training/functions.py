@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sim.functions import FUNCTIONS
+from sim.functions import FUNCTIONS, SCALED
 
 Smooth = Callable[[Tensor], Tensor]
 
@@ -24,6 +24,7 @@ SMOOTH: dict[str, Smooth] = {
     "hard_swish": F.hardswish,
     "hardtanh": F.hardtanh,
     "identity": torch.clone,
+    "igelu": F.gelu,
     "relu": F.relu,
     "relu6": F.relu6,
     "sigmoid": torch.sigmoid,
@@ -38,8 +39,7 @@ def smooth(name: str) -> Smooth:
     One of your own is differentiated as it stands: operators have gradients, rounding has none.  Raises RegistryError for a
     name that FUNCTIONS does not know.
     """
-    found = FUNCTIONS.known(name)
-    return SMOOTH.get(name, found)
+    return SMOOTH[name] if name in SCALED else SMOOTH.get(name, FUNCTIONS.known(name))
 
 
 def slope(name: str, values: Tensor) -> Tensor:

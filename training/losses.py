@@ -1,4 +1,4 @@
-"""Distillation losses as pure functions of logits [N, classes]."""
+"""Distillation losses as pure functions of logits [N, classes], or of rows of any choices (training/tasks)."""
 
 from torch import Tensor
 from torch.nn import functional as F

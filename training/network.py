@@ -12,6 +12,7 @@ from sim.accumulator import Accumulator
 from sim.network import FLOAT_BITS, Graph, NetworkError, NetworkSpec, Precision
 from sim.registry import RegistryError
 from training.layers import Activate, Codes, Context, Layer, Norm, build_layer, weights_from
+from training.layers.codes import multiplier
 from training.quantizers import QUANTIZERS
 
 PREFIX = "rows.row:"
@@ -29,6 +30,24 @@ class Register(Protocol):
 
     def penalized(self, network: "QuantNetwork", loss: Tensor) -> Tensor:
         """The loss of a step."""
+
+
+class Samples(dict[str, Tensor]):
+    """A trace that keeps up to MOST_SAMPLES values of each row, and the largest magnitude."""
+
+    def __setitem__(self, row: str, values: Tensor) -> None:
+        flat = values.flatten()
+        super().__setitem__(row, torch.cat([flat[:: -(-len(flat) // MOST_SAMPLES)], values.abs().amax().view(1)]))
+
+
+def _finished(graph: Graph) -> dict[str, list[str]]:
+    """The rows that nobody reads after each row; outputs stay."""
+    last = {name: row.name for row in graph.rows for name in (row.name, *row.sources())}
+    finished: dict[str, list[str]] = {row.name: [] for row in graph.rows}
+    for name, reader in last.items():
+        if name not in graph.output_names:
+            finished[reader].append(name)
+    return finished
 
 
 def _key(row: str) -> str:
@@ -59,19 +78,26 @@ class QuantNetwork(nn.Module):
         context = Context(graph.shapes(), precision, QUANTIZERS[quantizer])
         self.layers: dict[str, Layer] = {row.name: build_layer(row, context) for row in graph.rows}
         self.rows = nn.ModuleDict({_key(name): layer for name, layer in self.layers.items()})
+        self._finished = _finished(graph)
 
-    def forward(self, pixels: Tensor, trace: MutableMapping[str, Tensor] | None = None) -> Tensor:
+    def forward(self, pixels: Tensor, trace: MutableMapping[str, Tensor] | None = None,
+                kept: MutableMapping[str, Tensor | None] | None = None) -> Tensor:
         """Logits of the first output, [N, C, H, W] if they are of more than one pixel.
 
-        `trace`, if given, receives every row's codes [N, C, H, W] by name.
+        `trace`, if given, receives every row's codes [N, C, H, W] by name; `kept` the real numbers that codes stand for,
+        with their gradients, of the rows that it already names.
         """
         values: dict[str, Codes] = {}
         for row in self.graph.rows:
             layer = self.rows[_key(row.name)]
-            values[row.name] = layer(pixels) if row.is_input or row.is_constant else \
+            found = values[row.name] = layer(pixels) if row.is_input or row.is_constant else \
                 layer(*(values[name] for name in row.sources()))
             if trace is not None:
-                trace[row.name] = values[row.name].values
+                trace[row.name] = found.values
+            if kept is not None and row.name in kept:
+                kept[row.name] = found.values * multiplier(found.scale)
+            for name in self._finished[row.name]:  # no row reads them any more, and their memory is wanted
+                del values[name]
         logits = values[self.graph.output_names[0]].values
         return logits.flatten(1) if logits.shape[2:] == (1, 1) else logits
 
@@ -159,15 +185,13 @@ class QuantNetwork(nn.Module):
             return
         real = QuantNetwork(self.graph, Precision.of(FLOAT_BITS), self.quantizer).channels_last().to(pixels.device)
         real.load_state_dict(self.state_dict())
-        trace: dict[str, Tensor] = {}
+        samples = Samples()
         with real.train().as_teacher({}):
-            real(pixels, trace)
+            real(pixels, samples)
         for name, layer in self.layers.items():
             layer.calibrate_weights(method)
             if layer.activate is not None and not layer.activate.is_float:
-                samples = trace[name].flatten()
-                samples = samples[:: -(-len(samples) // MOST_SAMPLES)]
-                layer.activate.calibrate(torch.cat([samples, trace[name].abs().amax().view(1)]), method)
+                layer.activate.calibrate(samples[name], method)
         if self.register is not None:
             self.register.fit(self, pixels)
 

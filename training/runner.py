@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from sim.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from sim.network import FLOAT_BITS, Graph, Input, NetworkSpec
+from sim.network import FLOAT_BITS, NetworkSpec
 from sim.records import write_record
 from sim.registry import is_own
 from training.checkpoint import ResumeState
@@ -22,19 +21,25 @@ from training.data import Dataset, shuffled_batches
 from training.effects import Run
 from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
 from training.layers import weights_from
-from training.loop import DivergedError, evaluate, gather_statistics, learning_rate, optimizer_of, train_epoch
-from training.models import MODELS
+from training.loop import DivergedError, Pace, evaluate, gather_statistics, learning_rate, measure, train_epoch
 from training.models.published import PUBLISHED
 from training.network import QuantNetwork
+from training.optimizers import optimizer_of
+from training.plans import adopted_step, check_takes_teacher, graphs_of, published_step, wanted_steps
 from training.registers import attach
 from training.schemes import Step
 from training.schemes.objectives import Lesson
+from training.starts import begin_with
+from training.tasks import TASKS
 from training.watch import Display
 from training.weights import WeightsError, float_network, read_state_dict
+from training.within import Within
 
 __all__ = ["FINAL_FILE", "RECORD_FILE", "RESUME_FILE", "Display", "Runner"]
 
 CALIBRATION_IMAGES = 256
+SAVE_MINUTES = 10.0
+"""Of training within an epoch, after which its state is saved."""
 _NO_BEST: dict[str, Any] = {"accuracy": -1.0, "loss": 0.0, "epoch": 0, "model": {}}
 
 
@@ -48,12 +53,16 @@ class Runner:
     device: torch.device
     display: Display
     record: dict[str, Any] = field(default_factory=dict)
+    save_minutes: float = SAVE_MINUTES
 
     def __post_init__(self) -> None:
         config = self.config
-        self.graphs = graphs_of(config, image_of(self.dataset, *self._normalization()), self.dataset.classes)
+        self.task = TASKS[self.dataset.task]
+        self._check_task()
+        self.graphs = graphs_of(config, self.dataset.first_row(*self._normalization()), self.dataset.classes)
         self.train = self.dataset.train.first(self.config.train_limit).to(self.device)
-        self.validation = self.dataset.validation.to(self.device)
+        self.validation = self.dataset.validation.first(self.config.validation_limit).to(self.device)
+        self.test = self.dataset.test.first(self.config.test_limit)
         self.individual = self._individual()
         self.steps = config.plan()
         self.adopted, self.given = self._adopted()
@@ -63,10 +72,17 @@ class Runner:
                 self._transfer(self._network("student", config.bits))
             del self.record["transferred"]
 
+    def _check_task(self) -> None:
+        """Raise ConfigError for an option that makes no sense for these data."""
+        for name, (plain, why) in self.task.refused.items():
+            if (value := getattr(self.config, name)) and value != plain:
+                text = name.replace("_", "-")
+                raise ConfigError(f"{text}: {value} makes no sense for data set {self.dataset.name}, {why}: leave it out")
+
     def _normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of the pixels: as told, as of the weights that others have trained, or the data set's."""
         config = self.config
-        if config.mean:
+        if config.mean or self.dataset.is_text:
             return config.mean, config.std
         known = PUBLISHED.get(config.teacher_model or config.model)
         if config.float_weights and known and len(known.mean) == len(self.dataset.mean):
@@ -104,9 +120,10 @@ class Runner:
             if step in self.wanted and not self._is_done(step):
                 (self._train_step if step.trains else self._calibrate_step)(index, step)
         student = self._load(self.steps[-1].name)
-        test_accuracy, test_loss = evaluate(student, self.dataset.test.to(self.device))
+        measures, loss = measure(student, self.test.to(self.device), self.task)
         save_checkpoint(self.out / FINAL_FILE, load_checkpoint(self._file(self.steps[-1].name), self._own_quantizer))
-        self.record["test"] = {"accuracy": test_accuracy, "loss": test_loss, "images": len(self.dataset.test)}
+        self.record["test"] = {"accuracy": measures[self.task.measures.main], "loss": loss, **self._beside(measures),
+                               "images": self.task.measures.count(self.test)}
         self._write_record("finished")
         (self.out / RESUME_FILE).unlink(missing_ok=True)
         return student
@@ -202,8 +219,7 @@ class Runner:
             if config.init_from and step.network == "student":
                 self._transfer(model)
         if not is_ready:
-            sample = self.train.pixels[: max(config.batch, CALIBRATION_IMAGES)]
-            model.calibrate(sample.float().contiguous(memory_format=torch.channels_last), config.calibration)
+            model.calibrate(self.train.first(max(config.batch, CALIBRATION_IMAGES)).ready(), config.calibration)
         return model
 
     def _network(self, which: str, bits: int) -> QuantNetwork:
@@ -212,10 +228,10 @@ class Runner:
         return attach(network.channels_last().to(self.device), self.config)
 
     def _transfer(self, model: QuantNetwork) -> None:
-        """Begin with the weights of another data set's network, all that fit."""
-        given = load_checkpoint(Path(self.config.init_from))
-        left = model.adapt_from(given.spec.arrays)
-        if given.spec.precision != model.precision:
+        """Begin with the weights of another data set's network, or of others, all that fit."""
+        arrays, precision = begin_with(Path(self.config.init_from), model.graph, self.config.model)
+        left = model.adapt_from(arrays)
+        if precision != model.precision:
             model.reset_statistics()
         layers = {row.name for row in model.graph.rows if row.weight_role is not None}
         rows = sorted(name for name in layers if f"{name}.weight" in left)
@@ -226,7 +242,7 @@ class Runner:
     def _calibrate_step(self, index: int, step: Step) -> None:
         """A step without training."""
         started = time.perf_counter()
-        self.display.begin(step.name, 1, len(self.train), 0)
+        self.display.begin(step.name, 1, len(self.train), 0, self.task.inputs)
         model, _ = self._both(step, index)
         statistics, accuracy, loss = self._choose_statistics(model, step)
         seconds = time.perf_counter() - started
@@ -247,12 +263,12 @@ class Runner:
         images that the weights were trained on, augmentation included; at few bits nothing is as it was.
         """
         gather_statistics(model, self.train, self.config.batch)
-        accuracy, loss = evaluate(model, self.validation)
-        if not step.start:
-            return "gathered", accuracy, loss
+        accuracy, loss = self._evaluate(model)
+        if not step.start or not model.statistics():
+            return "kept" if step.start else "gathered", accuracy, loss
         gathered = model.statistics()
         model.take_statistics(self._load(step.start).statistics())
-        kept_accuracy, kept_loss = evaluate(model, self.validation)
+        kept_accuracy, kept_loss = self._evaluate(model)
         if kept_loss <= loss:
             return "kept", kept_accuracy, kept_loss
         model.take_statistics(gathered)
@@ -266,35 +282,27 @@ class Runner:
             partner.start_from(self._load(step.partner))
         optimizer = optimizer_of([model, *([partner] if partner is not None else [])], config)
         lesson = Lesson(config, model, self._load(step.teacher) if step.teacher else None, partner,
-                        self.individual if config.is_student(step) else None, torch.Generator())
+                        self.individual if config.is_student(step) else None, torch.Generator(), task=self.task)
         state = self._resume(step, lesson, optimizer)
-        self.display.begin(step.name, epochs, len(self.train), state.epoch)
-        per_epoch = -(-len(self.train) // config.batch)
+        self.display.begin(step.name, epochs, len(self.train),
+                           state.epoch + state.within.get("examples", 0) / len(self.train), self.task.inputs)
         for epoch in range(state.epoch, epochs):
-            started = time.perf_counter()
             seed = _seed(config.seed, index, epoch + 1)
             data = shuffled_batches(self.train, config.batch, augment=config.augment or self.dataset.augment, seed=seed)
             lesson.generator.manual_seed(_seed(seed, 1))
-
-            def rate_at(batch: int, epoch: int = epoch) -> float:
-                milestones = tuple(milestone * step.share for milestone in config.milestones)
-                return learning_rate(config, milestones, epoch + batch / per_epoch, epochs)
-
-            def progress_at(batch: int, epoch: int = epoch) -> float:
-                return (epoch + batch / per_epoch) / epochs
-
+            within = Within(self.out / RESUME_FILE, state, lesson, optimizer, self.save_minutes)
             try:
-                loss = train_epoch(lesson, step.objective, data, optimizer, rate_at, progress_at, self.display.advance)
+                loss = train_epoch(lesson, step.objective, data, optimizer, self._pace(step, epoch, within), within.passed)
             except DivergedError as error:
                 self._write_record("diverged")
                 raise DivergedError(f"{step.name}, epoch {epoch + 1}: {error}; {self._kept(state)}") from None
-            seconds = time.perf_counter() - started
-            accuracy, validation_loss = self._validate(model, step.name, epoch + 1, state)
+            seconds = within.seconds
+            accuracy, validation_loss, more = self._validate(model, step.name, epoch + 1, state)
             entry = {"epoch": epoch + 1, "loss": loss, "validation_accuracy": accuracy,
-                     "validation_loss": validation_loss, "images_per_second": len(self.train) / seconds,
-                     "seconds": time.perf_counter() - started, "session": self._session}
+                     "validation_loss": validation_loss, **more, "images_per_second": len(self.train) / seconds,
+                     "seconds": within.seconds, "session": self._session}
             if partner is not None:
-                entry["teacher_validation_accuracy"], teacher_loss = self._validate(
+                entry["teacher_validation_accuracy"], teacher_loss, _ = self._validate(
                     partner, step.partner_name, epoch + 1, state)
                 state.partner["model"] = partner.state_dict()
                 _keep_best(state.partner["best"], partner, entry["teacher_validation_accuracy"], teacher_loss, epoch + 1)
@@ -310,13 +318,39 @@ class Runner:
         model.load_state_dict(state.best["model"])
         save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
 
-    def _validate(self, model: QuantNetwork, name: str, epoch: int, state: ResumeState) -> tuple[float, float]:
-        """Accuracy and loss on the validation images; raises DivergedError before anything of a broken epoch is kept."""
-        accuracy, loss = evaluate(model, self.validation)
+    def _pace(self, step: Step, epoch: int, within: Within) -> Pace:
+        """Rates and progress of an epoch, and who hears of it."""
+        config, epochs = self.config, self.config.epochs_of(step)
+        per_epoch = -(-len(self.train) // config.batch)
+        milestones = tuple(milestone * step.share for milestone in config.milestones)
+
+        def rate(batch: int) -> float:
+            return learning_rate(config, milestones, epoch + batch / per_epoch, epochs)
+
+        def progress(batch: int) -> float:
+            return (epoch + batch / per_epoch) / epochs
+
+        return Pace(rate, progress, self.display.advance, within.kept)
+
+    def _validate(self, model: QuantNetwork, name: str, epoch: int, state: ResumeState
+                  ) -> tuple[float, float, dict[str, float]]:
+        """Main measure, loss, and what else is measured, on what is held out.
+
+        Raises DivergedError before anything of a broken epoch is kept.
+        """
+        measures, loss = measure(model, self.validation, self.task)
         if not math.isfinite(loss):
             self._write_record("diverged")
             raise DivergedError(f"{name}, epoch {epoch}: the validation loss became {loss}; {self._kept(state)}")
-        return accuracy, loss
+        more = {f"validation_{name}": value for name, value in self._beside(measures).items()}
+        return measures[self.task.measures.main], loss, more
+
+    def _evaluate(self, model: QuantNetwork) -> tuple[float, float]:
+        return evaluate(model, self.validation, self.task)
+
+    def _beside(self, measures: dict[str, float]) -> dict[str, float]:
+        """What records hold beside "accuracy", which is the main measure whatever it is called."""
+        return measures if len(measures) > 1 else {}
 
     def _individual(self) -> QuantNetwork | None:
         """The network whose mistakes count; it must see the same images and name the same classes."""
@@ -336,7 +370,8 @@ class Runner:
             partner = {} if lesson.partner is None else {"model": {}, "best": dict(_NO_BEST)}
             return ResumeState(step.name, 0, {}, {}, dict(_NO_BEST), [], partner)
         state.restore(lesson.student, lesson.partner, optimizer)
-        self._note(step, state)  # the run may have been killed between saving the state and noting it
+        if state.epoch:
+            self._note(step, state)  # the run may have been killed between saving the state and noting it
         return state
 
     def _finished(self, step: Step, lesson: Lesson) -> ResumeState:
@@ -387,69 +422,6 @@ class Runner:
     def _load(self, step: str) -> QuantNetwork:
         quantizer = "" if step == self.adopted else self._own_quantizer
         return attach(QuantNetwork.from_spec(load_checkpoint(self._file(step), quantizer).spec).to(self.device), self.config)
-
-
-def image_of(dataset: Dataset, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()) -> Input:
-    """The first row of the networks of a data set, which normalize by its own mean and deviation if none are given."""
-    channels, height, width = dataset.train.pixels.shape[1:]
-    return Input("image", "", height, width, channels, mean or dataset.mean, std or dataset.std)
-
-
-def graphs_of(config: RunConfig, image: Input, classes: int) -> dict[str, Graph]:
-    """The networks of a run, "student" and "teacher".  Raises NetworkError or QuantizerError for widths they cannot have."""
-    graphs = {"student": MODELS[config.model](image, classes, config.width),
-              "teacher": MODELS[config.teacher_model or config.model](image, classes, config.teacher_width or config.width)}
-    config.precision(config.path[-1]).check(graphs["student"])
-    return graphs
-
-
-def published_step(config: RunConfig, before: Sequence[Step]) -> Step:
-    """The float step before the student that weights of others stand in for.  Raises ConfigError if there is none."""
-    step = next((step for step in before if step.bits == FLOAT_BITS), None)
-    if step is None:
-        raise ConfigError(f"float-weights: scheme {config.scheme} has no float network before its student: choose ptq, "
-                          "sqakd or another path, or begin with them: python -m training.convert, then --init-from")
-    return step
-
-
-def check_takes_teacher(config: RunConfig, steps: Sequence[Step]) -> None:
-    """Raise ConfigError if there is no step that a given teacher could stand in for."""
-    if len(steps) < 2:
-        raise ConfigError(f"teacher: scheme {config.scheme} trains nothing before its student that a checkpoint could "
-                          "stand in for, leave it out")
-
-
-def adopted_step(config: RunConfig, steps: Sequence[Step], graphs: Mapping[str, Graph], bits: int, graph: Graph) -> str:
-    """The name of the step that the given teacher, of that width and network, stands in for.  Raises ConfigError."""
-    path = ",".join(map(str, config.path))
-    if bits == config.bits:
-        raise ConfigError(f"teacher {config.teacher} has {bits} bits, as the student: a teacher is a network before it "
-                          f"on the path {path}")
-    if bits not in config.path[:-1]:
-        raise ConfigError(f"teacher {config.teacher} has {bits} bits and the path is {path}: name a path through it")
-    for step in steps[:-1]:
-        if step.bits == bits and graph == graphs[step.network]:
-            return step.name
-    raise ConfigError(f"teacher {config.teacher} is another network than any step of this run, or was trained on other data")
-
-
-def wanted_steps(config: RunConfig, steps: Sequence[Step], adopted: str) -> list[Step]:
-    """The steps that the last one depends on, as far as no adopted checkpoint stands in for them.
-
-    Raises ConfigError if none of them takes the weights of `init_from`.
-    """
-    by_name = {step.name: step for step in steps} | {step.partner_name: step for step in steps if step.partner is not None}
-    needed: set[str] = set()
-    waiting = [steps[-1].name]
-    while waiting:
-        step = by_name[waiting.pop()]
-        if step.name not in needed and step.name != adopted:
-            needed.add(step.name)
-            waiting += [name for name in (step.start, step.teacher, step.partner) if name]
-    wanted = [step for step in steps if step.name in needed]
-    if config.init_from and not any(not step.start and step.network == "student" for step in wanted):
-        raise ConfigError("init-from: no step of this run begins with random weights, so that nothing takes these")
-    return wanted
 
 
 def _keep_best(best: dict[str, Any], model: QuantNetwork, accuracy: float, loss: float, epoch: int) -> None:

@@ -25,6 +25,7 @@ from sim.lowering import lower
 from sim.machine import Machine
 from sim.program import Op, Program
 from sim.requantizers.fp32 import Fp32
+from sim.tasks import CLASSIFICATION, TASKS, Task
 from training.network import QuantNetwork
 
 EXACT = "fp32"
@@ -45,13 +46,15 @@ class Comparison:
     logits are measured in units of the integer ones.
 
     `compared` codes so far, `differing` ones by operation, the `largest` difference of a code, `right` predictions of the
-    model; `beyond`: codes that an integer requantizer has more than one off although the model is certain of them.
+    model, `logits` those of the model, batch by batch; `beyond`: codes that an integer requantizer has more than one off
+    although the model is certain of them.
     """
 
-    def __init__(self, machine: Machine, model: QuantNetwork) -> None:
-        self.model = model
+    def __init__(self, machine: Machine, model: QuantNetwork, task: Task = TASKS[CLASSIFICATION]) -> None:
+        self.model, self.task = model, task
         self.differing = {op.name: 0 for op in machine.program.ops}
         self.compared = self.largest = self.right = self.beyond = 0
+        self.logits: list[np.ndarray] = []
         self.is_exact = machine.program.requantizer == EXACT
         self.judge = None if self.is_exact else Machine(_without_accumulators(machine.program), machine.isa)
 
@@ -61,12 +64,15 @@ class Comparison:
         return not (any(self.differing.values()) if self.is_exact else self.beyond)
 
     def add(self, pixels: np.ndarray, labels: np.ndarray, trace: Mapping[str, np.ndarray]) -> None:
-        """One batch: uint8 pixels [N, H, W, C], labels int [N], and every operation's result as `Machine.run` traced it."""
+        """One batch: uint8 pixels [N, H, W, C], labels int [N], and every operation's result as `Machine.run` traced it.
+
+        Of texts these are ids [N, tokens] and labels [N, 2].
+        """
         expected: dict[str, torch.Tensor] = {}
         with torch.no_grad():
-            nchw = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-            logits = self.model(nchw, expected)
-        self.right += int((logits.argmax(1).numpy() == labels).sum())
+            logits = self.model(_given(pixels), expected)
+        self.logits.append((logits.permute(0, 2, 3, 1) if logits.ndim == 4 else logits).numpy())
+        self.right += self.task.right(self.logits[-1], labels)
         wanted = {name: codes.permute(0, 2, 3, 1).numpy() for name, codes in expected.items()}
         if self.judge is None:
             for name, codes in trace.items():
@@ -119,6 +125,14 @@ class Comparison:
     def _exact(self) -> Machine:
         """The same network with the model's own arithmetic, made only if a code is ever off by more than one."""
         return Machine(lower(self.model.spec(), HardwareSpec()))
+
+
+def _given(inputs: np.ndarray) -> torch.Tensor:
+    """What a machine takes as a network of torch does: pixels channels first, ids as they are."""
+    given = torch.from_numpy(inputs)
+    if inputs.ndim == 2:
+        return given
+    return given.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
 
 def _without_accumulators(program: Program) -> Program:

@@ -20,11 +20,22 @@ READ_FILES, READ_CODE = ("config", "data", "init_from", "teacher", "individual")
 _LOG_ENDINGS = ("", ".log", ".txt", ".out")
 
 
+def rate(per_second: float, unit: str) -> str:
+    """How fast, in words; below 10 a second with a decimal."""
+    return f"{per_second:.{1 if per_second < 10 else 0}f} {unit}/s"
+
+
+def validated(entry: Mapping[str, Any]) -> str:
+    """What an epoch reached on what is held out, in words; what is no accuracy is named."""
+    name = "F1 " if "validation_f1" in entry else ""
+    return f"val {name}{entry['validation_accuracy']:.2f} %"
+
+
 class Display(Protocol):
     """What a run shows while it goes on."""
 
-    def begin(self, step: str, epochs: int, images: int, done: int) -> None:
-        """A step begins, `done` of its epochs already behind it."""
+    def begin(self, step: str, epochs: int, images: int, done: float, unit: str = "images") -> None:
+        """A step begins, `done` of its epochs already behind it; each sees so many images, or whatever `unit` is."""
 
     def advance(self, images: int, loss: float) -> None:
         """A batch is done."""
@@ -36,7 +47,7 @@ class Display(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def begin(self, step: str, epochs: int, images: int, done: int) -> None:
+    def begin(self, step: str, epochs: int, images: int, done: float, unit: str = "images") -> None:
         """Nothing."""
 
     def advance(self, images: int, loss: float) -> None:
@@ -52,10 +63,10 @@ class Several:
     def __init__(self, displays: Sequence[Display]) -> None:
         self.displays = displays
 
-    def begin(self, step: str, epochs: int, images: int, done: int) -> None:
+    def begin(self, step: str, epochs: int, images: int, done: float, unit: str = "images") -> None:
         """To all."""
         for display in self.displays:
-            display.begin(step, epochs, images, done)
+            display.begin(step, epochs, images, done, unit)
 
     def advance(self, images: int, loss: float) -> None:
         """To all."""
@@ -73,15 +84,16 @@ class LogFile(Silent):
 
     def __init__(self, file: TextIO, path: str = "") -> None:
         self.file, self.path, self.step, self.epochs, self.is_whole = file, path, "", 0, True
+        self.unit = "images"
 
-    def begin(self, step: str, epochs: int, images: int, done: int) -> None:
+    def begin(self, step: str, epochs: int, images: int, done: float, unit: str = "images") -> None:
         """Remember whose epochs come."""
-        self.step, self.epochs = step, epochs
+        self.step, self.epochs, self.unit = step, epochs, unit
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """One line."""
-        line = (f"{self.step} epoch {entry['epoch']}/{self.epochs}  {entry['images_per_second']:.0f} images/s  "
-                f"loss {entry['loss']:.4f}  val {entry['validation_accuracy']:.2f} %  "
+        line = (f"{self.step} epoch {entry['epoch']}/{self.epochs}  {rate(entry['images_per_second'], self.unit)}  "
+                f"loss {entry['loss']:.4f}  {validated(entry)}  "
                 f"val loss {entry['validation_loss']:.4f}")
         try:
             print(line, file=self.file, flush=True)
@@ -112,7 +124,7 @@ class TensorBoard(Silent):
 
         self.writer, self.step = SummaryWriter(str(folder)), ""
 
-    def begin(self, step: str, epochs: int, images: int, done: int) -> None:
+    def begin(self, step: str, epochs: int, images: int, done: float, unit: str = "images") -> None:
         """Remember whose epochs come."""
         self.step = step
 

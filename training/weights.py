@@ -11,7 +11,8 @@ from sim.checkpoint import CheckpointError, load_payload
 from sim.network import FLOAT_BITS, Graph, NetworkSpec, Precision
 from sim.text import printable
 from sim.values import sizes
-from training.models.published import PUBLISHED, own_names
+from training.models.published import published
+from training.safetensors import SafetensorsError, is_safetensors, read_safetensors
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Keys under which training scripts keep the state dict beside other things."""
@@ -32,9 +33,14 @@ class WeightsError(ValueError):
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a state dict file by name, nothing of it executed (weights_only=True).
 
-    It may stand under "state_dict" beside other things, and its names may begin with "module.".  Raises WeightsError or
-    OSError.
+    It may stand under "state_dict" beside other things, and its names may begin with "module."; or it is a file of the
+    format safetensors.  Raises WeightsError or OSError.
     """
+    if is_safetensors(path):
+        try:
+            return read_safetensors(path)
+        except SafetensorsError as error:
+            raise WeightsError(str(error)) from None
     try:
         state = load_payload(path)
     except CheckpointError as error:
@@ -60,13 +66,13 @@ def float_network(graph: Graph, state: Mapping[str, Tensor], model: str) -> Netw
     mean.  Raises WeightsError that names every
     tensor that is missing, of another shape, or belongs to no row.
     """
-    names = PUBLISHED[model].names if model in PUBLISHED else own_names
+    known, state = published(model), _known(state, model)
     shapes, rows = graph.shapes(), [row.name for row in graph.rows]
     found, wrong, used = {}, [], set()
     for row in graph.rows:
-        if row.weight_role is None:
+        if not row.array_shapes(shapes):
             continue
-        layer, norm = names(row.name, rows)
+        layer, norm = known.names(row.name, rows)
         used.add(f"{norm}.{UNREAD}")
         for array, shape in row.array_shapes(shapes).items():
             name = f"{norm}.{array.removeprefix('norm.')}" if array.startswith("norm.") else f"{layer}.{array}"
@@ -86,13 +92,44 @@ def float_network(graph: Graph, state: Mapping[str, Tensor], model: str) -> Netw
     wrong += [f"{name} belongs to no row of {model}" for name in state if name not in used]
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise WeightsError(f"not the weights of this network: {'; '.join(wrong[:SHOWN])}{more}")
+        raise WeightsError(f"not the weights of this network: {'; '.join(wrong[:SHOWN])}{more}; to begin a training with "
+                           "what fits of them: --init-from")
     return NetworkSpec(graph, found, Precision.of(FLOAT_BITS), FLOAT_QUANTIZER)
+
+
+def first_arrays(graph: Graph, state: Mapping[str, Tensor], model: str) -> dict[str, np.ndarray]:
+    """Arrays "row.array" of all in a state dict that fits a row of the graph, `model`'s: what a training begins with.
+
+    What is missing, such as a head, and what belongs to no row is left out; of more positions than the network has the first
+    are taken.  Raises WeightsError if nothing fits.
+    """
+    known, state = published(model), _known(state, model)
+    shapes, rows = graph.shapes(), [row.name for row in graph.rows]
+    found = {}
+    for row in graph.rows:
+        own = row.array_shapes(shapes)
+        layer, norm = known.names(row.name, rows) if own else ("", "")
+        for array, shape in own.items():
+            tensor = state.get(f"{norm}.{array.removeprefix('norm.')}" if array.startswith("norm.") else f"{layer}.{array}")
+            if tensor is not None and row.is_constant and tensor.ndim == len(shape):
+                tensor = tensor[: shape[0]]
+            if tensor is not None and _fits(tensor, shape):
+                found[f"{row.name}.{array}"] = _array(tensor, shape)
+    if not found:
+        raise WeightsError(f"no tensor of it fits {model}, by name and shape")
+    return found
+
+
+def _known(state: Mapping[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Tensors by the names that `model` has for them, without those that are never read."""
+    known = published(model)
+    plain = {name.removeprefix(known.prefix): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in plain.items() if not (known.unread and name.startswith(known.unread))}
 
 
 def classes_of(state: Mapping[str, Tensor], model: str) -> int:
     """How many classes the weights of a published network know: rows of its last matrix.  Raises WeightsError."""
-    names = PUBLISHED[model].names if model in PUBLISHED else own_names
+    names = published(model).names
     for rows in (("classifier", "fc1"), ("classifier",)):
         if (name := f"{names('classifier', rows)[0]}.weight") in state:
             return int(state[name].shape[0])

@@ -52,7 +52,7 @@ def peers() -> tuple[Peer, ...]:
 PEAK = (Peer("vpdpbusd", "peak", ("peak", "matmul")),
         *(Peer(name, "peak", ("peak",)) for name in ("vdpbf16ps", "vfmadd float32")))
 OURS = (
-    ("bittrue W8A8", (*CONVOLUTIONS, "imagenet"), always),
+    ("bittrue W8A8", (*CONVOLUTIONS, "imagenet", "encoder"), always),
     ("bittrue W3A3", CONVOLUTIONS, always),
     ("bittrue W3A3, unlimited", ("accumulator",), always),
     ("bittrue W3A3, wrap 12", ("accumulator",), always),
@@ -76,6 +76,7 @@ PLANES = (
 OTHERS = (
     Peer("torch float32", "torch_float", (*CONVOLUTIONS, "network")),
     Peer("torch float32 channels-last", "torch_float", (*CONVOLUTIONS, "network", "imagenet")),
+    *(Peer(name, "torch_encoder", ("encoder",)) for name in ("torch float32", "torch int8 dynamic")),
     Peer("oneDNN int8", "onednn", CONVOLUTIONS),
     Peer("onnxruntime QLinearConv", "onnx_runtime", CONVOLUTIONS),
     Peer("onnxruntime ConvInteger", "onnx_runtime", CONVOLUTIONS),

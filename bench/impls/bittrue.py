@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import BIT_WIDTHS, ConvCase, ModelCase, NetworkCase, Work
+from bench.cases import BIT_WIDTHS, ConvCase, EncoderCase, ModelCase, NetworkCase, Work
 from sim.accumulator import MIN_BITS, Accumulator, Stage
 from sim.buffers import Padded
 from sim.formats import IntFormat
@@ -183,6 +183,13 @@ def network(case: NetworkCase, hardware: HardwareSpec, bits: int = 3) -> Work:
     return Work(run, case.images, extra={"logits": logits[:16]})
 
 
+def encoder(case: EncoderCase, bits: int) -> Work:
+    """From ids to the logits of every token, all texts in one call."""
+    machine, ids = Machine(lower(case.spec(bits))), case.ids()
+    digest = hashlib.sha256(machine.run(ids).tobytes()).hexdigest()
+    return Work(lambda: machine.run(ids), case.texts, extra={"logits": digest[:16]})
+
+
 def foreign(case: ModelCase, hardware: str) -> Work:
     """A model of others, all its images in one call; says the digest of what comes out."""
     from sim.importers import load_model
@@ -218,7 +225,8 @@ def _limited(choose_bits: Callable[[ConvCase, int], int], overflow: str = "satur
 
 
 BUILD: dict[str, dict[str, Callable[..., Work]]] = {
-    "bittrue W8A8": {**_convolutions(8), "imagenet": partial(network, hardware=HardwareSpec(), bits=8)},
+    "bittrue W8A8": {**_convolutions(8), "imagenet": partial(network, hardware=HardwareSpec(), bits=8),
+                     "encoder": partial(encoder, bits=8)},
     "bittrue W3A3": _convolutions(3),
     "bittrue W3A3, unlimited": {"accumulator": partial(convolution, bits=3)},
     "bittrue W3A3, wrap 12": _limited(partial(_fixed, width=12), "wrap"),

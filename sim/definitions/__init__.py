@@ -10,7 +10,7 @@ from sim.definitions.integer_norms import IbertLayerNorm, IntegerNoNorm, Integer
 from sim.definitions.ita import ItaMax, ItaPartialMax
 from sim.definitions.layernorm import ExactLayerNorm, Norm
 from sim.definitions.ort import OrtSoftmax
-from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, Softmax
+from sim.definitions.softmax import ExactSoftmax, IbertSoftmax, Log2Softmax, ShiftSoftmax, Softmax
 from sim.definitions.softmax16 import TableSoftmax
 from sim.registry import Registry, RegistryError
 
@@ -35,6 +35,7 @@ SOFTMAXES: Registry[type[Definition]] = Registry("softmax", {
     "itamax": ItaMax,
     "itapartialmax": ItaPartialMax,
     "log2": Log2Softmax,
+    "log2shift": ShiftSoftmax,
     "tflite_int16": TableSoftmax,
 }, "bittrue.softmaxes", _check_for(Softmax))
 

@@ -147,6 +147,7 @@ class Log2Softmax(Softmax):
 
     name: ClassVar[str] = "log2"
     SHIFT: ClassVar[int] = 30
+    MOST_BITS: ClassVar[int] = 8
     b: np.ndarray
     c: np.ndarray
     x0: np.ndarray
@@ -202,8 +203,41 @@ class Log2Softmax(Softmax):
     def _check(self, channels: int) -> None:
         b, c = self._require_number("b", 0, 1 << 30), self._require_number("c", 1, 1 << 30)
         x0 = self._require_number("x0", -(1 << 30), -1)
-        self._require(not self.target.signed and self.target.bits <= 8,
-                      f"codes are unsigned of at most 8 bits, not {self.target}")
+        self._require(not self.target.signed and self.target.bits <= self.MOST_BITS,
+                      f"codes are unsigned of at most {self.MOST_BITS} bits, not {self.target}")
         most = c + x0 * x0 + b * -x0
         self._require(most * channels << self.SHIFT < INT64 // 2,
                       f"exponentials up to {most} 2^30 of {channels} codes leave 64 bits")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ShiftSoftmax(Log2Softmax):
+    """`log2shift`: the powers of 2 that the exponents n of `log2` stand for, as codes that a product takes.
+
+    code = 2^(bits - 1 - n), and 0 from n = bits on: with 16 bits what FQ-ViT's shifters make of exponents of 4 bits.
+    """
+
+    name: ClassVar[str] = "log2shift"
+    MOST_BITS: ClassVar[int] = 16
+
+    def output_scale(self, scale: float, step: float = 1.0) -> float | None:  # type: ignore[override]
+        """2^-(bits - 1): the largest code stands for 1."""
+        return 0.5 ** (self.target.bits - 1)
+
+    @property
+    def zero(self) -> int:
+        """0."""
+        return 0
+
+    def codes(self, x: Codes) -> Codes:
+        """[..., C] -> [..., C]."""
+        n = self._exponents().codes(x).clip(0, 63)
+        return ((n * 0 + (1 << self.target.bits)) >> n) >> 1
+
+    def oracle(self, row: list[int]) -> list[int]:
+        """Whole parts of fractions."""
+        return [int(Fraction(2**self.target.bits, 2 ** (n + 1))) for n in self._exponents().oracle(row)]
+
+    def _exponents(self) -> Log2Softmax:
+        """The same with exponents for codes."""
+        return Log2Softmax(self.source, IntFormat(8, signed=False), self.b, self.c, self.x0)

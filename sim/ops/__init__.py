@@ -23,6 +23,7 @@ from sim.ops.input import Input, InputOp
 from sim.ops.layernorm import LayerNorm
 from sim.ops.linear import Linear
 from sim.ops.lookup import Lookup
+from sim.ops.masked import MaskedOp, MaskedSoftmax
 from sim.ops.matmul import MatMul, MatMulOp
 from sim.ops.maxpool import MaxPool, MaxPoolOp
 from sim.ops.move import Flatten, Heads, MoveOp, Sequence, Tokens
@@ -30,10 +31,12 @@ from sim.ops.multiply import Multiply, MultiplyOp
 from sim.ops.op import Op
 from sim.ops.pad import Pad, PadOp
 from sim.ops.positions import ConstantOp, Positions
+from sim.ops.recode import Recode
 from sim.ops.reduce import ReduceOp
 from sim.ops.requantize import Requantize, TableOp
 from sim.ops.rescale import RescaleOp
 from sim.ops.row import Row
+from sim.ops.segments import Segments, SegmentsOp
 from sim.ops.select import Select, SelectOp
 from sim.ops.shortcut import Shortcut, ShortcutOp
 from sim.ops.slice import SliceOp
@@ -46,8 +49,9 @@ __all__ = ["OPS", "ROWS"]
 ROWS: Mapping[str, type[Row]] = MappingProxyType({row.kind: row for row in (
     Input, Conv, Requantize, Shortcut, AvgPool, Add, Multiply, MaxPool, GlobalPool, Concat, Pad,
     Lookup, Linear, MatMul, Heads, Tokens, Flatten, Sequence, Select, TokenInput, Embedding, Positions, Softmax,
-    LayerNorm)})
+    LayerNorm, Segments, MaskedSoftmax, Recode)})
 OPS: Mapping[str, type[Op]] = MappingProxyType({op.kind: op for op in (
     InputOp, ConvOp, TableOp, ShortcutOp, PoolOp, AddOp, MultiplyOp, MaxPoolOp, ConcatOp, PadOp,
     MatMulOp, MoveOp, SelectOp, TokenInputOp, EmbeddingOp, ConstantOp, DefinedOp,
-    CodesInputOp, RescaleOp, AverageOp, ReduceOp, SliceOp, DivideOp, MinMaxOp, Table16Op, FloatAverageOp)})
+    CodesInputOp, RescaleOp, AverageOp, ReduceOp, SliceOp, DivideOp, MinMaxOp, Table16Op, FloatAverageOp,
+    SegmentsOp, MaskedOp)})

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sim.formats import IntFormat, Shape
-from sim.ops.op import MAX_TABLE_BITS, Op, ProgramError, check_shape, check_sizes, check_table, read
+from sim.ops.op import MAX_TABLE_BITS, Op, check_shape, check_sizes, check_table, read
 from sim.ops.row import NetworkError, Row, check_role
-from sim.ops.token_input import TokenInputOp
+from sim.ops.segments import vocabulary_of
 
 if TYPE_CHECKING:
     from sim.ops.lowering import Lowering
@@ -71,10 +71,9 @@ class EmbeddingOp(Op):
         """A row for every id."""
         check_sizes(self)
         source = read(before, self.source)
-        if not isinstance(source, TokenInputOp):
-            raise ProgramError("an embedding reads the ids of a token input")
+        vocabulary = vocabulary_of(source)
         check_shape(self, (source.shape[0], 1, self.shape[2]))
-        check_table(self, self.table, (source.vocabulary, self.shape[2]))
+        check_table(self, self.table, (vocabulary, self.shape[2]))
 
     def reference(self, *inputs: Any) -> tuple[Any, None]:
         """Look up."""

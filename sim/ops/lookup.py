@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from sim.formats import Shape
-from sim.functions import FUNCTIONS, FunctionError, table
+from sim.functions import FUNCTIONS, SCALED, FunctionError, function_at, table
 from sim.ops.op import Op
 from sim.ops.requantize import TableOp
 from sim.ops.row import Activation, NetworkError, Row
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lookup(Row):
-    """`function` of each value, one of sim.functions.FUNCTIONS, then the activation's codes: any shape, unchanged.
+    """`function` of each value, one of sim.functions.FUNCTIONS or SCALED, then the activation's codes: any shape, unchanged.
 
     >>> Lookup("swish", "conv", "silu", Activation(function="none")).function
     'silu'
@@ -30,7 +30,8 @@ class Lookup(Row):
     def __post_init__(self) -> None:
         super().__post_init__()
         try:
-            FUNCTIONS.known(self.function)
+            if self.function not in SCALED:
+                FUNCTIONS.known(self.function)
         except RegistryError as error:
             raise NetworkError(f"{self.name}: {error}") from None
 
@@ -43,7 +44,7 @@ class Lookup(Row):
         source = to.format_of(self.source)
         form, step = to.activation(self, self.activation)
         try:
-            codes = table(FUNCTIONS[self.function], to.scales[self.source], source, step, form,
+            codes = table(function_at(self.function, to.scales[self.source]), to.scales[self.source], source, step, form,
                           to.ops[self.source].zero_point)
         except FunctionError as error:
             raise NetworkError(str(error)) from None

@@ -83,6 +83,10 @@ class Row:
         """Names of the rows this one reads: `source`, and `other` if it has such a field."""
         return sources_of(self)
 
+    def id_sources(self) -> tuple[str, ...]:
+        """Names of the rows that it reads ids from."""
+        return self.sources() if self.reads_ids else ()
+
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """(height, width, channels) of the output, given those of the sources."""
         raise NotImplementedError

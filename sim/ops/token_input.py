@@ -9,7 +9,8 @@ import numpy as np
 from sim.formats import IntFormat, Shape, is_whole
 from sim.inputs import accept_ids
 from sim.ops.op import MAX_SIZE, Op, ProgramError, check_shape, check_sizes
-from sim.ops.row import Row
+from sim.ops.row import NetworkError, Row
+from sim.values import LATER
 
 if TYPE_CHECKING:
     from sim.ops.lowering import Lowering
@@ -31,10 +32,14 @@ class TokenInput(Row):
     source: str = field(default="", kw_only=True)
     tokens: int = 0
     vocabulary: int = 0
+    separator: int = field(default=0, metadata=LATER)
+    """The id behind each of two texts that stand side by side; 0 where there is one text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._sizes(tokens=self.tokens, vocabulary=self.vocabulary)
+        if not is_whole(self.separator) or not 0 <= self.separator < self.vocabulary:
+            raise NetworkError(f"{self.name}: separator {self.separator!r} is no id of a vocabulary of {self.vocabulary}")
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """One-hot vectors."""

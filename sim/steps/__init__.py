@@ -22,6 +22,7 @@ from sim.ops.divide import DivideOp
 from sim.ops.embedding import EmbeddingOp
 from sim.ops.float_average import FloatAverageOp
 from sim.ops.input import InputOp
+from sim.ops.masked import MaskedOp
 from sim.ops.matmul import MatMulOp
 from sim.ops.maxpool import MaxPoolOp
 from sim.ops.move import MoveOp
@@ -32,6 +33,7 @@ from sim.ops.positions import ConstantOp
 from sim.ops.reduce import ReduceOp
 from sim.ops.requantize import TableOp
 from sim.ops.rescale import RescaleOp
+from sim.ops.segments import SegmentsOp
 from sim.ops.select import SelectOp
 from sim.ops.shortcut import ShortcutOp
 from sim.ops.slice import SliceOp
@@ -41,7 +43,7 @@ from sim.steps.add import Sum
 from sim.steps.arithmetic import Extreme, Interpolation, Quotient
 from sim.steps.average import Average, Reduction
 from sim.steps.concat import Concatenation
-from sim.steps.defined import Defined
+from sim.steps.defined import Defined, Masked
 from sim.steps.float_average import FloatAverage
 from sim.steps.input import PixelLookup
 from sim.steps.lookup import Lookup
@@ -54,7 +56,7 @@ from sim.steps.rescale import Rescale
 from sim.steps.shortcut import Copy
 from sim.steps.staged import convolution, matrix_product
 from sim.steps.step import Step
-from sim.steps.tokens import Constant, Ids, Rows
+from sim.steps.tokens import Constant, Halves, Ids, Rows
 from sim.steps.wide import NARROW_BITS, WIDE, is_spread_plainly
 
 __all__ = ["STEPS", "Step", "step_for"]
@@ -65,7 +67,8 @@ STEPS: Mapping[str, Callable[[Any, str], Step]] = MappingProxyType({
     MatMulOp.kind: matrix_product, MoveOp.kind: Rearrange, SelectOp.kind: Pick,
     TokenInputOp.kind: Ids, EmbeddingOp.kind: Rows, ConstantOp.kind: Constant, DefinedOp.kind: Defined,
     CodesInputOp.kind: Ids, RescaleOp.kind: Rescale, AverageOp.kind: Average, ReduceOp.kind: Reduction, SliceOp.kind: Part,
-    DivideOp.kind: Quotient, MinMaxOp.kind: Extreme, Table16Op.kind: Interpolation, FloatAverageOp.kind: FloatAverage})
+    DivideOp.kind: Quotient, MinMaxOp.kind: Extreme, Table16Op.kind: Interpolation, FloatAverageOp.kind: FloatAverage,
+    SegmentsOp.kind: Halves, MaskedOp.kind: Masked})
 
 
 def step_for(op: Op, sources: Sequence[Op], isa: str) -> Step:

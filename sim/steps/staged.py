@@ -11,20 +11,20 @@ from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
 from sim.orders import DEFAULT, SORTED
 from sim.simplify import simplified
-from sim.steps.conv import Convolution
 from sim.steps.groups import CorrectedConvolution, Groups
 from sim.steps.loops import ConvLoops, ProductLoops, StagedConvolution, StagedProduct
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
+from sim.steps.turned import convolution as with_one_register
 
 
 def convolution(op: ConvOp, isa: str) -> Step:
     """The step of a convolution, by what its accumulator is in its simplest form."""
     if _is_usual(op.accumulator):
-        return Convolution(op, isa)
+        return with_one_register(op, isa)
     plain = simplified(op.accumulator, ConvLoops(op, op.accumulator).extremes)
     if _is_usual(plain):
-        return Convolution(replace(op, accumulator=plain), isa)
+        return with_one_register(replace(op, accumulator=plain), isa)
     loops = ConvLoops(op, plain)
     groups = Groups.of(loops)
     return StagedConvolution(op, loops) if groups is None else CorrectedConvolution(op, isa, loops, groups)

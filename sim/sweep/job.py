@@ -19,7 +19,7 @@ from sim.sweep.outcome import Sweep
 from sim.sweep.plan import Group, Run, plan
 from sim.sweep.state import State, Tally
 from sim.sweep.track import Found, Track, bytes_of
-from sim.testset import Examples
+from sim.testset import Examples, require_classes
 
 MEMORY = 512
 """MiB of tensors that are kept of a batch of images, if nothing else is said."""
@@ -94,6 +94,7 @@ def prepare(model: Any, wanted: Sequence[Configuration], common: Arithmetic, sou
     groups = tuple(plan(model, wanted, common, counters))
     subject = groups[0].subject
     examples, notes = examples_of(subject, source)
+    require_classes(examples)
     pixels = np.ascontiguousarray(examples.pixels)
     digest = hashlib.sha256(pixels.data)
     digest.update(np.ascontiguousarray(examples.labels).data)

@@ -25,7 +25,7 @@ from sim.subject import Subject
 from sim.sweep.configurations import RULES, tiles, words
 from sim.sweep.job import MEMORY
 from sim.sweep.plan import narrow_subject
-from sim.testset import Examples, stored_examples
+from sim.testset import Examples, require_classes, stored_examples
 from sim.widths.assignment import Trials, assign
 from sim.widths.observed import observe
 from sim.widths.outcome import Chosen, Widths
@@ -150,6 +150,7 @@ def _with_images(console: Console, found: Widths, source: Source, wish: _Wish | 
 
 def _examples(console: Console, subject: Subject, source: Source, part: str) -> Examples:
     examples = stored_examples(subject, source.dataset, source.data, part)
+    require_classes(examples)
     for note in examples.notes if part == "test" else ():
         console.print(note)
     return examples.first(source.limit or len(examples.labels))

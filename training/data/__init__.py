@@ -1,6 +1,6 @@
-"""Data sets as uint8 tensors on the training device: what one is (dataset.py), which images are held out (splits.py),
-augmentation of whole batches (augmentation.py), the rules by which a user's arrays are taken (arrays.py), and where
-they come from (sources/: one file per kind of source, one row per data set).  DATA.md says it in words.
+"""Data sets as tensors on the training device: what one is (dataset.py; texts.py for texts), which images are held out
+(splits.py), augmentation of whole batches (augmentation.py), the rules by which a user's arrays are taken (arrays.py), and
+where they come from (sources/: one file per kind of source, one row per data set).  DATA.md says it in words.
 """
 
 import difflib
@@ -16,17 +16,19 @@ from sim.text import printable
 from training.data.arrays import splits_of
 from training.data.augmentation import (
     AUGMENTATIONS,
+    NO_CHANGE,
     check_augment,
     crop_and_flip,
     crop_padding,
     describe_augment,
     shuffled_batches,
 )
-from training.data.dataset import DataError, Dataset, Images, batches, images_of, statistics
+from training.data.dataset import DataError, Dataset, Images, batches
 from training.data.sources import DATASETS, Content, Source
 from training.data.sources.npz import class_names
 from training.data.sources.source import Size
-from training.data.splits import SPLIT_SEED, VALIDATION_FRACTION, held_out
+from training.data.splits import SPLIT_SEED, VALIDATION_FRACTION
+from training.data.texts import Texts
 
 KNOWN_FILES = {"cifar10-q75": "CIFAR-10 (JPEG-75)"}
 """How tables name a user's file, by the name of the file, where that says more than the name alone."""
@@ -36,8 +38,8 @@ IN_MEMORY = "arrays"
 
 __all__ = [
     "AUGMENTATIONS", "DATASETS", "KNOWN_FILES", "SPLIT_SEED", "VALIDATION_FRACTION", "DataError", "Dataset", "Images",
-    "Source", "augment_of", "batches", "check_augment", "crop_and_flip", "crop_padding", "describe_augment", "from_arrays",
-    "load_dataset", "shuffled_batches",
+    "Source", "Texts", "augment_of", "batches", "check_augment", "crop_and_flip", "crop_padding", "describe_augment",
+    "from_arrays", "load_dataset", "shuffled_batches",
 ]
 
 
@@ -45,7 +47,7 @@ def load_dataset(name: str, path: str | PathLike[str] | None = None, *, size: st
     """Load, check and split a data set of the table; raises DataError with what is wrong and what to put where.
 
     `path` is the file or folder that the data set reads (None or "" for none); `size`, "32" or "32x48" (height x
-    width), resizes the images of a folder.
+    width), resizes the images of a folder, and "192" cuts texts into windows of so many tokens.
 
     >>> load_dataset("digits").train.pixels.shape
     torch.Size([1294, 1, 8, 8])
@@ -59,8 +61,7 @@ def load_dataset(name: str, path: str | PathLike[str] | None = None, *, size: st
     if source.needs and place is not None:
         file = place.resolve() if place.name in ("", "..") else place
         label = printable(KNOWN_FILES.get(file.stem, file.stem) if source.reads == "file" else file.name or str(file))
-    size_text = "{}x{}".format(*wanted) if wanted else ""
-    return _built(name, str(place or ""), label, source.augment, content, size_text).mark_loaded()
+    return content.dataset(name, str(place or ""), label, source.augment, wanted).mark_loaded()
 
 
 def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, x_val: Any = None, y_val: Any = None,
@@ -84,12 +85,19 @@ def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, x_val: Any
     splits, notes = splits_of(where, {key: _array(where, key, value) for key, value in given.items()})
     names, more = class_names(np.array(list(classes), dtype=str)) if len(classes) else ((), [])
     content = Content(splits["train"], splits["test"], splits.get("val"), names, (*more, *notes))
-    return _built(IN_MEMORY, "", where, "none", content, "")
+    return content.dataset(IN_MEMORY, "", where, "none", None)
 
 
 def augment_of(name: str, augment: str | None) -> str:
-    """The augmentation of a run on that data set: what was asked for, else its default.  DataError for unknown names."""
-    return check_augment(augment) if augment else _source(name).augment
+    """The augmentation of a run on that data set: what was asked for, else its default.
+
+    Raises DataError for unknown names, and for texts that would be augmented.
+    """
+    if not augment:
+        return _source(name).augment
+    if check_augment(augment) != NO_CHANGE and name in DATASETS and DATASETS[name].is_text:
+        raise DataError(f"augment: {augment} changes images, data set {name} is of texts: choose {NO_CHANGE}")
+    return augment
 
 
 def _source(name: str) -> Source:
@@ -139,26 +147,3 @@ def _array(where: str, name: str, value: Any) -> np.ndarray:
         return np.asarray(value).copy()
     except Exception as error:  # whatever somebody's object does when it is asked for its values
         raise DataError(f"{where}: {name} is no array ({type(error).__name__})") from None
-
-
-def _built(name: str, path: str, label: str, augment: str, content: Content, size: str) -> Dataset:
-    """Hold out what is not given, count classes, take statistics."""
-    train, validation, notes = content.train, content.validation, list(content.notes)
-    x, y = train.pixels, train.labels
-    if validation is None:
-        chosen = held_out(len(y))
-        splits = [images_of(x[~chosen], y[~chosen]), images_of(x[chosen], y[chosen])]
-    else:
-        splits = [images_of(x, y), images_of(validation.pixels, validation.labels)]
-    test = images_of(content.test.pixels, content.test.labels)
-    labeled = 1 + max(int(part.max()) for part in (y, content.test.labels))
-    names = content.class_names or tuple(str(label) for label in range(labeled))
-    if len(names) < labeled:
-        raise DataError(f"{printable(path) or label}: {len(names)} class names, and labels up to {labeled - 1}")
-    missing = np.setdiff1d(np.arange(len(names)), splits[0].labels.numpy())
-    if missing.size:
-        shown = ", ".join(printable(names[index]) for index in missing[:5]) + (", ..." if missing.size > 5 else "")
-        notes.append(f"{missing.size} of {len(names)} classes have no training image: {shown}")
-    mean, std = statistics(splits[0].pixels)
-    return Dataset(name, path, label, splits[0], splits[1], test, len(names), mean, std, augment, names, tuple(notes), size,
-                   content.test_files)

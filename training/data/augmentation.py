@@ -3,13 +3,14 @@
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sim.text import printable
-from training.data.dataset import DataError, Images
+from training.data.dataset import DataError, Examples, Images
 
 CROP_PART = 8
 """An axis is shifted by up to this part of it: 4 pixels of 32.
@@ -19,6 +20,7 @@ Of fewer than 8 pixels that is less than one, and a whole one would be a larger 
 """
 CUT_PART = 4
 """The side of the square that is cut out of an image is this part of its shorter side: 8 pixels of 32."""
+NO_CHANGE = "none"
 Change = Callable[[Tensor, torch.Generator], Tensor]
 """Of a batch uint8 [N, C, H, W]; draws from the generator."""
 
@@ -115,7 +117,7 @@ def describe_augment(name: str, height: int, width: int) -> str:
     >>> describe_augment("none", 32, 32)
     'none: images as they are'
     """
-    if check_augment(name) == "none":
+    if check_augment(name) == NO_CHANGE:
         return "none: images as they are"
     parts = [f"{most} {axis}" + ("" if most else f" ({size} are too few to crop)") for most, axis, size
              in zip(crop_padding(height, width), ("rows", "columns"), (height, width), strict=True)]
@@ -125,20 +127,24 @@ def describe_augment(name: str, height: int, width: int) -> str:
     return f"{name}: each image shifted by up to {' and '.join(parts)}{flip}"
 
 
-def shuffled_batches(images: Images, size: int, *, augment: str, seed: int) -> Iterator[Images]:
+def shuffled_batches(examples: Any, size: int, *, augment: str, seed: int) -> Iterator[Any]:
     """One epoch in random order, every image augmented on its own; under "none" the very bytes of the data set.
 
     All randomness comes from `seed` and is drawn on the CPU, so an epoch is the same on every device and after a
-    resume.  A last batch of one image is left out: batch norm has no variance there.  DataError for an unknown name.
+    resume.  A last batch of one image is left out: batch norm has no variance there.  DataError for an unknown name, and for
+    texts that would be augmented.
     """
-    return _batches(images, size, _CHANGES[check_augment(augment)], torch.Generator().manual_seed(seed))
+    change = _CHANGES[check_augment(augment)]
+    if not isinstance(examples, Images) and augment != NO_CHANGE:
+        raise DataError(f"augment: {augment} changes images, texts are learned from as they are: choose {NO_CHANGE}")
+    return _batches(examples, size, change, torch.Generator().manual_seed(seed))
 
 
-def _batches(images: Images, size: int, change: Change, generator: torch.Generator) -> Iterator[Images]:
-    order = torch.randperm(len(images), generator=generator)
-    for start in range(0, len(images), size):
+def _batches(examples: Examples, size: int, change: Change, generator: torch.Generator) -> Iterator[Examples]:
+    order = torch.randperm(len(examples), generator=generator)
+    for start in range(0, len(examples), size):
         chosen = order[start : start + size]
-        if len(chosen) == 1 and len(images) > 1:
+        if len(chosen) == 1 and len(examples) > 1:
             return
-        index = chosen.to(images.labels.device)
-        yield Images(change(images.pixels[index], generator), images.labels[index])
+        part = examples.take(chosen.to(examples.labels.device))
+        yield Images(change(part.pixels, generator), part.labels) if isinstance(part, Images) else part

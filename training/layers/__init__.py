@@ -26,13 +26,16 @@ from sim.network import (
     LayerNorm,
     Linear,
     Lookup,
+    MaskedSoftmax,
     MatMul,
     MaxPool,
     Multiply,
     Pad,
     Positions,
+    Recode,
     Requantize,
     Row,
+    Segments,
     Select,
     Sequence,
     Shortcut,
@@ -52,13 +55,16 @@ from training.layers.input import InputLayer
 from training.layers.layer import Context, Layer
 from training.layers.linear import LinearLayer
 from training.layers.lookup import LookupLayer
+from training.layers.masked import MaskedSoftmaxLayer
 from training.layers.matmul import MatMulLayer
 from training.layers.maxpool import MaxPoolLayer
 from training.layers.move import FlattenLayer, HeadsLayer, SelectLayer, SequenceLayer, TokensLayer
 from training.layers.multiply import MultiplyLayer
 from training.layers.norm import Norm
 from training.layers.pad import PadLayer
+from training.layers.recode import RecodeLayer
 from training.layers.requantize import RequantizeLayer
+from training.layers.segments import SegmentsLayer
 from training.layers.shortcut import ShortcutLayer
 from training.layers.stored import EmbeddingLayer, PositionsLayer, TokenLayer
 
@@ -72,7 +78,8 @@ LAYERS: Mapping[str, Callable[[Any, Context], Layer]] = MappingProxyType({
     Lookup.kind: LookupLayer, Linear.kind: LinearLayer, MatMul.kind: MatMulLayer,
     Heads.kind: HeadsLayer, Tokens.kind: TokensLayer, Flatten.kind: FlattenLayer, Sequence.kind: SequenceLayer,
     Select.kind: SelectLayer, TokenInput.kind: TokenLayer, Embedding.kind: EmbeddingLayer,
-    Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer})
+    Positions.kind: PositionsLayer, Softmax.kind: SoftmaxLayer, LayerNorm.kind: LayerNormLayer,
+    Segments.kind: SegmentsLayer, MaskedSoftmax.kind: MaskedSoftmaxLayer, Recode.kind: RecodeLayer})
 
 
 def build_layer(row: Row, context: Context) -> Layer:

@@ -65,9 +65,19 @@ def multiplier(scale: Scale) -> Scale:
     return scale.float() if isinstance(scale, Tensor) else scale
 
 
+def is_one(scale: Scale) -> bool:
+    """Whether a scale is the number 1, as those of float networks are: nothing has to be multiplied with it."""
+    return not isinstance(scale, Tensor) and scale == 1.0
+
+
 def rescaled(values: Tensor, gain: Scale) -> Tensor:
     """float32 values times a gain that is rounded to float32 (equation 8 without an offset)."""
-    return values * torch.as_tensor(gain, device=values.device).float()
+    return values if is_one(gain) else values * torch.as_tensor(gain, device=values.device).float()
+
+
+def in_steps(values: Tensor, step: Scale) -> Tensor:
+    """Real numbers, float32, in units of a step."""
+    return values if is_one(step) else values / multiplier(step)
 
 
 def add_residual(steps: Tensor, skip: Codes, step: Scale) -> Tensor:

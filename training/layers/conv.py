@@ -11,7 +11,7 @@ from sim.network import FLOAT_BITS, Conv
 from training import exact
 from training.fused import NormalizedRow
 from training.fused import Row as FusedRow
-from training.layers.codes import Codes, add_residual, first_weights, multiplier, number
+from training.layers.codes import Codes, add_residual, first_weights, is_one, multiplier, number
 from training.layers.layer import Context, Layer
 from training.layers.norm import BATCH_NORM_MOMENTUM, Norm
 from training.layers.register import convolution, through_register
@@ -145,7 +145,8 @@ class ConvLayer(Layer):
         if self.norm is not None:
             steps = self.norm(sums, number(x_scale) * number(weight_scale), step)
         else:
-            steps = sums * multiplier(x_scale * weight_scale / step)
+            gain = x_scale * weight_scale / step
+            steps = sums if is_one(gain) else sums * multiplier(gain)
             if self.bias is not None:
                 steps = steps + (self.bias / step).float().view(1, -1, 1, 1)
         return steps if skip is None else add_residual(steps, skip, step)

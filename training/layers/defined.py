@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sim.definitions import NORMS, SOFTMAXES, Definition
 from sim.network import FLOAT_BITS, IntFormat, LayerNorm, NetworkError, Softmax
-from training.layers.codes import Codes, multiplier, number
+from training.layers.codes import Codes, in_steps, number, rescaled
 from training.layers.layer import Context, Layer
 from training.layers.through import straight_through
 from training.quantizers import Scale
@@ -27,29 +27,38 @@ class SoftmaxLayer(Layer):
 
     def __init__(self, row: Softmax, context: Context) -> None:
         super().__init__(row, context)
-        self.bits = context.precision.activation_bits(row.role, row.name)
+        self.bits = row.width(context.precision)
 
     def forward(self, x: Codes) -> Codes:
         """[N, C, H, W], over C."""
+        return self._masked(x, None)
+
+    def _masked(self, x: Codes, kept: Tensor | None) -> Codes:
+        """Of the channels that are kept (bool [N, C]; None for all of them)."""
         if self.bits == FLOAT_BITS:
-            return self._smooth(x, 1.0, float("inf"))
+            return self._smooth(x, 1.0, float("inf"), kept)
         levels = 2.0**self.bits - 1.0
         if not math.isfinite(x.bound):  # real numbers have no definition
-            smooth = self._smooth(x, 1.0 / levels, levels)
+            smooth = self._smooth(x, 1.0 / levels, levels, kept)
             return straight_through(smooth, smooth.values.detach().round())
         with torch.no_grad():
             definition = SOFTMAXES[self.row.definition].build(number(x.scale), x.format, IntFormat(self.bits, signed=False))
-            codes = rows_of(definition, x.values)
+            codes = self._found(definition, x.values, kept)
         step = definition.output_scale(number(x.scale))
         if step is None:
             raise NetworkError(f"{self.row.name}: codes of {self.row.definition} are exponents, which no other row reads")
         if not torch.is_grad_enabled():
             return Codes(codes, step, levels, least=0.0)
-        return straight_through(self._smooth(x, step, levels), codes)
+        return straight_through(self._smooth(x, step, levels, kept), codes)
 
-    def _smooth(self, x: Codes, step: float, levels: float) -> Codes:
+    def _found(self, definition: Definition, values: Tensor, kept: Tensor | None) -> Tensor:
+        """Its codes."""
+        return rows_of(definition, values)
+
+    def _smooth(self, x: Codes, step: float, levels: float, kept: Tensor | None = None) -> Codes:
         """In real numbers, in units of `step`."""
-        return Codes(torch.softmax(x.values.float() * multiplier(x.scale), 1) / step, step, levels, least=0.0)
+        weights = torch.softmax(rescaled(x.values.float(), x.scale).permute(0, 2, 3, 1), -1)  # the last axis is the fast one
+        return Codes(in_steps(weights.permute(0, 3, 1, 2), step), step, levels, least=0.0)
 
 
 def _layer_norm(values: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
@@ -95,6 +104,6 @@ class LayerNormLayer(Layer):
     def _smooth(self, x: Codes, step: Scale) -> Codes:
         """In real numbers, with gradients, then as codes."""
         shape = SHAPES.get(self.row.definition, _layer_norm)
-        values = (x.values.float() * multiplier(x.scale)).permute(0, 2, 3, 1)
+        values = rescaled(x.values.float(), x.scale).permute(0, 2, 3, 1)
         normalized = shape(values, self.weight, self.bias, self.row.eps).permute(0, 3, 1, 2)
-        return self.end(normalized / multiplier(step), step)
+        return self.end(in_steps(normalized, step), step)

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from sim.functions import FUNCTIONS
+from sim.functions import function_at
 from training.functions import smooth
-from training.layers.codes import Codes, multiplier, number
+from training.layers.codes import Codes, in_steps, number, rescaled
 from training.layers.layer import Layer
 from training.layers.through import straight_through
 from training.quantizers import Scale
@@ -28,15 +28,15 @@ class LookupLayer(Layer):
 
     def _smooth(self, x: Codes, step: Scale) -> Codes:
         """In real numbers, with gradients, then as codes."""
-        values = smooth(self.row.function)(x.values.float() * multiplier(x.scale))
-        return self.end(values / multiplier(step), step)
+        values = smooth(self.row.function)(rescaled(x.values.float(), x.scale))
+        return self.end(in_steps(values, step), step)
 
     @torch.no_grad()
     def _gathered(self, x: Codes, step: Scale) -> Tensor:
         """From a table over all that codes of this bound may be, filled in float64."""
         most, scale = int(x.bound), number(x.scale)
         every = torch.arange(-most, most + 1, dtype=torch.float64, device=x.values.device)
-        steps = (FUNCTIONS[self.row.function](every * scale) / number(step)).round()
+        steps = (function_at(self.row.function, scale)(every * scale) / number(step)).round()
         table = steps.clamp(self.end.least, self.end.levels).float()
         codes = table[x.values.nan_to_num().long() + most]
         return codes + 0.0 * x.values if self.training else codes  # of a network that diverges, what is no number stays none

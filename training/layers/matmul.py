@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sim.formats import EXACT_FLOAT32
-from training.layers.codes import Codes
+from training.layers.codes import Codes, rescaled
 from training.layers.layer import Layer
 from training.layers.register import matrix_product, through_register
 
@@ -22,12 +22,14 @@ class MatMulLayer(Layer):
         -> [N, others or columns, heads, tokens].
         """
         a, b = (values.permute(0, 2, 3, 1) for values in self._exact(x, other))
+        step = self.end.step()
+        gain = x.scale * other.scale / (self.row.divisor * step)
+        if self.end.is_float:  # real numbers have no order of roundings: the smaller tensor is the cheaper one
+            a, gain = rescaled(a, gain), 1.0
         sums: Tensor = torch.matmul(a, b.mT if self.row.transpose else b).permute(0, 3, 1, 2)
         if self.register is not None and math.isfinite(x.bound * other.bound):
             sums = through_register(sums, matrix_product(self.row, sums.shape, x, other, self.register), [x, other])
-        step = self.end.step()
-        gain = torch.as_tensor(x.scale * other.scale / (self.row.divisor * step), device=sums.device).float()
-        return self.end(sums.float() * gain, step)
+        return self.end(rescaled(sums.float(), gain), step)
 
     def _exact(self, x: Codes, other: Codes) -> tuple[Tensor, Tensor]:
         """Both in floats that hold every partial sum of their products (contract C2)."""

@@ -32,7 +32,8 @@ class TokensLayer(MoveLayer):
     def _moved(self, values: Tensor) -> Tensor:
         """[N, depth, heads, tokens] -> [N, heads depth, tokens, 1]."""
         images, depth, heads, tokens = values.shape
-        return values.transpose(1, 2).reshape(images, heads * depth, tokens, 1)
+        rows = values.permute(0, 3, 2, 1).reshape(images, tokens, 1, heads * depth)  # channels last, as linear layers read
+        return rows.permute(0, 3, 1, 2)
 
 
 class FlattenLayer(MoveLayer):

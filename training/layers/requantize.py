@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from training.fused import Rescaled
-from training.layers.codes import Codes
+from training.layers.codes import Codes, rescaled
 from training.layers.layer import Layer
 
 
@@ -15,10 +15,8 @@ class RequantizeLayer(Layer):
         """Values in units of the new step, then its codes."""
         if self.training and x.packed is not None and self.end.can_fuse(x):
             return self._fused(x, x.packed)
-        values = x.values.float()
         step = self.end.step()
-        gain = torch.as_tensor(x.scale / step, device=values.device).float()
-        return self.end(values * gain, step)
+        return self.end(rescaled(x.values.float(), x.scale / step), step)
 
     def _fused(self, x: Codes, packed: Tensor) -> Codes:
         step = self.end.step()

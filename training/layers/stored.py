@@ -50,8 +50,12 @@ class StoredLayer(Layer):
         """The table [rows, features] as the hardware holds it; float weights have scale 1."""
         if self.bits == FLOAT_BITS:
             return Codes(self.weight, 1.0, float("inf"))
+        return self._quantized(self.weight)
+
+    def _quantized(self, weight: Tensor) -> Codes:
+        """Of the table, or of rows of it where codes do not depend on others."""
         learned = {name: getattr(self, name) for name in self.learned}
-        codes, scale = self.quantizer.weight(self.weight[None], self.bits, learned)
+        codes, scale = self.quantizer.weight(weight[None], self.bits, learned)
         return Codes(codes[0], _one(scale), float(self.quantizer.weight_bound(self.bits)))
 
 
@@ -60,9 +64,13 @@ class EmbeddingLayer(StoredLayer):
 
     def forward(self, ids: Codes) -> Codes:
         """[N, 1, tokens, 1] -> [N, features, tokens, 1]."""
-        table = self.codes()
-        rows = F.embedding(ids.values[:, 0, :, 0].long(), table.values)
-        return table._replace(values=rows.transpose(1, 2)[..., None])
+        wanted = ids.values[:, 0, :, 0].long()
+        if self.bits != FLOAT_BITS and self.quantizer.is_elementwise:  # most words of a vocabulary are in no batch
+            found = self._quantized(F.embedding(wanted, self.weight))
+        else:
+            table = self.codes()
+            found = table._replace(values=F.embedding(wanted, table.values))
+        return found._replace(values=found.values.transpose(1, 2)[..., None])
 
 
 class PositionsLayer(StoredLayer):

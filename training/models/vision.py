@@ -1,6 +1,7 @@
 """Small vision transformers (Dosovitskiy et al. 2021, arXiv 2010.11929): patches of an image as tokens."""
 
 from sim.network import Activation, Add, Conv, GlobalPool, Graph, Input, Linear, NetworkError, Positions, Row, Sequence
+from training.models.rows import check_reads_images
 from training.models.transformer import RESIDUAL, Block
 
 
@@ -10,6 +11,7 @@ def vision_transformer(image: Input, classes: int, width: int, *, layers: int, h
 
     `ratio` is hidden features / width.
     """
+    check_reads_images(image)
     if image.height % patch or image.width % patch:
         raise NetworkError(f"patches of {patch} x {patch} pixels do not divide images of {image.height} x {image.width}")
     block = Block(heads, width, ratio * width, function, True, softmax=softmax, norm=norm)

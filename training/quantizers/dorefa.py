@@ -21,6 +21,8 @@ MEAN_FRACTION_BITS = 40
 class DoReFa(Quantizer):
     """Weights by tanh and a uniform grid (1 bit: sign and mean magnitude), activations by clipping to [0, limit]."""
 
+    keeps_size = False
+
     def weight(self, weight: Tensor, bits: int, learned: Mapping[str, Tensor]) -> tuple[Tensor, Scale]:
         """Float weights of any shape -> (codes of that shape as float32, scale), ARITHMETIC.md equations 1 to 3."""
         if bits == 1:

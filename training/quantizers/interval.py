@@ -17,6 +17,8 @@ from training.quantizers.quantizer import Quantizer, Scale, best_interval, bound
 class Interval(Quantizer):
     """Learned intervals of weights and activations, first from the smallest and largest values."""
 
+    is_elementwise = True
+
     def __init__(self, per_channel: bool = False) -> None:
         self.per_channel = per_channel
 

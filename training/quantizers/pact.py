@@ -21,6 +21,7 @@ SAWB_COEFFICIENTS = {2: (3.12, -2.064), 3: (7.509, -6.892), 4: (12.68, -12.80), 
 class Pact(Quantizer):
     """DoReFa's weights, activations with a learned clip, first the largest value."""
 
+    keeps_size = False
     weights: Quantizer = DoReFa()
     decays = True
     error_teaches_scale = True
@@ -53,6 +54,8 @@ class Pact(Quantizer):
 
 class Sawb(Pact):
     """Statistics-aware weight binning for the weights, PACT for the activations."""
+
+    keeps_size = True
 
     def check(self, bits: int) -> None:
         """The paper fits four widths."""

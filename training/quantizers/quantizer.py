@@ -31,6 +31,10 @@ class Quantizer:
     decays = False
     """Whether weight decay pulls at what is learned."""
 
+    keeps_size = True
+    """Whether weights stand for numbers as large as the float ones; if not, only a batch norm makes it good."""
+    is_elementwise = False
+    """Whether code and gradient of a weight depend on no other weight: then rows of a table can be quantized alone."""
     error_teaches_scale = False
     """Whether the scale of an activation learns from values beyond the clip alone, as PACT's: the gradient that reaches it
     through values inside is then taken back."""

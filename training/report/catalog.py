@@ -34,6 +34,7 @@ from training.report.panels import (
     register_panels,
 )
 from training.report.profiles import profile_rows, summarize_profiles
+from training.report.questions import question_rows, summarize_questions
 from training.report.records import Records, TableError, find_records
 from training.report.register_plots import plot_layers, plot_sweeps
 from training.report.register_training import registered_rows, summarize_registered
@@ -62,19 +63,23 @@ class Report:
     records: Records
     groups: list[Group]
     notes: tuple[str, ...]
+    answering: tuple[Group, ...] = ()
+    """Groups of runs whose measure is F1: they are in no table of accuracies."""
 
     @classmethod
     def of(cls, folders: list[Path], skip_damaged: bool = False) -> "Report":
         """The records below the folders; raises TableError if there are none, or one is damaged."""
         records = find_records(folders, skip_damaged)
-        if not any((records.runs, records.evaluations, records.performance, records.conformance, records.grids,
-                    records.mistakes, records.profiles, records.runtimes, records.registers)):
+        if not any((records.runs, records.evaluations, records.answers, records.performance, records.conformance,
+                    records.grids, records.mistakes, records.profiles, records.runtimes, records.registers)):
             left = f" ({len(records.notes)} left out: {records.notes[0]})" if records.notes else ""
             where = ", ".join(map(str, folders))
             raise TableError(f"{where}: no records of finished runs or evaluations{left}; "
                              "name the folder of your runs, such as runs")
         groups, notes = group_runs(records.runs)
-        return cls(records, groups, (*records.notes, *left_out(records), *notes))
+        answering = tuple(group for group in groups if group.runs[0].training.is_of_texts)
+        plain = [group for group in groups if not group.runs[0].training.is_of_texts]
+        return cls(records, plain, (*records.notes, *left_out(records), *notes), answering)
 
     @cached_property
     def accuracy(self) -> list[dict[str, Any]]:
@@ -138,6 +143,14 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "`ablations.md`. The epoch was chosen on validation images. Every run with its registers, cost and command: "
         "`accuracy.csv`; jobs that are missing: `jobs.md`.",
         ("dataset", "model", "preset", "bits", "scheme", "path", "options", "seed"), summarize_accuracy),
+    "squad": Table(
+        lambda report: question_rows(report.answering, report.records.answers),
+        "Questions answered on integers",
+        "Exact match (EM) and F1 in percent by the rules of SQuAD 1.1, mean ± standard deviation over n seeds: of "
+        "the fake-quantized model (FQ) and of the integer simulator. The interval (95 %) of bit-true F1 is a bootstrap over "
+        "questions, of the mean over seeds. The epoch was chosen on articles that are held out. Every run and evaluation "
+        "with its command: `squad.csv`.",
+        ("part", "dataset", "bits", "scheme", "path", "group", "seed"), summarize_questions),
     "mistakes": Table(
         lambda report: mistake_rows(report.records.mistakes),
         "Mistakes that networks share with their teachers",

@@ -42,6 +42,8 @@ def _check_training(record: Record) -> None:
     if record["status"] != "finished":
         return
     _percent(record["test"]["accuracy"]), int(record["test"]["images"])
+    if record.is_of_texts:
+        _percent(record["test"]["f1"]), _percent(record["test"]["em"])
     for step in record["steps"].values():
         if "from" in step and step["bits"] not in record["config"]["path"]:
             raise ValueError(f"a step of {step['bits']} bits is not on the path")
@@ -57,6 +59,9 @@ def _check_evaluation(record: Record) -> None:
         raise TypeError("dataset or model is no text")
     result = record["result"]
     _percent(result["accuracy"]), int(result["images"])
+    if record.is_of_texts:
+        _percent(result["f1"]), _percent(result["em"])
+        {key: [float(value) for value in values] for key, values in (result.get("scores") or {}).items()}
     if "compared" in result:
         int(result["compared"]), int(result["differing"])
     for layer in record["layers"]:

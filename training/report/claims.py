@@ -4,7 +4,7 @@ A claim's comparisons, on all data sets and at all widths, are one family: its i
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,10 +16,11 @@ from sim.command import printable
 from sim.network import FLOAT_BITS
 from training.comparisons import ablation_rows, between, paired, verdict
 from training.report.ancestry import Ancestry
-from training.report.corrections import with_corrections
+from training.report.corrections import LEVEL, with_corrections
 from training.report.identity import Group, changes_of
 from training.report.mistakes import mistake_rows
 from training.report.panels import bits_text
+from training.report.questions import compared
 from training.report.record import Record
 
 FILE = Path(__file__).resolve().parent / "claims.toml"
@@ -43,6 +44,8 @@ class Claim:
     option: str = ""
     bits: tuple[int, ...] = ()
     mistakes: bool = False
+    questions: bool = False
+    """Whether it is about networks that answer questions, of which there are thousands: they make the interval."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,20 @@ def claims() -> tuple[Claim, ...]:
     return tuple(Claim(**{**entry, "bits": tuple(entry.get("bits", ()))}) for entry in content["claims"])
 
 
-def judge(groups: list[Group], mistakes: list[Record]) -> list[Judged]:
-    """Every claim with what the runs say."""
+def judge(groups: list[Group], mistakes: list[Record], answering: Sequence[Group] = ()) -> list[Judged]:
+    """Every claim with what the runs say; `answering` are those whose measure is F1."""
     ancestry, ablations = Ancestry(run for group in groups for run in group.runs), list(ablation_rows(groups))
-    return [Judged(claim, tuple(_answers(claim, groups, ancestry, ablations, mistakes))) for claim in claims()]
+    return [Judged(claim, tuple(_by_question(claim, answering) if claim.questions else
+                                _answers(claim, groups, ancestry, ablations, mistakes))) for claim in claims()]
+
+
+def _by_question(claim: Claim, answering: Sequence[Group]) -> Iterator[Answer]:
+    """Corrected for the number of answers; one seed is enough where thousands of questions say how sure a mean is."""
+    rows = [row for row in compared(answering, claim.scheme, claim.than) if not claim.bits or row["bits"] in claim.bits]
+    for row in rows:
+        low, high = row["interval"](1.0 - (1.0 - LEVEL) / len(rows))
+        told = {**row, "corrected low": low, "corrected high": high, "n": max(2, row["n"])}
+        yield Answer(row["where"], row["difference"], row["low"], row["high"], low, high, row["n"], _word(claim, told))
 
 
 def _answers(claim: Claim, groups: list[Group], ancestry: Ancestry, ablations: list[dict[str, Any]],

@@ -27,7 +27,8 @@ class Findings:
     @classmethod
     def of(cls, report: Report) -> "Findings":
         """All of it, from records alone."""
-        return cls(report, pd.DataFrame(report.accuracy), tuple(judge(report.groups, report.records.mistakes)),
+        judged = judge(report.groups, report.records.mistakes, report.answering)
+        return cls(report, pd.DataFrame(report.accuracy), tuple(judged),
                    pd.DataFrame(list(job_rows(report.records.grids))))
 
     @property

@@ -52,6 +52,12 @@ class Record:
         return not self.get("hardware_spec")
 
     @property
+    def is_of_texts(self) -> bool:
+        """Of a network that answers questions, in which accuracy stands for F1."""
+        result = self.get("result") or self.get("test") or {}
+        return isinstance(result, dict) and "f1" in result
+
+    @property
     def precision(self) -> Mapping[str, Any]:
         """Of an evaluation: the widths it ran at, empty for a program that does not say."""
         return dict(self.get("precision") or {})
@@ -85,7 +91,7 @@ class Record:
     @property
     def as_trained(self) -> bool:
         """An evaluation of the student as it was trained, on hardware that adds nothing to it."""
-        if not self.training:
+        if not self.training or self.get("redefined"):
             return False
         last = str(self.training.get("step", "")).split("bit")[0]
         return (self._is_on_own_register and self.hardware_spec["requant"] == "fp32" and

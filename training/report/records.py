@@ -86,6 +86,8 @@ class Records:
 
     runs: list[Run] = field(default_factory=list)
     evaluations: list[Record] = field(default_factory=list)
+    answers: list[Record] = field(default_factory=list)
+    """Evaluations of networks that answer questions."""
     performance: list[Record] = field(default_factory=list)
     """Runs of benchmarks, on whatever processors."""
     conformance: Record | None = None
@@ -123,7 +125,8 @@ def find_records(folders: Iterable[Path], skip_damaged: bool = False) -> Records
             seen.add(text)
             found[_kind(record.content)].append(record)
     records.undigested = sum("digest" not in record.content for kind in found.values() for record in kind)
-    records.evaluations = found[EVALUATION]
+    records.evaluations = [record for record in found[EVALUATION] if not record.is_of_texts]
+    records.answers = [record for record in found[EVALUATION] if record.is_of_texts]
     records.performance = sorted(found[PERFORMANCE], key=date_of)
     records.conformance = _newest(found[CONFORMANCE], "golden data", records.notes)
     records.grids = list({str(grid["grid"]): grid for grid in sorted(found[GRID], key=date_of)}.values())

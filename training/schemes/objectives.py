@@ -1,6 +1,10 @@
-"""Losses of a training step: functions of what takes part in it.  Distances between logits are in training/losses.py."""
+"""Losses of a training step: functions of what takes part in it.  Distances between logits are in training/losses.py.
 
-from collections.abc import Callable
+They are of rows of logits [rows, choices], as a task makes them (training/tasks): of images a row each, of questions one for
+the begin of an answer and one for its end.
+"""
+
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -10,6 +14,11 @@ from torch import Tensor
 from training.losses import distillation_kl, hinton_loss, weighted_cross_entropy
 from training.network import QuantNetwork
 from training.schemes.options import LossOptions
+from training.schemes.states import states_distance, watched_rows
+from training.tasks import CLASSIFICATION, Task
+
+Kept = MutableMapping[str, Tensor | None]
+"""Real numbers of the rows of a network that it names."""
 
 
 @dataclass
@@ -23,6 +32,11 @@ class Lesson:
     individual: QuantNetwork | None
     generator: torch.Generator
     progress: float = 0.0
+    task: Task = CLASSIFICATION
+
+    def logits(self, network: QuantNetwork, inputs: Tensor, kept: Kept | None = None) -> Tensor:
+        """What a network says of each row, [rows, choices]; `kept` as its forward pass takes it."""
+        return self.task.rows(network(inputs, kept=kept) if kept else network(inputs), inputs)
 
     @property
     def distills(self) -> bool:
@@ -30,14 +44,27 @@ class Lesson:
         return self.progress < self.config.drop_kd_after or self.config.drop_kd_after == 1.0
 
     @torch.no_grad()
-    def soft_labels(self, pixels: Tensor) -> Tensor | None:
+    def soft_labels(self, inputs: Tensor, kept: Kept | None = None) -> Tensor | None:
         """The teacher's logits, if it is asked."""
         wanted = self.distills or self.config.hard_example_weight
-        return self.teacher(pixels) if self.teacher is not None and wanted else None
+        return self.logits(self.teacher, inputs, kept) if self.teacher is not None and wanted else None
+
+    def taught(self, inputs: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The student's logits, the teacher's, and the weighted distance of their states; None of what is not asked."""
+        watched = self.teacher is not None and self.distills and (self.config.hidden_weight or self.config.attention_weight)
+        if not watched:
+            soft = self.soft_labels(inputs)
+            return self.logits(self.student, inputs), soft, None
+        names = watched_rows(self.config, self.student.graph)
+        theirs: Kept = dict.fromkeys(names)
+        mine: Kept = dict.fromkeys(names)
+        soft = self.soft_labels(inputs, theirs)
+        logits = self.logits(self.student, inputs, mine)
+        return logits, soft, states_distance(self.config, mine, theirs, self.task.real(inputs))
 
     @torch.no_grad()
     def weights(self, pixels: Tensor, labels: Tensor, soft: Tensor | None) -> Tensor | None:
-        """Of every example: 1, more by hard_example_weight for each network that gets it wrong."""
+        """Of every row: 1, more by hard_example_weight for each network that gets it wrong."""
         extra = self.config.hard_example_weight
         if not extra:
             return None
@@ -45,16 +72,18 @@ class Lesson:
         if soft is not None:
             weights += extra * (soft.argmax(1) != labels)
         if self.individual is not None:
-            weights += extra * (self.individual(pixels).argmax(1) != labels)
+            weights += extra * (self.logits(self.individual, pixels).argmax(1) != labels)
         return weights
 
 
 Objective = Callable[[Lesson, Tensor, Tensor], Tensor]
-"""(who takes part, pixels, labels) -> scalar loss of everyone who learns"""
+"""(who takes part, what networks read, the right choice of each row) -> scalar loss of everyone who learns"""
 LOSS_OPTIONS = frozenset({
     "kd_weight", "temperature", "kl_reduction", "drop_kd_after", "hard_example_weight", "individual", "label_smoothing", "u",
-    "high_bits", "candidates", "teacher_statistics", "self_distillation"})
+    "high_bits", "candidates", "teacher_statistics", "self_distillation", "hidden_weight", "attention_weight"})
 """Options that only a loss can read."""
+STATES = frozenset({"hidden_weight", "attention_weight"})
+"""Of them, those that ask a teacher for more than soft labels."""
 LABELS = frozenset({"label_smoothing"})
 """Of them, those that every loss with labels reads."""
 Reads = Callable[[LossOptions], frozenset[str]]
@@ -91,6 +120,11 @@ def soft_label_options(config: LossOptions) -> frozenset[str]:
     return frozenset({"kd_weight", "drop_kd_after", "temperature", "kl_reduction"})
 
 
+def state_options(config: LossOptions) -> frozenset[str]:
+    """What the distance of states reads: nothing where soft labels never count."""
+    return STATES if config.drop_kd_after else frozenset()
+
+
 def example_options(config: LossOptions) -> frozenset[str]:
     """What a loss with labels reads that weighs its examples."""
     return LABELS | {"hard_example_weight", "individual"}
@@ -105,32 +139,36 @@ def _mixed(config: LossOptions) -> frozenset[str]:
     return _with_examples(config) if labels_count else soft_label_options(config)
 
 
+def _plus(loss: Tensor, distance: Tensor | None) -> Tensor:
+    return loss if distance is None else loss + distance
+
+
 @reads(lambda config: example_options(config) if config.individual else LABELS)
 def labels_only(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy."""
-    return weighted_cross_entropy(lesson.student(pixels), labels, lesson.weights(pixels, labels, None),
+    return weighted_cross_entropy(lesson.logits(lesson.student, pixels), labels, lesson.weights(pixels, labels, None),
                                   lesson.config.label_smoothing)
 
 
-@reads(_mixed, mixes_labels=True)
+@reads(lambda config: _mixed(config) | state_options(config), mixes_labels=True)
 def hinton(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
-    """(1 - l) CE + l T^2 KL with l = kd_weight (Hinton et al. 2015, Liao et al. 2020)."""
-    config, soft = lesson.config, lesson.soft_labels(pixels)
-    return hinton_loss(lesson.student(pixels), soft if lesson.distills else None, labels, weight=config.kd_weight,
+    """(1 - l) CE + l T^2 KL with l = kd_weight (Hinton et al. 2015, Liao et al. 2020), and the distance of states."""
+    config, (logits, soft, distance) = lesson.config, lesson.taught(pixels)
+    loss = hinton_loss(logits, soft if lesson.distills else None, labels, weight=config.kd_weight,
                        temperature=config.temperature, reduction=config.kl_reduction,
                        examples=lesson.weights(pixels, labels, soft), smoothing=config.label_smoothing)
+    return _plus(loss, distance)
 
 
-@reads(_with_examples)
+@reads(lambda config: _with_examples(config) | state_options(config))
 def tutored(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
-    """CE + l T^2 KL, the sum of QKD (Kim et al. 2019)."""
-    config = lesson.config
-    soft = lesson.soft_labels(pixels)
-    logits = lesson.student(pixels)
+    """CE + l T^2 KL, the sum of QKD (Kim et al. 2019), and the distance of states."""
+    config, (logits, soft, distance) = lesson.config, lesson.taught(pixels)
     hard = weighted_cross_entropy(logits, labels, lesson.weights(pixels, labels, soft), config.label_smoothing)
     if soft is None or not lesson.distills:
         return hard
-    return hard + config.kd_weight * distillation_kl(logits, soft, config.temperature, config.kl_reduction)
+    kl = distillation_kl(logits, soft, config.temperature, config.kl_reduction)
+    return _plus(hard + config.kd_weight * kl, distance)
 
 
 @reads(_with_examples)
@@ -141,7 +179,7 @@ def co_studied(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """
     config = lesson.config
     assert lesson.partner is not None
-    mine, theirs = lesson.student(pixels), lesson.partner(pixels)
+    mine, theirs = lesson.logits(lesson.student, pixels), lesson.logits(lesson.partner, pixels)
     weights = lesson.weights(pixels, labels, theirs.detach())
     loss = weighted_cross_entropy(mine, labels, weights, config.label_smoothing) + weighted_cross_entropy(
         theirs, labels, None, config.label_smoothing)
@@ -156,7 +194,7 @@ def joint(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """The partner learns from the labels only, the student from both: (1 - l) CE + l T^2 KL (Apprentice, scheme A)."""
     config = lesson.config
     assert lesson.partner is not None
-    mine, theirs = lesson.student(pixels), lesson.partner(pixels)
+    mine, theirs = lesson.logits(lesson.student, pixels), lesson.logits(lesson.partner, pixels)
     return weighted_cross_entropy(theirs, labels, None, config.label_smoothing) + hinton_loss(
         mine, theirs if lesson.distills else None, labels, weight=config.kd_weight, temperature=config.temperature,
         reduction=config.kl_reduction, examples=lesson.weights(pixels, labels, theirs.detach()),

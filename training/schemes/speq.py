@@ -41,7 +41,7 @@ def stochastic_teacher(lesson: Lesson, pixels: Tensor) -> Tensor:
     with student.as_teacher(draw_precisions(student, lesson.config, lesson.generator), tracks=how == "shared"):
         student.train(how != "running")
         try:
-            return student(pixels)
+            return lesson.logits(student, pixels)
         finally:
             student.train()
 
@@ -66,7 +66,7 @@ def self_taught(lesson: Lesson, pixels: Tensor, labels: Tensor) -> Tensor:
     """CE + l T^2 (1 - cos), or KL in place of the cosine."""
     config = lesson.config
     soft = stochastic_teacher(lesson, pixels) if lesson.distills or config.hard_example_weight else None
-    logits = lesson.student(pixels)
+    logits = lesson.logits(lesson.student, pixels)
     hard = weighted_cross_entropy(logits, labels, lesson.weights(pixels, labels, soft), config.label_smoothing)
     if soft is None or not lesson.distills:
         return hard

@@ -11,9 +11,9 @@ EVERY = "*"
 HARDWARE, MISTAKES, PROFILE = KINDS = "hardware", "mistakes", "profile"
 """What may be looked at: sim.eval, training.mistakes, training.profile."""
 OPTIONS: Mapping[str, tuple[Any, str]] = MappingProxyType({
-    **dict.fromkeys(("bits", "boundary-bits", "accumulator", "boundary-accumulator", "limit", "batch"),
+    **dict.fromkeys(("bits", "boundary-bits", "activation-bits", "accumulator", "boundary-accumulator", "limit", "batch"),
                     (int, "a whole number, or several in a list")),
-    **dict.fromkeys(("overflow", "requant", "quantizer"), (str, "a name, or several in a list")),
+    **dict.fromkeys(("overflow", "requant", "quantizer", "softmax", "gelu", "norm"), (str, "a name, or several in a list")),
     "tile": ((int, str), "a number of products or \"end\", or several in a list"), "verify": (bool, "true or false")})
 """Options of sim.eval that an evaluation of hardware may have."""
 _OPTIONS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType({

@@ -16,7 +16,7 @@ from training.sweeps.evaluations import Evaluation, read_evaluations
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "grids"
 ENDING = ".toml"
-TOLD = frozenset({"out", "resume", "seed", "config", "log", "tensorboard"})
+TOLD = frozenset({"out", "resume", "seed", "config", "log", "tensorboard", "save_minutes"})
 """Options that a sweep sets itself, or that change no result."""
 JOB_OPTIONS: Mapping[str, str] = MappingProxyType({
     option.text: name for name, option in OPTIONS.items() if name not in TOLD})

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sim.accumulator import Accumulator, AccumulatorError
+from sim.outputs import EvalError
+from sim.redefined import check_definitions
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from training.config import ConfigError, RunConfig
@@ -17,7 +19,7 @@ def check_evaluation(options: Mapping[str, Any]) -> None:
     """Raise HardwareError for options of sim.eval that it would refuse together, after hours of training."""
     try:
         _check(options)
-    except (AccumulatorError, ConfigError, RegistryError) as error:
+    except (AccumulatorError, ConfigError, EvalError, RegistryError) as error:
         raise HardwareError(str(error)) from None
 
 
@@ -30,5 +32,6 @@ def _check(options: Mapping[str, Any]) -> None:
         Accumulator(options[key], options.get("overflow", "wrap"), 0 if tile == "end" else tile)
     for key in options.keys() & {"bits", "boundary-bits"}:
         RunConfig.check_bits(options[key])
+    check_definitions(options.get("softmax"), options.get("gelu"), options.get("norm"))
     if "requant" in options:
         REQUANTIZERS.find(options["requant"], "requant")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sim.network import FLOAT_BITS, Graph, Input
+from sim.network import FLOAT_BITS, Graph, Row
 from training.config import RunConfig
 from training.effects import Run
 from training.folder import FINAL_FILE
@@ -33,7 +33,8 @@ class Reference:
 class Data:
     """What of a data set decides the shape of a network, and how many images there are to train on."""
 
-    image: Input
+    first: Row
+    """Of its networks."""
     classes: int
     images: int = 0
     augment: str = ""

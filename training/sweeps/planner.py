@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.checkpoint import CheckpointError, load_checkpoint
-from sim.network import Graph, Input, NetworkError, QuantizerError
+from sim.network import Graph, Input, NetworkError, QuantizerError, TokenInput
 from sim.records import RecordError
 from sim.registry import RegistryError
 from training.api import TABLES
@@ -20,9 +20,10 @@ from training.data import DATASETS, DataError, load_dataset
 from training.effects import Run, refuse_unread
 from training.folder import FILES
 from training.options import OPTIONS, read_options
+from training.plans import adopted_step, check_takes_teacher, graphs_of, published_step, wanted_steps
 from training.quantizers import QUANTIZERS
-from training.runner import adopted_step, check_takes_teacher, graphs_of, image_of, published_step, wanted_steps
 from training.schemes import SCHEMES, SchemeError, SchemeOptions
+from training.starts import SAFETENSORS
 from training.sweeps.grid import BUILT_IN, ENDING, Grid, GridError, Job, built_in, near, read_grid, with_settings
 from training.sweeps.ladders import ladder_to_share
 from training.sweeps.plan import Data, Plan, Reference
@@ -31,6 +32,8 @@ REFUSED = (ConfigError, SchemeError, QuantizerError, RegistryError, RecordError,
            OSError)
 ROUNDING = 1
 """How many epochs an equal number may be off: a third of 20 is no whole number."""
+GUESSED_TOKENS, GUESSED_WORDS = 192, 30522
+"""Of a window of text, and of BERT's vocabulary."""
 
 
 class Planner:
@@ -91,8 +94,9 @@ class Planner:
         references: dict[str, Reference] = {}
         for name in FILES:
             # weights of others are no result of a job; whether they are there is asked by the run that takes them
-            if name != "float_weights" and name in (*shared, *own, *more):
-                found = more.get(name) or self._reference(grid, job, name, own.get(name, shared.get(name)))
+            value = own.get(name, shared.get(name))
+            if name != "float_weights" and not str(value).endswith(SAFETENSORS) and name in (*shared, *own, *more):
+                found = more.get(name) or self._reference(grid, job, name, value)
                 if isinstance(found, Reference):
                     references[name] = found
         plan = self._built(grid, job, {**shared, **own}, references)
@@ -115,7 +119,7 @@ class Planner:
         config, _ = resolve({**options, **files, "seed": seed})
         data = self._data_of(config)
         config = dataclasses.replace(config, augment=config.augment or data.augment, size=data.size)
-        graphs = graphs_of(config, data.image, data.classes)
+        graphs = graphs_of(config, data.first, data.classes)
         steps = config.plan()
         adopted, before = self._adopted(config, graphs, references.get("teacher"))
         wanted = wanted_steps(config, steps, adopted)
@@ -185,9 +189,9 @@ class Planner:
             if not source.needs:
                 return _guessed(name, f"the data of {name} are read, and downloaded if need be, when the sweep begins")
             if not Path(path).exists():
-                return _guessed(name, f"the data of {name} are not in {path or 'data'}")
+                return _guessed(name, f"the data of {name} are not in {path or 'data'}", size)
         found = load_dataset(name, Path(path) if path else None, size=size)
-        return Data(image_of(found), found.classes, len(found.train), found.augment, found.size)
+        return Data(found.first_row(), found.classes, len(found.train), found.augment, found.size)
 
     def folder(self, grid: Grid, job: str, seed: int) -> Path:
         """Where a run's files lie."""
@@ -219,8 +223,11 @@ class Planner:
                                  "or say why in unequal", name)
 
 
-def _guessed(name: str, missing: str) -> Data:
+def _guessed(name: str, missing: str, wanted: str = "") -> Data:
     """What a data set that is not here will most likely look like: networks can be checked, costs are unknown."""
+    if DATASETS[name].is_text:
+        tokens = int(wanted) if wanted.isdecimal() else GUESSED_TOKENS
+        return Data(TokenInput("ids", tokens, GUESSED_WORDS), 2, augment=DATASETS[name].augment, missing=missing)
     size, channels = (28, 1) if name.endswith("mnist") else (32, 3)
     image = Input("image", "", size, size, channels, (0.5,) * channels, (0.25,) * channels)
     return Data(image, 100 if name == "cifar100" else 10, augment=DATASETS[name].augment, missing=missing)

@@ -141,6 +141,8 @@ class Schedule:
 def _evaluation(plan: Plan, out: Path, options: Mapping[str, Any], file: Path) -> Command:
     """The command that runs a student in integers; what a network of that kind always needs is added."""
     asked: dict[str, Any] = {"bits": plan.config.bits}
+    if plan.config.test_limit is not None:  # as many as the run itself was tested on
+        asked["limit"] = plan.config.test_limit
     if plan.config.boundary_bits == FLOAT_BITS:
         asked["boundary-bits"] = DEPLOYED_BITS
     if plan.config.quantizer not in list(QUANTIZERS):

@@ -8,6 +8,7 @@ from training.data.sources.folder import FOLDER
 from training.data.sources.npz import NPZ
 from training.data.sources.published import CIFAR10, CIFAR100, FASHION_MNIST, MNIST, SVHN
 from training.data.sources.source import Content, Source
+from training.data.sources.squad import SQUAD
 
 DATASETS: Mapping[str, Source] = MappingProxyType({
     "digits": DIGITS,
@@ -18,6 +19,7 @@ DATASETS: Mapping[str, Source] = MappingProxyType({
     "svhn": SVHN,
     "npz": NPZ,
     "folder": FOLDER,
+    "squad": SQUAD,
 })
 
 __all__ = ["DATASETS", "Content", "Source"]

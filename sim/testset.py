@@ -91,7 +91,8 @@ def given_examples(subject: Subject, pixels: Any, labels: Any) -> Examples:
 def require_classes(examples: Examples) -> None:
     """Raise EvalError unless what is right is the largest logit of an image: all that sweeps of registers count."""
     if not examples.task.has_classes:
-        raise EvalError(f"dataset: {examples.label} is about {examples.task.unit}, which have no classes; sim.eval measures them")
+        raise EvalError(f"dataset: {examples.label} is about {examples.task.unit}, which have no classes; sim.eval measures "
+                        "them")
 
 
 def stored_examples(subject: Subject, dataset: str | None, data: Path | None, part: str = "test") -> Examples:

@@ -80,6 +80,7 @@ def call(builder, name, kind, arguments):  # noqa: PLR0911 - an instruction each
 
 
 kir.call = call
+kir.opaque = lambda builder, value: value  # in a register that the processor may not have
 real_possible = isa._possible
 
 

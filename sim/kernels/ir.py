@@ -103,6 +103,11 @@ def window(builder: Any, x: tuple[Any, Any, Any, int], counts: tuple[Any, Any, A
                 builder.store(offset(builder, weights, 1, w_step), w)
 
 
+def opaque(builder: Any, value: Any) -> Any:
+    """A constant that LLVM does not know: it stays in a register, and is not moved into what is done with it."""
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=x,0", [value], False)
+
+
 def offset(builder: Any, base: Any, index: Any, stride: Any) -> Any:
     """base + index * stride; plain integers are welcome."""
     index, stride = (constant(v) if isinstance(v, int) else v for v in (index, stride))

@@ -19,7 +19,7 @@ import numpy as np
 from llvmlite import ir
 
 from sim.kernels.finish import Ending, arguments_of, finish_tile
-from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, registers, splat, window
+from sim.kernels.ir import I32, call, constant, load, loop, machine_code, offset, opaque, registers, splat, window
 from sim.kernels.layout import LANES, Layout, arrange
 from sim.kernels.stages import ARGUMENTS, emit_watch, stage_bytes
 
@@ -114,6 +114,9 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, ending: Ending
         limits = registers(builder, ir.IntType(64))
         if is_watched:
             builder.store(rest[0], limits)
+        # a number that LLVM knew it would flip in 4 bytes, before they are in every lane: from a general register then, one
+        # a cycle, where memory gives two
+        flip = opaque(builder, ir.Constant(vector, [0x80808080] * lanes)) if signed else None
 
         def at_segment() -> None:
             if is_watched:
@@ -131,7 +134,8 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, ending: Ending
                 weights = [load(builder, offset(builder, w_quad, b, block_bytes), vector, block_bytes)
                            for b in range(taken)]
                 for p in range(pixels):
-                    codes = _broadcast(builder, offset(builder, x_quad, p, pixel_stride), lanes, signed)
+                    codes = splat(builder, load(builder, offset(builder, x_quad, p, pixel_stride), I32, 1), lanes)
+                    codes = codes if flip is None else builder.xor(codes, flip)
                     for b in range(blocks):
                         total = call(builder, instruction, vector, [builder.load(sums[p][b]), codes, weights[b]])
                         builder.store(total, sums[p][b])
@@ -145,11 +149,3 @@ def make_tile(lanes: int, pixels: int, blocks: int, signed: bool, ending: Ending
         finish_tile(builder, sums, extra if signed else None, rest[watched:], ending)
 
     return machine_code(10 + watched + arguments_of(ending), emit)
-
-
-def _broadcast(builder: Any, address: Any, lanes: int, signed: bool) -> Any:
-    """4 bytes in every lane; signed ones become unsigned by adding 128."""
-    quad = load(builder, address, I32, 1)
-    if signed:
-        quad = builder.xor(quad, ir.Constant(I32, 0x80808080))
-    return splat(builder, quad, lanes)

@@ -10,7 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sim import plain_registers
-from sim.accumulator import Accumulator, AccumulatorError, AccumulatorOverflowError, Stage, parse_accumulator
+from sim.accumulator import (
+    Accumulator,
+    AccumulatorError,
+    AccumulatorOverflowError,
+    Stage,
+    bits_for,
+    parse_accumulator,
+)
 from sim.buffers import Padded
 from sim.checkpoint import load_checkpoint
 from sim.formats import IntFormat
@@ -258,23 +265,17 @@ def test_vpmaddubsw__clips_pairs_here():
 
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
 def test_exact_bound__of_every_layer_is_reached_by_an_input_built_of_its_weights(overflow):
-    """It does not overflow there, and overflows at one bit less."""
-    spec = load_checkpoint(CHECKPOINT).spec
-    wide = lower(spec)
-    fitting = {op.name: Accumulator(op.safe_bits, overflow) for op in wide.accumulating}
-    narrow = {name: Accumulator(register.bits - 1, overflow) for name, register in fitting.items()}
-    programs = [lower(spec, HardwareSpec(layers=layers)) for layers in (fitting, narrow)]
-    machines = [Machine(program) for program in programs]
-    assert len(fitting) > 8
-    for number, op in enumerate(wide.ops):
-        if not op.accumulates:
-            continue
-        x, bound = _reaching(op, next(each for each in wide.ops if each.name == op.source))
-        sums = machines[0].sums(programs[0].ops[number], x)
-        assert bound in (sums.min(), sums.max()), op.name
-        machines[1].sums(programs[1].ops[number], x)
-        assert not machines[0].overflows[op.name].any(), op.name
-        assert machines[1].overflows[op.name].any(), op.name
+    """It does not overflow there, and overflows at one bit less; each layer alone, on images as large as its kernel."""
+    layers = lower(load_checkpoint(CHECKPOINT).spec).accumulating
+    assert len(layers) > 8
+    for layer in layers:
+        x, bound = _reaching(layer)
+        assert bits_for(min(bound, 0), max(bound, 0)) == layer.safe_bits
+        for bits, overflowed in ((layer.safe_bits, False), (layer.safe_bits - 1, True)):
+            op, machine = _alone(layer.weights, layer.operand, Accumulator(bits, overflow), layer.weights.shape[:2])
+            sums = machine.sums(op, x)
+            assert (bound in sums) != overflowed, layer.name
+            assert machine.overflows["y"].any() == overflowed, layer.name
 
 
 def test_error__in_stages_names_them():
@@ -381,21 +382,12 @@ def _compare(machine, op, inputs, oracle, products):
     np.testing.assert_array_equal(counters.transient, transient)
 
 
-def _reaching(op, source):
+def _reaching(op):
     """Codes with which some sum of a layer is the largest, or the smallest, that its weights allow; and that sum."""
-    wide = op.weights.astype(int)
-    form = op.operand
+    wide, form = op.weights.astype(int), op.operand
     ends = wide * form.min, wide * form.max
     low, high = (choose(*ends).sum((0, 1, 2)) for choose in (np.minimum, np.maximum))
     is_high = high.max() > -low.min() - 1
     channel, sign = (int(high.argmax()), 1) if is_high else (int(low.argmin()), -1)
-    best = np.where(sign * wide[..., channel] > 0, form.max, form.min)
-    height, width, _ = source.shape
-    rows, columns = best.shape[:2]
-    x = np.zeros((1, *source.shape), form.dtype)
-    i, j = (height - rows) // 2, (width - columns) // 2
-    i, j = (i + op.padding) // op.stride * op.stride - op.padding, (j + op.padding) // op.stride * op.stride - op.padding
-    assert i >= 0
-    assert j >= 0
-    x[0, i : i + rows, j : j + columns] = best
-    return x, int(high[channel] if is_high else low[channel])
+    best = np.where(sign * wide[..., channel] > 0, form.max, form.min).astype(form.dtype)
+    return best[None], int(high[channel] if is_high else low[channel])

@@ -61,6 +61,7 @@ def test_track__is_the_machine_on_any_registers(data):
     for wider in (0, 1, data.draw(st.integers(2, 6)), 0):
         wanted = {name: widened(each, wider) for name, each in registers.items()}
         check(track, base, wanted, pixels)
+    check_counters(track, base, registers, pixels)
 
 
 def widened(register, more):
@@ -77,8 +78,13 @@ def check(track, base, registers, pixels):
     np.testing.assert_array_equal(found.logits, wanted)
     for name, counts in machine.overflows.items():
         np.testing.assert_array_equal(found.overflows.get(name, np.zeros_like(counts)), counts, err_msg=name)
-    counted = {}
-    machine.run(pixels, counters=counted)
+
+
+def check_counters(track, base, registers, pixels):
+    """So are persistent and transient outputs of every stage."""
+    machine, counted = Machine(dataclasses.replace(base, ops=tuple(
+        dataclasses.replace(op, accumulator=registers[op.name]) if op.name in registers else op for op in base.ops))), {}
+    wanted = machine.run(pixels, counters=counted)
     told = track.run(Runs(base, counters=True).of(registers).registers, counters=True)
     np.testing.assert_array_equal(told.logits, wanted)
     for name, counters in counted.items():
@@ -147,12 +153,13 @@ def evaluated(configuration, **options):
 
 
 @pytest.mark.parametrize(("options", "own"), [
-    ({"overflow": "wrap,saturate", "tile": "1,9,end", "counters": True}, {"counters": True}),
+    ({"overflow": "wrap,saturate", "tile": "1,9,end"}, {}),
+    ({"overflow": "wrap,saturate", "tile": "9", "counters": True}, {"counters": True}),
     ({"requant": "fp32,tflite_single", "boundary_accumulator": "12"}, {"boundary_accumulator": 12}),
     ({"bits": 3, "boundary_accumulator": "same"}, {"bits": 3}),
     ({"overflow": "wrap,saturate", "stages": ["9:B:R,end:9:saturate", "single"], "order": "channels"},
      {"order": "channels"}),
-], ids=["rules and tiles", "requantizers", "another width of codes", "stages"])
+], ids=["rules and tiles", "counters", "requantizers", "another width of codes", "stages"])
 def test_sweep__every_number_is_that_of_an_evaluation(options, own):
     found = sweep(CHECKPOINT, "5,8,10", limit=25, **options)
     limited = [row for row in found.rows if row["bits"] is not None]
@@ -377,7 +384,7 @@ def test_tables__are_made_of_records(swept, tmp_path):
     shutil.copy(swept[0] / "sweep.json", tmp_path / "one.json")
     texts = make_tables(tmp_path)
     assert {"register-sweeps.md", "register-sweeps.csv", "register-layers.md", "register-layers.csv"} <= set(texts)
-    assert re.search(r"^\| bits \| +saturate 1 \| +wrap 1 \|$", texts["register-sweeps.md"], re.M)
+    assert re.search(r"^\| +bits \| +saturate, tile 1 \| +wrap, tile 1 \|$", texts["register-sweeps.md"], re.M)
     assert "Without limits" in texts["register-sweeps.md"]
     record = read_record(tmp_path / "one.json")
     record["configurations"][1]["accuracy"] = 101.0

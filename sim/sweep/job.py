@@ -125,7 +125,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option of the command
     >>> from sim.sweep import sweep
     >>> found = sweep("tests/data/takd-digits-2bit.pt", "6:9", overflow="saturate", limit=50)
     >>> found
-    Sweep(5 configurations, 4 of them different, on 50 images of digits)
+    Sweep(5 configurations, 5 of them different, on 50 images of digits)
     >>> found.configurations.columns[:5].tolist()
     ['requant', 'stages', 'bits', 'overflow', 'tile']
 

@@ -164,9 +164,9 @@ def _show(console: Console, found: Widths) -> None:
         cells += ([row["observed"]] if found.ranges else []) + ([row["chosen"]] if found.chosen else [])
         table.add_row(row["layer"], f"{row['products']:,}", *("-" if cell is None else str(cell) for cell in cells))
     show_table(console, table)
-    console.print("bits of a register that never overflows, the widest of a layer's channels: by data")
-    console.print("types; by the weights' L1 norm (A2Q); once each channel's mean is taken off (A2Q+);")
-    console.print("exact: some input needs them, in every order of the products")
+    console.print("bits of a register that never overflows, the widest of a layer's channels: by")
+    console.print("data types; by the weights' L1 norm (A2Q); once each channel's mean is taken off")
+    console.print("(A2Q+); exact: some input needs them, in every order of the products")
     if found.examples is not None:
         console.print(f"seen: bits of the sums of {len(found.examples.labels):,} test images of {found.examples.label}, in "
                       "the end, not on the way")

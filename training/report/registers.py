@@ -59,7 +59,8 @@ def _common(record: Record, row: Any) -> dict[str, Any]:
             "requantizer": printable(row["requant"]),
             "boundary accumulator": "as the profile" if boundary is None and record.get("profile") else
             _FREE if boundary is None else "the same" if is_same else f"{printable(boundary)} bit",
-            "registers": printable(kind) if row["bits"] else _FREE, "accumulator": row["bits"] or 0}
+            "registers": printable(kind) if row["bits"] else _FREE, "overflow": row["overflow"], "tile": row["tile"],
+            "accumulator": row["bits"] or 0}
 
 
 def network_of(record: Record) -> str:

@@ -16,6 +16,9 @@ from sim.cost.register import Registers, toggled, widths
 from sim.machine import Machine
 from sim.orders import SORTED
 
+_COUNTS = ("products", "zero_activations", "zero_weights", "zero_either", "toggled_weights", "toggled_activations",
+           "toggled_register")
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -57,15 +60,15 @@ def activity_of(machine: Machine, pixels: Any) -> dict[str, Activity]:
 def layer_activity(op: Any, codes: Mapping[str, np.ndarray]) -> Activity:
     """Of one operation, given the codes [N, H, W, C] of what it reads.  Raises CostError for an unknown kind."""
     inputs = [codes[name] for name in op.sources() if name != op.residual]
-    counts = np.zeros(7, dtype=object)  # Python's integers: nothing overflows
+    counts = np.zeros(len(_COUNTS), dtype=object)  # Python's integers: nothing overflows
     for factors in factors_of(op, inputs):
         counts += _counted(op, factors)
-    return Activity(len(inputs[0]), *map(int, counts),
-                    register_bits=sum(widths(op.accumulator, op.safe_bits)))
+    return Activity(images=len(inputs[0]), register_bits=sum(widths(op.accumulator, op.safe_bits)),
+                    **dict(zip(_COUNTS, map(int, counts), strict=True)))
 
 
 def _counted(op: Any, factors: Factors) -> np.ndarray:
-    """Products, three counts of zeros, three of toggled bits."""
+    """Those of _COUNTS."""
     left, right = factors.left, factors.right
     rows, columns = len(left), right.shape[1]
     zero_left = (left == factors.zeros[0]).sum(0, dtype=np.int64)

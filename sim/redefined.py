@@ -37,8 +37,9 @@ SOFTMAX_UNITS: Mapping[str, Unit] = MappingProxyType({
     "itamax": Unit("itamax", 8, math.log(2.0) / 32),
     "itapartialmax": Unit("itapartialmax", 8, math.log(2.0) / 32, 8),
     "log2": Unit("log2shift", WIDE_BITS, WIDE_STEP, 16)})
-"""By the name that an option has.  TensorFlow Lite's reads 8 bits of any scale and gives 8; ITA's reads 8 bits worth ln 2 / 32,
-so that scores are clipped to +-2.75; I-BERT's and FQ-ViT's read 32 bits in their papers; FQ-ViT gives exponents of 4 bits."""
+"""By the name that an option has.  TensorFlow Lite's reads 8 bits of any scale and gives 8; ITA's reads 8 bits worth
+ln 2 / 32, so that scores are clipped to +-2.75; I-BERT's and FQ-ViT's read 32 bits in their papers; FQ-ViT gives exponents
+of 4 bits."""
 GELUS: Mapping[str, str] = MappingProxyType({"exact": "gelu_erf", "tanh": "gelu", "ibert": "igelu"})
 """By the name that an option has: GELU itself and its tanh form as tables, and I-BERT's parabola."""
 

@@ -183,7 +183,7 @@ def test_encoder__of_any_definitions_is_the_model_and_plain_integers(softmax, ge
             np.testing.assert_array_equal(np.array(values[name]), codes[1], err_msg=name)
 
 
-@pytest.mark.parametrize("accumulator", [Accumulator(5, "saturate"), Accumulator(5, "wrap"), Accumulator(6, "saturate", 4)],
+@pytest.mark.parametrize("accumulator", [Accumulator(5, "saturate"), Accumulator(5, "wrap"), Accumulator(5, "saturate", 4)],
                          ids=str)
 def test_layers_on_tokens__overflow_as_plain_integers_do(accumulator):
     """Read side by side: 12 tokens are a line."""

@@ -148,7 +148,8 @@ def _ablations(groups: list[Group]) -> Iterator[dict[str, Any]]:
         if not changes_of(group.config):
             unchanged.setdefault(_without(group, _OF_CHANGE), []).append(group)
     for group in groups:
-        change = changes_of(group.config)
+        # what is trained for a register has a table of its own
+        change = "" if group.config["accumulator_bits"] else changes_of(group.config)
         for base in unchanged.get(_without(group, _OF_CHANGE), []) if change else []:
             measure, mine, theirs = accuracies(group, base)
             row = paired(mine, theirs)

@@ -233,7 +233,8 @@ for name in ("torch", "training"):
     sys.modules[name] = None
 import sim
 for module in pkgutil.walk_packages(sim.__path__, "sim."):
-    if module.name not in ("sim.checkpoint", "sim.eval", "sim.export", "sim.sweep.__main__", "sim.widths.__main__"):
+    if module.name not in ("sim.checkpoint", "sim.diff", "sim.eval", "sim.export", "sim.trace", "sim.sweep.__main__",
+                           "sim.widths.__main__"):
         importlib.import_module(module.name)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -244,13 +245,16 @@ def test_training__imports_only_descriptions_and_files_of_sim():
     """training -> sim: the graph, the file formats, how a command fails and how loops are compiled; never the arithmetic.
 
     But for verify.py and testing.py, where both halves meet to be compared, the table that own quantizers join, what is one
-    definition for both by contract (C10), functions of basic operations and integer definitions, and what a sweep must know
-    of the evaluations that it is about to ask for.
+    definition for both by contract (C10), functions of basic operations, integer definitions and what a task measures, what a
+    sweep must know of the evaluations that it is about to ask for, and training for a register, whose forward pass is the
+    simulator's own.
     """
     allowed = {"sim.network", "sim.checkpoint", "sim.files", "sim.records", "sim.text", "sim.command", "sim.kernels.jit",
                "sim.registry", "sim.version", "sim.lazy", "sim.outputs",
-               "sim.recognize", "sim.functions", "sim.definitions", "sim.formats", "sim.values"}
-    names = ("verify.py", "testing.py", "quantizers/__init__.py", "quantizers/quantizer.py", "sweeps/hardware.py")
+               "sim.recognize", "sim.functions", "sim.definitions", "sim.formats", "sim.values", "sim.accumulator",
+               "sim.trained", "sim.tasks", "sim.tasks.answers", "sim.tasks.questions", "sim.tasks.task"}
+    names = ("verify.py", "testing.py", "quantizers/__init__.py", "quantizers/quantizer.py", "quantizers/a2q.py",
+             "sweeps/hardware.py", "registers.py", "layers/register.py")
     meeting = {ROOT / "training" / name for name in names}
     for path in set((ROOT / "training").rglob("*.py")) - meeting:
         for line in path.read_text().splitlines():

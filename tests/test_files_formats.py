@@ -371,7 +371,7 @@ def test_records__that_are_committed_are_read():
 OLD = {kind: json.loads((RECORDS / name).read_text()) for kind, name in (
     ("training", "digits/takd-32-8-4-2-seed0.train.json"), ("evaluation", "digits/takd-32-8-4-2-seed0.eval.json"),
     ("performance", "performance.json"), ("conformance", "conformance.json"),
-    ("runtimes", "mlperf_kws_int8.runtimes.json"))}
+    ("runtimes", "mlperf_kws_int8.runtimes.json"), ("registers", "resnet20-sqakd-2bit.registers.json"))}
 
 
 def needed(shape, where=()):

@@ -142,7 +142,7 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
     ("saturate, tile 1, where sums of either sign flag everything, against unlimited", "at least 0.05 x",
      _within("accumulator", _LIMITED + "all flagged", _UNLIMITED)),
     ("registers of 16 products that saturate, then 32 bits, where under 1 % of the groups can leave them, against unlimited",
-     "at least 0.3 x", _within("accumulator", "bittrue W3A3, two stages, under 1 % watched", _UNLIMITED)),
+     "at least 0.3 x", _within("accumulator", "bittrue W8A8, two stages, under 1 % watched", "bittrue W8A8, unlimited")),
     *((f"{_CONVOLUTIONS}, W{weights}A{codes} by bit planes, against our own products of bytes", target,
        _within("planes", f"bittrue W{weights}A{codes}, planes", f"bittrue W{weights}A{codes}, bytes", _is_wide))
       for weights, codes, target in ((1, 1, "at least 3.8 x"), (1, 2, "at least 2.2 x"), (2, 1, "at least 1.25 x"),

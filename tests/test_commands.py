@@ -245,8 +245,8 @@ def test_training__imports_only_descriptions_and_files_of_sim():
     """training -> sim: the graph, the file formats, how a command fails and how loops are compiled; never the arithmetic.
 
     But for verify.py and testing.py, where both halves meet to be compared, the table that own quantizers join, what is one
-    definition for both by contract (C10), functions of basic operations, integer definitions and what a task measures, what a
-    sweep must know of the evaluations that it is about to ask for, and training for a register, whose forward pass is the
+    definition for both by contract (C10), functions of basic operations, integer definitions and what a task measures, what
+    a sweep must know of the evaluations that it is about to ask for, and training for a register, whose forward pass is the
     simulator's own.
     """
     allowed = {"sim.network", "sim.checkpoint", "sim.files", "sim.records", "sim.text", "sim.command", "sim.kernels.jit",

@@ -17,8 +17,8 @@ NOTE = (
     "its own and takes its turn in every round; values are medians over rounds, with quartiles. Weights, codes and pixels "
     "are random. Convolutions of `bittrue`, oneDNN (torch's quantized convolution) and QLinearConv (channels-last) go from "
     "codes to codes; ConvInteger stops at sums, torch float32 at real numbers. GMAC/s count products with padding, too, "
-    "which some implementations skip. `accumulator` is W3A3, a register after every product. Absolute figures are those of "
-    "one machine: compare ratios of one run, and never those of two processors.")
+    "which some implementations skip. `accumulator` is W3A3, a register after every product, and W8A8 in two "
+    "stages. Absolute figures are those of one machine: compare ratios of one run, and never those of two processors.")
 SUMMARY = "summary"
 """What the rows that hold ratios over many cases measure."""
 

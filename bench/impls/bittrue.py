@@ -234,7 +234,8 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3, saturate, under 1 % flagged": _limited(partial(narrowest, share=flagged_share)),
     "bittrue W3A3, saturate, under 1 % overflow": _limited(partial(narrowest, share=_clipped_share)),
     "bittrue W3A3, saturate, all flagged": _limited(partial(_fixed, width=6)),
-    "bittrue W3A3, two stages, under 1 % watched": {"accumulator": partial(staged, bits=3, products=16)},
+    "bittrue W8A8, unlimited": {"accumulator": partial(convolution, bits=8)},  # of 3 bits no group comes near a limit
+    "bittrue W8A8, two stages, under 1 % watched": {"accumulator": partial(staged, bits=8, products=16)},
     **{f"bittrue {name}": {"tflite": partial(foreign, hardware=name)}
        for name in ("litert_xnnpack", "litert_ruy", "litert_reference")},
     "bittrue W3A3, fp32": {"network": partial(network, hardware=HardwareSpec())},

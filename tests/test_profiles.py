@@ -180,12 +180,17 @@ def long(names, but):
     return [name if name in but else pytest.param(name, marks=pytest.mark.exhaustive) for name in names]
 
 
+NARROW = ("avx2_maddubs", "fbgemm_acc16", "mac16_array", "popcount")
+"""Profiles with registers of 16 bits, which are too few for a first layer of 8-bit codes."""
+
+
 @pytest.mark.parametrize("name", long(NAMES, ("finn", "litert_xnnpack")))
 def test_evaluate__runs_our_own_checkpoint_on_every_profile(name):
     exact = sim.evaluate(CHECKPOINT, limit=20)
     result = sim.evaluate(CHECKPOINT, hardware=name, limit=20)
     assert result.program.requantizer == profile(name).rule("conv").requant
-    if not result.overflowed:  # registers of 16 bits are too few for the first layer
+    assert not result.overflowed or name in NARROW
+    if name not in NARROW:
         assert result.accuracy >= exact.accuracy - (50.0 if name == "dory_nemo" else 10.0)  # floor costs at 2 bits
     if name in ("finn", "qonnx"):
         assert (result.logits == exact.logits).all()

@@ -141,7 +141,7 @@ def test_cut__follows_crop_and_flip():
 def test_defaults__are_those_of_the_table():
     assert {name: source.augment for name, source in DATASETS.items()} == {
         "digits": "crop", "cifar10": "crop-flip", "cifar100": "crop-flip", "mnist": "crop", "fashion-mnist": "crop-flip",
-        "svhn": "crop", "npz": "none", "folder": "none"}
+        "svhn": "crop", "npz": "none", "folder": "none", "squad": "none"}
     assert load_dataset("digits").augment == "crop"
     assert augment_of("cifar10", None) == augment_of("npz", "crop-flip") == "crop-flip"
 

@@ -357,17 +357,17 @@ def test_individual__of_other_images_or_classes_is_refused(tmp_path):
 
 
 def test_divergence__on_validation_images_keeps_nothing_of_the_epoch(tmp_path, monkeypatch):
-    evaluate = runner_module.evaluate
+    measure = runner_module.measure
     calls = []
 
-    def breaks(model, images):
+    def breaks(model, images, task):
         calls.append(1)
-        return (12.0, float("nan")) if len(calls) == 2 else evaluate(model, images)
+        return ({"accuracy": 12.0}, float("nan")) if len(calls) == 2 else measure(model, images, task)
 
-    monkeypatch.setattr(runner_module, "evaluate", breaks)
+    monkeypatch.setattr(runner_module, "measure", breaks)
     with pytest.raises(DivergedError, match=r"2bit, epoch 2: the validation loss became nan; .*keeps epoch 1"):
         run(config_of("individual", epochs=3), tmp_path)
-    monkeypatch.setattr(runner_module, "evaluate", evaluate)
+    monkeypatch.setattr(runner_module, "measure", measure)
     assert run(config_of("individual", epochs=3), tmp_path).record["status"] == "finished"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Recode(Row):
     """Signed codes of `bits` bits, each worth `step`: the nearest, ties to even, within the format; any shape, unchanged.
 
-    With the step 0 the largest code stands for what the largest of the input does.
+    With the step 0 the largest code stands for what the largest of the input's format does.
 
     >>> Recode("unit", "scores", 8, 1 / 16).output_shape({"scores": (12, 192, 192)})
     (12, 192, 192)
@@ -52,7 +52,7 @@ class Recode(Row):
     def lower(self, to: "Lowering") -> tuple[Op, float]:
         """Equation F13 of the identity."""
         source = to.format_of(self.source)
-        step = self.step_for(to.scales[self.source], float(source.reach))
+        step = self.step_for(to.scales[self.source], float(source.max))
         try:
             codes = table(FUNCTIONS["identity"], to.scales[self.source], source, step, self.format,
                           to.ops[self.source].zero_point)

@@ -21,7 +21,7 @@ class RecodeLayer(Layer):
         """[N, C, H, W], any shape; real numbers stay real."""
         if not math.isfinite(x.bound):
             return x
-        step = self.row.step_for(number(x.scale), x.bound)
+        step = self.row.step_for(number(x.scale), float(x.format.max))
         with torch.no_grad():
             codes = (x.values.double() * number(x.scale) / step).round().clamp(-self.most, self.most).float()
         if not torch.is_grad_enabled():

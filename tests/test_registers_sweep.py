@@ -384,7 +384,7 @@ def test_tables__are_made_of_records(swept, tmp_path):
     shutil.copy(swept[0] / "sweep.json", tmp_path / "one.json")
     texts = make_tables(tmp_path)
     assert {"register-sweeps.md", "register-sweeps.csv", "register-layers.md", "register-layers.csv"} <= set(texts)
-    assert re.search(r"^\| +bits \| +saturate, tile 1 \| +wrap, tile 1 \|$", texts["register-sweeps.md"], re.M)
+    assert re.search(r"^\| +bits \| +saturate, 1 \| +wrap, 1 \|$", texts["register-sweeps.md"], re.M)
     assert "Without limits" in texts["register-sweeps.md"]
     record = read_record(tmp_path / "one.json")
     record["configurations"][1]["accuracy"] = 101.0

@@ -43,7 +43,10 @@ class Lowering:
         bits = self.spec.precision.weight_bits(row.weight_role, row.name)
         self.quantizer.check(bits)
         learned = self.learned(row, self.quantizer.weight_parameters(row.weight_channels))
-        codes, scale = self.quantizer.weight_codes(self.array(row, name), bits, learned)
+        weights = self.array(row, name)
+        is_table = len(weights) != row.weight_channels  # whose rows are no channels, whatever a quantizer does for these
+        codes, scale = self.quantizer.weight_codes(weights[None] if is_table else weights, bits, learned)
+        codes = codes[0] if is_table else codes
         return codes, scale, self.quantizer.weight_format(bits), bits
 
     def learned(self, row: Row, names: Parameters, prefix: str = "") -> Mapping[str, np.ndarray]:

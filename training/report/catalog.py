@@ -187,7 +187,8 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "Accuracy on registers of many widths",
         "One network on accumulators of every width, rule and tile, or of stages (B: the width), in every inner layer (of "
         "models of others: in all but the first and last, which have the `boundary accumulator`), from `python -m "
-        "sim.sweep`; every number is that of `sim.eval`. Accuracy in percent, in brackets the percentage of sums that the "
+        "sim.sweep`; every number is that of `sim.eval`. Columns name rule and tile, or the stages. Accuracy in percent, in "
+        "brackets the percentage of sums that the "
         "register got wrong (wrap) or clipped at least once (saturate). Layers: `register-layers.md`. Every row with its "
         "command: `register-sweeps.csv`.",
         ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator"), summarize_sweeps),

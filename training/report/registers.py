@@ -54,7 +54,7 @@ def _counted(row: Any) -> dict[str, Any]:
 def _common(record: Record, row: Any) -> dict[str, Any]:
     boundary = row["boundary"]
     is_same = boundary is not None and boundary in (str(row["bits"]), row["stages"].replace(":B", f":{row['bits']}"))
-    kind = row["stages"] or f"{row['overflow']}, tile {row['tile']}"
+    kind = row["stages"] or f"{row['overflow']}, {row['tile']}"
     return {"dataset": printable(record["dataset"]), "network": network_of(record), "images": row["images"],
             "requantizer": printable(row["requant"]),
             "boundary accumulator": "as the profile" if boundary is None and record.get("profile") else

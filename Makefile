@@ -64,7 +64,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,import]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,import,text]'
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -119,7 +119,7 @@ def test_save_minutes__that_are_none_are_refused(tmp_path):
 def test_display__says_within_an_epoch_how_far_it_is_and_how_long_it_will_take(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("training.display.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(console, "file", None)
+    monkeypatch.setattr(console, "_file", None)  # `file` would be set back to what pytest closes
     with RunDisplay() as display:
         display.begin("32bit", 2, 1000, 0.5, "texts")
         for _ in range(4):

@@ -21,7 +21,7 @@ from training.data import Dataset, shuffled_batches
 from training.effects import Run
 from training.folder import FINAL_FILE, RECORD_FILE, RESUME_FILE, note_epochs
 from training.layers import weights_from
-from training.loop import DivergedError, Pace, evaluate, gather_statistics, learning_rate, measure, train_epoch
+from training.loop import DivergedError, Pace, gather_statistics, learning_rate, measure, train_epoch
 from training.models.published import PUBLISHED
 from training.network import QuantNetwork
 from training.optimizers import optimizer_of
@@ -244,9 +244,9 @@ class Runner:
         started = time.perf_counter()
         self.display.begin(step.name, 1, len(self.train), 0, self.task.inputs)
         model, _ = self._both(step, index)
-        statistics, accuracy, loss = self._choose_statistics(model, step)
+        statistics, (accuracy, loss, more) = self._choose_statistics(model, step)
         seconds = time.perf_counter() - started
-        entry = {"epoch": 1, "loss": loss, "validation_accuracy": accuracy, "validation_loss": loss,
+        entry = {"epoch": 1, "loss": loss, "validation_accuracy": accuracy, "validation_loss": loss, **more,
                  "images_per_second": len(self.train) / seconds, "seconds": seconds}
         best = {"accuracy": accuracy, "loss": loss, "epoch": 1}
         entry["session"] = self._session
@@ -256,23 +256,23 @@ class Runner:
         save_checkpoint(self._file(step.name), self._checkpoint(model.spec(), step.name))
         self.display.epoch(entry)
 
-    def _choose_statistics(self, model: QuantNetwork, step: Step) -> tuple[str, float, float]:
-        """Of the batch norms: "gathered" at this precision, or "kept" as the float network has them; accuracy and loss.
+    def _choose_statistics(self, model: QuantNetwork, step: Step) -> tuple[str, tuple[float, float, dict[str, float]]]:
+        """Of the batch norms: "gathered" at this precision, or "kept" as the float network has them; and `_held_out`.
 
         Those with the smaller loss on the validation images stay.  At many bits kept ones are better, as they belong to the
         images that the weights were trained on, augmentation included; at few bits nothing is as it was.
         """
         gather_statistics(model, self.train, self.config.batch)
-        accuracy, loss = self._evaluate(model)
+        found = self._held_out(model)
         if not step.start or not model.statistics():
-            return "kept" if step.start else "gathered", accuracy, loss
+            return "kept" if step.start else "gathered", found
         gathered = model.statistics()
         model.take_statistics(self._load(step.start).statistics())
-        kept_accuracy, kept_loss = self._evaluate(model)
-        if kept_loss <= loss:
-            return "kept", kept_accuracy, kept_loss
+        kept = self._held_out(model)
+        if kept[1] <= found[1]:
+            return "kept", kept
         model.take_statistics(gathered)
-        return "gathered", accuracy, loss
+        return "gathered", found
 
     def _train_step(self, index: int, step: Step) -> None:
         config = self.config
@@ -334,19 +334,18 @@ class Runner:
 
     def _validate(self, model: QuantNetwork, name: str, epoch: int, state: ResumeState
                   ) -> tuple[float, float, dict[str, float]]:
-        """Main measure, loss, and what else is measured, on what is held out.
-
-        Raises DivergedError before anything of a broken epoch is kept.
-        """
-        measures, loss = measure(model, self.validation, self.task)
-        if not math.isfinite(loss):
+        """As `_held_out`.  Raises DivergedError before anything of a broken epoch is kept."""
+        found = self._held_out(model)
+        if not math.isfinite(found[1]):
             self._write_record("diverged")
-            raise DivergedError(f"{name}, epoch {epoch}: the validation loss became {loss}; {self._kept(state)}")
+            raise DivergedError(f"{name}, epoch {epoch}: the validation loss became {found[1]}; {self._kept(state)}")
+        return found
+
+    def _held_out(self, model: QuantNetwork) -> tuple[float, float, dict[str, float]]:
+        """Main measure, loss, and what else is measured, on what is held out."""
+        measures, loss = measure(model, self.validation, self.task)
         more = {f"validation_{name}": value for name, value in self._beside(measures).items()}
         return measures[self.task.measures.main], loss, more
-
-    def _evaluate(self, model: QuantNetwork) -> tuple[float, float]:
-        return evaluate(model, self.validation, self.task)
 
     def _beside(self, measures: dict[str, float]) -> dict[str, float]:
         """What records hold beside "accuracy", which is the main measure whatever it is called."""

@@ -7,7 +7,6 @@
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from sim.accumulator import Accumulator, AccumulatorError, parse_accumulator
 from sim.orders import DEFAULT
 from sim.text import printable
+from sim.toml import TomlError, read_toml
 
 MOST_BYTES = 1 << 20
 """No file of registers is larger."""
@@ -67,21 +67,14 @@ def layers_of(table: Any) -> dict[str, Accumulator]:
 
 def read_registers(path: Path | str) -> dict[str, Accumulator]:
     """The accumulators of a file, by layer.  Raises RegistersError, which names file and key, and OSError."""
-    with Path(path).open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
     try:
-        if len(content) > MOST_BYTES:
-            raise RegistersError(f"more than {MOST_BYTES} bytes are no file of registers")
-        try:
-            tables = tomllib.loads(content.decode())
-        except (ValueError, RecursionError) as error:
-            raise RegistersError(f"no TOML: {printable(error)}") from None
+        tables = read_toml(Path(path), "file of registers", MOST_BYTES)
         if others := [key for key in tables if key != LAYERS]:
             raise RegistersError(f"{printable(others[0])} is no key of it, which has the table {LAYERS}")
         if not tables:
             raise RegistersError(f"the table [{LAYERS}] is missing")
         return layers_of(tables[LAYERS])
-    except RegistersError as error:
+    except (RegistersError, TomlError) as error:
         raise RegistersError(f"{printable(path)}: {error}") from None
 
 

@@ -50,6 +50,7 @@ from sim.steps.conv import Convolution
 from sim.steps.rows import rows_of
 from sim.steps.turned import Turned
 from sim.testing import arrays_for, lowered, widths
+from tests.tokens import assert_one_arithmetic, fq_codes
 from training.models import MODELS, encoder
 from training.models.encoder import bert
 from training.network import QuantNetwork
@@ -66,13 +67,6 @@ MODULES = segments, masked, recode, encoder, turned, redefinitions
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_examples_in_docstrings__are_true(module):
     assert doctest.testmod(module).failed == 0
-
-
-def fq_codes(spec: NetworkSpec, ids: np.ndarray) -> dict[str, np.ndarray]:
-    trace: dict[str, torch.Tensor] = {}
-    with torch.no_grad():
-        QuantNetwork.from_spec(spec)(torch.from_numpy(ids), trace)
-    return {name: values.permute(0, 2, 3, 1).numpy() for name, values in trace.items()}
 
 
 def texts(rng, count: int, tokens: int, vocabulary: int, shortest: int = 0) -> np.ndarray:
@@ -108,12 +102,7 @@ def test_encoder__is_the_model_and_plain_integers_in_every_code(data):
     program = lowered(spec, "fp32")
     row = spec.graph.rows[0]
     ids = texts(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))), 2, row.tokens, row.vocabulary)
-    trace: dict[str, np.ndarray] = {}
-    Machine(program).run(ids, trace)
-    values, _ = reference.run(program, ids[0].tolist())
-    for name, codes in fq_codes(spec, ids).items():
-        np.testing.assert_array_equal(trace[name], codes, err_msg=name)
-        np.testing.assert_array_equal(np.array(values[name]), codes[0], err_msg=name)
+    assert_one_arithmetic(spec, program, ids)
 
 
 W4A4 = Precision(4)
@@ -175,12 +164,7 @@ def test_encoder__of_any_definitions_is_the_model_and_plain_integers(softmax, ge
         ids = texts(np.random.default_rng(2), 2, 7, 40, 3)
         ids[1, 1] = 0  # within a text
         program = lower(spec)
-        trace: dict[str, np.ndarray] = {}
-        Machine(program).run(ids, trace)
-        values, _ = reference.run(program, ids[1].tolist())
-        for name, codes in fq_codes(spec, ids).items():
-            np.testing.assert_array_equal(trace[name], codes, err_msg=name)
-            np.testing.assert_array_equal(np.array(values[name]), codes[1], err_msg=name)
+        assert_one_arithmetic(spec, program, ids, which=1)
 
 
 @pytest.mark.parametrize("accumulator", [Accumulator(5, "saturate"), Accumulator(5, "wrap"), Accumulator(5, "saturate", 4)],

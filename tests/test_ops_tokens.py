@@ -29,7 +29,6 @@ from sim.network import (
     Lookup,
     MatMul,
     NetworkError,
-    NetworkSpec,
     Precision,
     Requantize,
     Select,
@@ -43,6 +42,7 @@ from sim.ops.positions import ConstantOp
 from sim.program import InputOp, Program
 from sim.requantizers.fp32 import Fp32
 from sim.testing import ids_for, lowered, networks, token_graphs
+from tests.tokens import assert_one_arithmetic, fq_codes
 from training.functions import slope
 from training.models.encoder import encoder
 from training.models.transformer import block_arrays
@@ -50,24 +50,12 @@ from training.models.vision import vision_transformer
 from training.network import QuantNetwork
 
 
-def fq_codes(spec: NetworkSpec, ids: np.ndarray) -> dict[str, np.ndarray]:
-    trace: dict[str, torch.Tensor] = {}
-    with torch.no_grad():
-        QuantNetwork.from_spec(spec)(torch.from_numpy(ids), trace)
-    return {name: values.permute(0, 2, 3, 1).numpy() for name, values in trace.items()}
-
-
 @given(st.data())
 def test_networks_of_tokens__are_the_model_and_plain_integers_in_every_code(data):
     spec = data.draw(networks(graph=data.draw(token_graphs())))
     program = lowered(spec, "fp32")
     ids = ids_for(data.draw, spec.graph)
-    trace: dict[str, np.ndarray] = {}
-    Machine(program).run(ids, trace)
-    values, _ = reference.run(program, ids[0].tolist())
-    for name, codes in fq_codes(spec, ids).items():
-        np.testing.assert_array_equal(trace[name], codes, err_msg=name)
-        np.testing.assert_array_equal(np.array(values[name]), codes[0], err_msg=name)
+    assert_one_arithmetic(spec, program, ids)
 
 
 @given(st.data())

@@ -11,7 +11,6 @@ Source: Samajdar et al. 2020, SCALE-Sim (arXiv:1811.02883) and the release v2 of
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from sim.cost.errors import CostError
 from sim.cost.static import Gemm
 from sim.formats import is_whole
 from sim.text import printable
+from sim.toml import TomlError, read_toml
 
 MOST = 1 << 16
 """Of rows, columns, elements: more are not believed."""
@@ -142,14 +142,10 @@ def array_named(text: str | Path) -> Array:
     if path.suffix != ".toml":
         raise CostError(f"array: {printable(text)} is not allowed, choose os:ROWSxCOLUMNS, ws:ROWSxCOLUMNS, "
                         "is:ROWSxCOLUMNS, pe:PExSIMD, or the path of a .toml file")
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
     try:
-        if len(content) > MOST_BYTES:
-            raise CostError(f"more than {MOST_BYTES} bytes are no array")
-        described = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise CostError(f"array: {printable(path)}: no TOML: {printable(error)}") from None
+        described = read_toml(path, "array", MOST_BYTES)
+    except TomlError as error:
+        raise CostError(f"array: {printable(path)}: {error}") from None
     return _array(described, f"array: {printable(path)}")
 
 

@@ -14,7 +14,6 @@ multiplication; below the first it goes on to 0, beyond the last it goes on as b
 
 import itertools
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,10 @@ from typing import Any
 from sim.cost.errors import CostError
 from sim.cost.static import Layer
 from sim.text import printable
+from sim.toml import TomlError, read_toml
 
 DEFAULT = "horowitz_45nm"
 FOLDER = Path(__file__).parent
-MOST_BYTES = 1 << 16
 _KEYS = ("source", "add", "multiply", "memory", "beyond")
 Points = tuple[tuple[float, float], ...]
 
@@ -87,21 +86,10 @@ def energy_table(name: str | Path = DEFAULT) -> EnergyTable:
     if path.suffix != ".toml":
         raise CostError(f"energy: {printable(name)} is unknown, choose one of {', '.join(known)}, or give the path of a "
                         ".toml file")
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
     try:
-        if len(content) > MOST_BYTES:
-            raise CostError(f"more than {MOST_BYTES} bytes are no table of energies")
-        return _table(str(name), _toml(content))
-    except CostError as error:
+        return _table(str(name), read_toml(path, "table of energies"))
+    except (CostError, TomlError) as error:
         raise CostError(f"energy: {printable(path)}: {error}") from None
-
-
-def _toml(content: bytes) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise CostError(f"no TOML: {printable(error)}") from None
 
 
 def _table(name: str, content: dict[str, Any]) -> EnergyTable:

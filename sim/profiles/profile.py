@@ -1,6 +1,5 @@
 """What a profile says, and how its file is read: every key is known, and what cannot be is an error that names the key."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -15,10 +14,9 @@ from sim.registers import LAYERS, RegistersError, layers_of, register_of
 from sim.registry import RegistryError
 from sim.requantizers import ADDITIONS, REQUANTIZERS
 from sim.text import printable
+from sim.toml import TomlError, read_toml
 
 FOLDER = Path(__file__).parent
-MOST_BYTES = 1 << 16
-"""No profile is larger."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "bias": ("first", "last"),
     "zero_point": ("products", "behind"),
@@ -130,13 +128,9 @@ def _own(name: str) -> Profile:
 
 def read_profile(path: Path) -> Profile:
     """The profile in a file.  Raises ProfileError, which names file, key and what is allowed, and OSError."""
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
     try:
-        if len(content) > MOST_BYTES:
-            raise ProfileError(f"more than {MOST_BYTES} bytes are no profile")
-        return profile_of(path.stem, _toml(content))
-    except ProfileError as error:
+        return profile_of(path.stem, read_toml(path, "profile"))
+    except (ProfileError, TomlError) as error:
         raise ProfileError(f"{printable(path)}: {error}") from None
 
 
@@ -151,13 +145,6 @@ def profile_of(name: str, content: Mapping[str, Any]) -> Profile:
                 "what was read or measured" if key == "source" else "of which release"))
     rules = tuple((kind, _rule(kind, content[kind])) for kind in KINDS if kind in content)
     return Profile(name, content["source"], content["version"], rules, tuple(_layers(content.get(LAYERS, {})).items()))
-
-
-def _toml(content: bytes) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise ProfileError(f"no TOML: {printable(error)}") from None
 
 
 def _rule(kind: str, table: Any) -> Rule:

@@ -100,6 +100,8 @@ class Table:
     sort: tuple[str, ...]
     summarize: Callable[[pd.DataFrame], list[Section]]
     more: Callable[[pd.DataFrame], str] = lambda rows: ""
+    elsewhere: tuple[str, ...] = ()
+    """Columns that the CSV file of another table holds for the same rows."""
 
     def texts(self, rows: pd.DataFrame, notes: tuple[str, ...] = ()) -> dict[str, str]:
         """By suffix: everything as CSV, the summary as Markdown and LaTeX."""
@@ -111,7 +113,7 @@ class Table:
         left = "".join(f"\n- {markdown_text(printable(note))}" for note in notes)
         text = f"# {self.title}\n\n{self.note}{self.more(rows)}\n\n{markdown(sections)}"
         text += f"\nNotes:\n{left}\n" if left else ""
-        return {".csv": csv(rows), ".md": text, ".tex": latex(self.title, sections)}
+        return {".csv": csv(rows.drop(columns=list(self.elsewhere))), ".md": text, ".tex": latex(self.title, sections)}
 
 
 def _rows_of_golden_data(report: Report) -> Iterator[dict[str, Any]]:
@@ -197,9 +199,10 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "Which layers overflow at which width",
         "Of the sweeps of `register-sweeps.md` the percentage of each layer's sums that a register of that many bits got "
         "wrong (wrap) or clipped at least once (saturate); `safe bits` can never overflow, whatever the input. Widths at "
-        "which nothing overflowed are left out here; all are in `register-layers.csv`.",
+        "which nothing overflowed are left out here; all are in `register-layers.csv`, their hardware and command in "
+        "`register-sweeps.csv`.",
         ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator", "number"),
-        summarize_layers),
+        summarize_layers, elsewhere=("hardware", "command")),
     "agreement": Table(
         lambda report: agreement_rows(report.records),
         "Agreement of simulator and model",

@@ -29,18 +29,29 @@ class Extremes:
         """Of one output."""
         return len(self.most)
 
-    def bounds(self, stage: Stage, is_sorted: bool, is_last: bool) -> tuple[int, int]:
-        """The smallest and the largest sum that any register of a stage can ever hold, whatever codes and order are.
+    def begins(self, stage: Stage) -> np.ndarray:
+        """The product with which each register of a stage begins."""
+        return np.arange(0, self.products, self._size(stage))
+
+    def of_registers(self, stage: Stage, is_sorted: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest sum that each register of a stage can ever hold, int64 [registers, channels].
 
         Only what is below 0 of the smallest values counts, and what is above 0 of the largest: that bounds every sum on the
-        way, and what registers before make of it by clipping.
+        way, and what registers before make of it by clipping.  Of sorted products one register has the most of both.
         """
-        size = self.products if stage.products == END else min(stage.products, self.products)
         low, high = np.minimum(self.least, 0), np.maximum(self.most, 0)
         if is_sorted:
-            low, high = np.sort(low, axis=0)[:size], np.sort(high, axis=0)[::-1][:size]
-        starts = np.arange(0, len(low), size)
-        lows, highs = np.add.reduceat(low, starts, axis=0), np.add.reduceat(high, starts, axis=0)
+            lowest, highest = np.sort(low, axis=0)[: self._size(stage)], np.sort(high, axis=0)[::-1][: self._size(stage)]
+            return lowest.sum(0, keepdims=True), highest.sum(0, keepdims=True)
+        starts = self.begins(stage)
+        return np.add.reduceat(low, starts, axis=0), np.add.reduceat(high, starts, axis=0)
+
+    def _size(self, stage: Stage) -> int:
+        return self.products if stage.products == END else min(stage.products, self.products)
+
+    def bounds(self, stage: Stage, is_sorted: bool, is_last: bool) -> tuple[int, int]:
+        """The smallest and the largest sum of all registers of a stage, whatever codes and order are."""
+        lows, highs = self.of_registers(stage, is_sorted)
         if is_last and self.starts is not None:
             lows, highs = lows + self.starts, highs + self.starts
         return int(lows.min(initial=0)), int(highs.max(initial=0))

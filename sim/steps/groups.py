@@ -42,23 +42,16 @@ class Groups:
             return None
         channels, places = np.nonzero(is_risky.T)
         firsts = np.searchsorted(channels, np.arange(op.shape[2] + 1)).astype(np.int64)
-        return cls(firsts, _begins(loops)[places])
+        return cls(firsts, loops.extremes.begins(accumulator.stages[0])[places])
 
 
 def risky_groups(loops: ConvLoops) -> np.ndarray:
     """Which groups of the first stage can leave its range, whatever the codes are (equation A7): bool [groups, channels]."""
-    form = loops.accumulator.stages[0].range
-    assert form is not None
-    low = np.add.reduceat(np.minimum(loops.extremes.least, 0), _begins(loops), axis=0)
-    high = np.add.reduceat(np.maximum(loops.extremes.most, 0), _begins(loops), axis=0)
-    is_risky: np.ndarray = (low < form.min) | (high > form.max)
+    stage = loops.accumulator.stages[0]
+    low, high = loops.extremes.of_registers(stage)
+    assert stage.range is not None
+    is_risky: np.ndarray = (low < stage.range.min) | (high > stage.range.max)
     return is_risky
-
-
-def _begins(loops: ConvLoops) -> np.ndarray:
-    """The product with which each group begins."""
-    products, size = len(loops.weights), loops.accumulator.stages[0].products
-    return np.arange(0, products, products if size == END else size)
 
 
 class CorrectedConvolution(StagedConvolution):

@@ -78,11 +78,6 @@ class A2q(Quantizer):
         return self.activations.start_activation(samples, bits, method)
 
 
-def centers(quantizer: Quantizer) -> bool:
-    """Whether it takes the mean off the weights of a layer with a limit (A2Q+)."""
-    return isinstance(quantizer, A2q) and quantizer.centered
-
-
 class _NormedCodes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, log_scale: Tensor, log_norm: Tensor, limit: float, most: int,

@@ -161,8 +161,3 @@ def _from_outside(graph: Graph, node: Node, value: Any, start: Outside, scales: 
 
     graph.inlets[op] = Inlet(start.name, codes, graph.batched, accept)
     return codes
-
-
-def channel_scale(value: Real) -> np.float32:
-    """The one scale of dequantized codes."""
-    return np.float32(value.scale.reshape(()))

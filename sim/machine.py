@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class Machine:
         self._ops = {op.name: op for op in program.ops}
         self._steps = {op.name: step_for(op, [self._ops[name] for name in op.sources()], self.isa) for op in program.ops}
         self._replaceable = _replaceable(program, self._steps)
-        self._borders = _borders(program, self._replaceable)
+        self._borders = borders_of(program, self._replaceable)
         self._plan = _plan(program, self._borders, self._replaceable)
         largest = max(op.shape[0] * op.shape[1] * op.shape[2] for op in program.ops)
         self._chunk = max(1, min(MOST_IMAGES, WORKING_SET // largest))
@@ -160,7 +161,7 @@ class Machine:
         if len(results) > 1:
             raise InputError(f"this program has {len(results)} outputs, {', '.join(results)}: take `results`")
         (logits,) = results.values()
-        return logits.reshape(len(logits), -1) if logits.shape[1:3] == (1, 1) else logits
+        return flattened(logits)
 
     def results(self, pixels: Given, trace: MutableMapping[str, np.ndarray] | None = None,
                 counters: MutableMapping[str, Counters] | None = None) -> dict[str, np.ndarray]:
@@ -411,7 +412,12 @@ def _replaceable(program: Program, steps: Mapping[str, Step]) -> dict[str, str]:
     return found
 
 
-def _borders(program: Program, replaceable: Mapping[str, str]) -> dict[str, int]:
+def flattened(logits: np.ndarray) -> np.ndarray:
+    """Logits [N, H, W, C] as runs give them: [N, C] where they are of one pixel."""
+    return logits.reshape(len(logits), -1) if logits.shape[1:3] == (1, 1) else logits
+
+
+def borders_of(program: Program, replaceable: Mapping[str, str] = MappingProxyType({})) -> dict[str, int]:
     """The widest border that any reader of an operation wants, whoever reads it in the place of another included."""
     borders = {op.name: 0 for op in program.ops}
     for op in program.ops:

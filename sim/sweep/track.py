@@ -19,6 +19,7 @@ import numpy as np
 
 from sim.accumulator import END, MAX_BITS, Accumulator
 from sim.buffers import Padded
+from sim.machine import borders_of, flattened
 from sim.ops.op import Op
 from sim.orders import DEFAULT
 from sim.program import Program
@@ -63,7 +64,7 @@ def without_limits(program: Program) -> Program:
 
 def bytes_of(program: Program) -> int:
     """Memory of an image in a track."""
-    borders = _borders(program)
+    borders = borders_of(program)
     return SETS * sum((op.shape[0] + 2 * borders[op.name]) * (op.shape[1] + 2 * borders[op.name]) * op.shape[2]
                       * (op.format.dtype.itemsize if op.format else 8) for op in program.ops)
 
@@ -81,7 +82,7 @@ class Track:
         self._watched = [op for op in program.accumulating if op.name in watched]
         self._steps: dict[tuple[str, Accumulator], Step] = {}
         self._watches: dict[tuple[str, Accumulator], Watch] = {}
-        self._images, self._borders = images, _borders(program)
+        self._images, self._borders = images, borders_of(program)
         self._sets = [_tensors(program, images, self._borders) for _ in range(SETS)]
         (self._output,) = program.output_names
         self._count = 0
@@ -102,7 +103,7 @@ class Track:
         for op in self._watched:
             flat = self.sums(op).reshape(self._count, -1)
             self._ranges[op.name] = flat.min(1), flat.max(1)
-        return Found(self._flat(self._last().copy()), {})
+        return Found(flattened(self._last().copy()), {})
 
     def sums(self, op: Any) -> np.ndarray:
         """What an operation's registers hold of these images without limits, integers [N, H, W, C]."""
@@ -144,7 +145,7 @@ class Track:
             if counts is not None:
                 overflows[op.name] = counts
                 self._learn(op, register, index, spread, counts)
-        return Found(self._flat(logits), overflows, counted)
+        return Found(flattened(logits), overflows, counted)
 
     def _counters(self, op: Any, register: Accumulator, differing: Mapping[str, Differing], index: np.ndarray) -> np.ndarray:
         """Persistent and transient outputs of each stage, int64 [stages, 2]; those of images not in `index` are none of the
@@ -183,10 +184,6 @@ class Track:
     def _last(self) -> np.ndarray:
         """The output without limits."""
         return self._logits if self._ops[self._output].format is None else self._whole(self._output).interior
-
-    def _flat(self, logits: np.ndarray) -> np.ndarray:
-        """As `Machine.run` gives them."""
-        return logits.reshape(len(logits), -1) if logits.shape[1:3] == (1, 1) else logits
 
     def _leaving(self, op: Any, register: Accumulator) -> np.ndarray:
         """Of the images that come as without limits those of which a register may leave its range, numbered."""
@@ -265,12 +262,3 @@ def _union(parts: Collection[Differing]) -> np.ndarray:
     for part in parts:
         found = np.union1d(found, part.index) if len(found) else part.index
     return found
-
-
-def _borders(program: Program) -> dict[str, int]:
-    """The widest border that a reader wants around a result."""
-    borders = {op.name: 0 for op in program.ops}
-    for op in program.ops:
-        if op.sources():
-            borders[op.sources()[0]] = max(borders[op.sources()[0]], op.border)
-    return borders

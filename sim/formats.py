@@ -44,6 +44,16 @@ class IntFormat:
         if self.narrow and (not self.signed or self.bits < 2):
             raise FormatError("a narrow format is signed and has 2 bits or more, else it has no code but 0")
 
+    @classmethod
+    def holding(cls, low: int, high: int) -> "IntFormat":
+        """The one of fewest bits that has `low` and `high`; signed if one of them is negative.
+
+        >>> IntFormat.holding(-5, 9), IntFormat.holding(0, 9), IntFormat.holding(0, 0)
+        (IntFormat(s5), IntFormat(u4), IntFormat(u1))
+        """
+        bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0, 1)
+        return cls(bits + (low < 0), low < 0)
+
     @property
     def min(self) -> int:
         """Smallest code."""

@@ -94,6 +94,50 @@ def test_zoo__100_inputs_live__differences_are_float32_sums_beside_a_level(name:
     assert classes == 0
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("before", [["Mul"], ["MatMul", "Mul"]])
+def test_trunc__beyond_the_declared_width_clamps_nothing(before: list[str]) -> None:
+    """Its operator of version 1 names widths and clamps to none of them."""
+    constants = {"one": 1.0, "zero": 0.0, "eight": 8.0, "four": 4.0, "large": 9.0, "matrix": np.eye(3) * 3}
+    other = {"Mul": "large", "MatMul": "w"}
+    nodes = [helper.make_node("Quant", ["x", "one", "zero", "eight"], ["q"], domain=DOMAIN, signed=1, narrow=0,
+                              rounding_mode="ROUND"),
+             helper.make_node("Quant", ["matrix", "one", "zero", "four"], ["w"], domain=DOMAIN, signed=1, narrow=0,
+                              rounding_mode="ROUND"),
+             *(helper.make_node(kind, [source, other[kind]], [kind])
+               for source, kind in zip(["q", *before], before, strict=False)),
+             helper.make_node("Trunc", [before[-1], "one", "zero", "eight", "four"], ["y"], domain=DOMAIN,
+                              rounding_mode="FLOOR")]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes if len(before) > 1 else [nodes[0], *nodes[2:]], "beyond",
+                              [info("x", TensorProto.FLOAT, [1, 3])], [info("y", TensorProto.FLOAT, [1, 3])],
+                              [onnx.numpy_helper.from_array(np.asarray(value, f32), name) for name, value in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11), helper.make_opsetid(DOMAIN, 1)])
+    model.ir_version = 8
+    arrays = np.array([[-128, 5, 127], [100, -3, -64]], f32)
+    shown, _ = machine(_of(model), {"x": arrays})
+    factor = 9 * 3 ** (len(before) - 1)
+    assert shown["y"].tolist() == [[int(value) * factor // 16 for value in row] for row in arrays]
+    for index, theirs in enumerate(_executor(model, arrays)):
+        assert shown["y"][index].tolist() == (theirs["y"][0]).tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trunc__of_an_input_that_leaves_its_codes_is_refused() -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Trunc", ["x", "one", "zero", "eight", "four"], ["y"], domain=DOMAIN, rounding_mode="FLOOR")],
+        "outside", [info("x", TensorProto.FLOAT, [1, 2])], [info("y", TensorProto.FLOAT, [1, 2])],
+        [onnx.numpy_helper.from_array(np.array(value, f32), name)
+         for name, value in (("one", 1), ("zero", 0), ("eight", 8), ("four", 4))])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11), helper.make_opsetid(DOMAIN, 1)])
+    model.ir_version = 8
+    done = _of(model)
+    assert done.accept({"x": np.array([[255, -256]], f32)})["x"].reshape(-1).tolist() == [15, -16]
+    with pytest.raises(ImporterError, match="input x: -1 to 62 leave its codes, -16 to 15"):
+        done.accept({"x": np.array([[1000, -1]], f32)})
+
+
 # Random networks whose scales are powers of two: then float32 sums are exact, and so is the executor
 
 

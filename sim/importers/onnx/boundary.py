@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.importers.imported import ImporterError
 from sim.importers.onnx.values import Codes, arranged, stored
+from sim.text import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +23,14 @@ class Inlet:
     quantize: Callable[[np.ndarray], np.ndarray] | None = None
 
     def accept(self, array: np.ndarray) -> np.ndarray:
-        """An array as the ONNX model takes it -> codes [N, H, W, C] of the program."""
-        whole = array if self.quantize is None else self.quantize(array)
+        """An array as the ONNX model takes it -> codes [N, H, W, C] of the program.
+
+        Raises ImporterError for integers that are no codes of it.
+        """
+        whole, form = array if self.quantize is None else self.quantize(array), self.codes.form
+        if whole.dtype.kind in "iu" and not form.contains(whole):
+            raise ImporterError(f"input {printable(self.name)}: {whole.min()} to {whole.max()} leave its codes, "
+                                f"{form.min} to {form.max}")
         return stored(whole, self.codes.dims, self.codes.layout, self.batched).astype(self.codes.form.dtype)
 
 

@@ -14,7 +14,7 @@ from sim.formats import IntFormat
 from sim.importers.onnx.floats import FLOATS, MONOTONE
 from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.values import IMAGE, Codes, Computed, Dims, Outside, Real, Sums, stored_shape
+from sim.importers.onnx.values import IMAGE, MOST_BITS, Codes, Computed, Dims, Outside, Real, Sums, stored_shape
 from sim.ops.requantize import TableOp
 from sim.ops.rescale import RescaleOp
 from sim.requantizers.thresholds import NEVER, Thresholds
@@ -150,9 +150,12 @@ def levels_of(function: Function, channels: int, bounds: tuple[int, int], node: 
     return {"levels": levels, "base": first.astype(np.int64), "step": step.astype(np.int64)}
 
 
-def close(graph: Graph, node: Node, value: Any, final: Function, form: IntFormat, zero: int, scale: float,
+def close(graph: Graph, node: Node, value: Any, final: Function, form: IntFormat | None, zero: int, scale: float,
           name: str) -> Codes | None:
-    """Codes `final(float32)` of a chain of float operators; None if it is no chain, or turns back on wide integers."""
+    """Codes `final(float32)` of a chain of float operators; None if it is no chain, or turns back on wide integers.
+
+    `form`: that of the codes, to which they are clamped; None: one that holds whatever there can be.
+    """
     source = leaf(value)
     if not isinstance(source, Real):
         return None
@@ -162,12 +165,15 @@ def close(graph: Graph, node: Node, value: Any, final: Function, form: IntFormat
         every = np.arange(codes.form.min, codes.form.max + 1, dtype=np.int64)[None]
         table = function_of(graph, value, source, final)(every)
         if len(table) == 1 or (table == table[0]).all():
+            form = form or _holding(table, node)
             looked = TableOp(graph.build.name(name), codes.op, stored_shape(codes.dims, codes.layout), form,
                              table[0].astype(form.dtype), codes.form.min, zero_point=zero)
             return Codes(graph.build.add(looked, scale), codes.dims, codes.layout, form, zero)
     if not never_turns(value):
         return None
-    constants = levels_of(function_of(graph, value, source, final), codes.channels, codes.bounds, node)
+    function = function_of(graph, value, source, final)
+    form = form or _holding(function(np.array([codes.bounds], np.int64)), node)
+    constants = levels_of(function, codes.channels, codes.bounds, node)
     levels, base, step = constants["levels"], constants["base"] - zero, constants["step"]
     if isinstance(codes, Sums):
         op = codes.emit(name, Thresholds(levels, base, step), form, zero, scale)
@@ -176,3 +182,11 @@ def close(graph: Graph, node: Node, value: Any, final: Function, form: IntFormat
     made = RescaleOp(graph.build.name(name), codes.op, stored_shape(codes.dims, codes.layout), form,
                      Thresholds(levels, base, step), codes.zero, zero_point=zero)
     return Codes(graph.build.add(made, scale), codes.dims, codes.layout, form, zero)
+
+
+def _holding(codes: np.ndarray, node: Node) -> IntFormat:
+    """The format of codes that nothing clamps, and of 0.  Raises ImporterError for codes beyond 32 bits."""
+    form = IntFormat.holding(int(codes.min(initial=0)), int(codes.max(initial=0)))
+    if form.bits > MOST_BITS:
+        raise node.fail(f"its codes can need {form.bits} bits, and {MOST_BITS} are supported")
+    return form

@@ -13,6 +13,8 @@ from sim.importers.onnx.model import NARROW, Node
 
 Dims = tuple[int, ...]
 """Sides of a tensor as ONNX orders them, without the batch axis where there is one."""
+MOST_BITS = 32
+"""Of a quantizer's codes."""
 IMAGE, PLAIN = "image", "plain"
 """How it lies in the program: channels last, of ONNX's (channels, height, width) or (channels, length), or as it is."""
 

@@ -90,8 +90,7 @@ def _ends(annotation: str) -> tuple[int, int] | None:
 
 
 def _inlet(graph: Graph, value: Any, start: Outside, unit: float, low: int, high: int) -> Real:
-    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
-    form = IntFormat(max(1, bits) + (low < 0), low < 0)
+    form = IntFormat.holding(low, high)
     layout = IMAGE if len(value.dims) == 3 and graph.batched else PLAIN
     op = graph.build.codes_input(graph.build.name(start.name), stored_shape(value.dims, layout), form, unit)
     codes = Codes(op, tuple(value.dims), layout, form)

@@ -9,10 +9,8 @@ from sim.importers.onnx.boundary import Inlet
 from sim.importers.onnx.chain import as_they_are, close, evaluate, leaf
 from sim.importers.onnx.graph import Graph
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.values import IMAGE, PLAIN, Codes, Outside, Real, Value, Weights, stored_shape
+from sim.importers.onnx.values import IMAGE, MOST_BITS, PLAIN, Codes, Outside, Real, Value, Weights, stored_shape
 from sim.importers.qonnx.rounding import ROUNDINGS, Grid, bipolar, quantized, truncated
-
-MOST_BITS = 32
 
 
 def _number(graph: Graph, node: Node, slot: int, what: str) -> float:
@@ -68,7 +66,8 @@ def trunc(graph: Graph, node: Node) -> None:
     else:
         out_scale, out_bits = scale, _bits(graph, node, 4)
         factor, ends, form = float(2.0 ** (bits - out_bits)), None, IntFormat(min(MOST_BITS, out_bits + 1), True)
-    _closed(graph, node, lambda x, s, z: truncated(x, s, z, factor, ends, mode), scale, zero, form, out_scale)
+    _closed(graph, node, lambda x, s, z: truncated(x, s, z, factor, ends, mode), scale, zero, form, out_scale,
+            clamps=ends is not None)
 
 
 def multi_threshold(graph: Graph, node: Node) -> None:
@@ -87,8 +86,7 @@ def multi_threshold(graph: Graph, node: Node) -> None:
     if layout and layout.index("C") != 1 and rank > 2:
         raise node.fail(f"data_layout {layout[:8]!r} is not supported, NCHW is")
     low, high = int(offset), int(offset + step * levels.shape[1])
-    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)
-    form = IntFormat(max(1, bits) + (low < 0), low < 0)
+    form = IntFormat.holding(low, high)
 
     def counted(x: np.ndarray, s: np.ndarray, z: np.ndarray) -> np.ndarray:
         """[channels, ...] or, outside, any shape with one row of thresholds."""
@@ -106,8 +104,11 @@ Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _closed(graph: Graph, node: Node, rule: Rule, scale: np.ndarray, zero: np.ndarray, form: IntFormat,
-            out_scale: np.ndarray | None = None) -> None:
-    """What the quantizer gives: constants, an input of codes, or codes of what is before it."""
+            out_scale: np.ndarray | None = None, clamps: bool = True) -> None:
+    """What the quantizer gives: constants, an input of codes, or codes of what is before it.
+
+    A rule that does not clamp may leave the declared form: then the codes have one that holds all that can come.
+    """
     step = scale if out_scale is None else out_scale
     value = graph.value(node, 0)
     graph.types[node.outputs[0]] = "float"
@@ -116,24 +117,26 @@ def _closed(graph: Graph, node: Node, rule: Rule, scale: np.ndarray, zero: np.nd
     if isinstance(value, np.ndarray):
         if value.dtype.kind != "f":
             raise node.fail(f"reads constants of type {value.dtype}")
-        graph.give(node, Weights(rule(value.astype(np.float32), scale, zero), step, zero.astype(np.int64), form))
+        codes = rule(value.astype(np.float32), scale, zero)
+        held = form if clamps else IntFormat.holding(int(codes.min(initial=0)), int(codes.max(initial=0)))
+        graph.give(node, Weights(codes, step, zero.astype(np.int64), held))
         return
     if zero.size != 1 or step.size != 1:
         raise node.fail("activations with scales or zero points for each channel are not supported")
     point = int(zero.reshape(()))
     start = leaf(value)
+    made: Codes | None
     if isinstance(start, Outside):
-        codes = _from_outside(graph, value, start, lambda x: rule(x, scale, zero), form, point, float(step.reshape(())))
+        made = _from_outside(graph, value, start, lambda x: rule(x, scale, zero), form, point, float(step.reshape(())))
     else:
         flat = scale.reshape(()), zero.reshape(())
-        made = close(graph, node, graph.settle(graph, value), lambda x: rule(x, *flat), form, _held(form, point),
-                     float(step.reshape(())), node.outputs[0])
+        made = close(graph, node, graph.settle(graph, value), lambda x: rule(x, *flat), form if clamps else None,
+                     _held(form, point), float(step.reshape(())), node.outputs[0])
         if made is None:
             raise node.fail("what it quantizes is no function of one sum of quantized activations and quantized weights: "
                             "matrix products, convolutions, and behind them operators with constants that never turn back")
-        codes = made
-    graph.shown[node.outputs[0]] = codes
-    graph.give(node, Real(codes, step.astype(np.float32).reshape(1), point))
+    graph.shown[node.outputs[0]] = made
+    graph.give(node, Real(made, step.astype(np.float32).reshape(1), point))
 
 
 def _held(form: IntFormat, zero: int) -> int:

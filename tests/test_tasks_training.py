@@ -64,7 +64,7 @@ def test_distances__are_means_of_both_ends_and_padding_has_no_gradient(seed, tem
             for end in (0, 1):
                 pair = (values[number : number + 1, end, :length, 0] for values in (student, teacher))
                 by_row.append(distance(*pair, temperature).item())
-        assert found.item() == pytest.approx(sum(by_row) / len(by_row), rel=1e-3, abs=1e-5)
+        assert found.item() == pytest.approx(sum(by_row) / len(by_row), rel=1e-5, abs=1e-12)
     hinton_loss(rows, other, SPANS.targets(labels), weight=0.5, temperature=temperature).backward()
     assert torch.isfinite(student.grad).all()
     assert not student.grad[:, :, :, 0].masked_select((ids == 0)[:, None]).any()

@@ -26,8 +26,10 @@ REFERENCES = ("individual", "skip-level")
 """Every scheme is compared with training alone, and with the plainest way of distilling from a float network."""
 DATA = ("data", "data digest", "label")
 OF_METHOD: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    "qad": ("teacher_model", "teacher_width", "init_from", "init_from digest")})
-"""Options without which a scheme is another one: its larger teacher, and where its float weights come from."""
+    "qad": ("teacher_model", "teacher_width", "init_from", "init_from digest"),
+    "individual": ("init_from", "init_from digest")})
+"""Options without which a scheme is another one: its larger teacher, and where its float weights come from, which others
+take from their teacher."""
 ROUNDING = 1
 """How many epochs an equal budget may be off: a third of 20 is no whole number."""
 _OF_BUDGET = ("epochs", "milestones")

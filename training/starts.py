@@ -11,6 +11,8 @@ from training.options import ConfigError
 from training.weights import WeightsError, first_arrays, read_state_dict
 
 SAFETENSORS = ".safetensors"
+OF_OTHERS = (SAFETENSORS, ".th", ".pth")
+"""How files of others that hold first weights are called; checkpoints of this project end in .pt."""
 
 
 def begin_with(file: Path, graph: Graph, model: str) -> tuple[Mapping[str, np.ndarray], Precision]:

@@ -23,7 +23,7 @@ from training.options import OPTIONS, read_options
 from training.plans import adopted_step, check_takes_teacher, graphs_of, published_step, wanted_steps
 from training.quantizers import QUANTIZERS
 from training.schemes import SCHEMES, SchemeError, SchemeOptions
-from training.starts import SAFETENSORS
+from training.starts import OF_OTHERS
 from training.sweeps.grid import BUILT_IN, ENDING, Grid, GridError, Job, built_in, near, read_grid, with_settings
 from training.sweeps.ladders import ladder_to_share
 from training.sweeps.plan import Data, Plan, Reference
@@ -95,7 +95,7 @@ class Planner:
         for name in FILES:
             # weights of others are no result of a job; whether they are there is asked by the run that takes them
             value = own.get(name, shared.get(name))
-            if name != "float_weights" and not str(value).endswith(SAFETENSORS) and name in (*shared, *own, *more):
+            if name != "float_weights" and not str(value).endswith(OF_OTHERS) and name in (*shared, *own, *more):
                 found = more.get(name) or self._reference(grid, job, name, value)
                 if isinstance(found, Reference):
                     references[name] = found

@@ -61,9 +61,26 @@ def folder(tmp_path_factory):
 
 
 def run_script(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess:
-    here = {"PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    here = {"PYTHONPATH": str(Path(__file__).parents[1]), "NUMBA_NUM_THREADS": "2", **environment}
     return subprocess.run([sys.executable, "-c", SETUP + code], cwd=folder, env=os.environ | here, capture_output=True,
                           text=True, timeout=500, check=False)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
+def test_one_thread__means_kernels_without_a_pool_of_threads(folder):
+    script = """
+import numba
+assert is_right(Machine(program))
+try:
+    print(numba.threading_layer())
+except ValueError:
+    print("none")
+sys.exit(forked(lambda: is_right(Machine(program))) if hasattr(os, "fork") else 0)
+"""
+    for count, wanted in ((1, True), (2, False)):
+        done = run_script(folder, script, NUMBA_NUM_THREADS=str(count))
+        assert done.returncode == 0, done.stderr
+        assert (done.stdout == "none\n") == wanted
 
 
 def test_machine__run_by_many_threads_at_once_is_right_and_counts_right():

@@ -3,7 +3,8 @@
 numba runs parallel loops on a pool, its threading layer.  OpenMP and TBB serve several Python threads at once; `workqueue`,
 which numba takes where it has neither, ends the process when two ask it together, so that they take turns here.  A forked
 child has none of its parent's threads: GNU's OpenMP would wait for them for ever, and numba ends the child.  There kernels
-run serially, compiled without threads.
+run serially, compiled without threads; so they do where numba has one thread (NUMBA_NUM_THREADS=1), as that takes half the
+time to compile.
 """
 
 import contextlib
@@ -36,7 +37,9 @@ class Mode(enum.Enum):
 
 _TURN = threading.RLock()
 _LLVM: Any = getattr(ffi.lib, "_lock", None) or contextlib.nullcontext()
-_mode = Mode.UNKNOWN
+_FIRST = Mode.SERIAL if numba.config.NUMBA_NUM_THREADS == 1 else Mode.UNKNOWN  # type: ignore[attr-defined]
+"""Of a process that has run no parallel loop."""
+_mode = _FIRST
 is_free = False
 """Whether any thread may start parallel loops at any time, which is so nearly always: the quick question."""
 
@@ -73,7 +76,7 @@ def _after_fork() -> Mode:
     global _mode  # noqa: PLW0603
     layer = _layer()
     is_lost = layer is not None or _has_openmp()  # of a work queue, too: one of a child was seen to hang
-    _mode = Mode.SERIAL if is_lost else Mode.UNKNOWN
+    _mode = Mode.SERIAL if is_lost else _FIRST
     return _mode
 
 

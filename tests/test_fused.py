@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sim.network import Activation, Conv, Input, Precision, Requantize, Shape
-from tests.examples import examples
+from tests.examples import compiling, examples
 from tests.strategies import generators
 from training import kernels, products
 from training.fused import NormalizedRow
@@ -23,7 +23,7 @@ from training.quantizers.dorefa import DoReFa
 pytestmark = pytest.mark.skipif(not kernels.is_available(), reason="torch uses another OpenMP library here")
 NEAR = 2e-3
 """Steps so near to a limit or to a tie may land on the other side of it."""
-CALM = examples(60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+CALM = compiling(60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 def tensor(rng, low, high, shape):

@@ -17,6 +17,7 @@ from sim.network import Activation, Graph, Input, NetworkSpec, Precision
 from sim.registry import load_file
 from sim.testing import lowered
 from tests.cli import assert_one_line, run
+from tests.examples import in_turn
 from tests.strategies import arrays_for
 from tests.test_agreement import assert_equal_codes
 from training.convert import ConvertError, convert, convert_published
@@ -129,9 +130,9 @@ PRECISIONS = (Precision(2), Precision(4), Precision(8), Precision(4, activations
 QUICK = ("resnet18", "resnet50", "mobilenetv2", "efficientnet_b0", "efficientnet_lite0", "alexnet", "vgg16_bn", "vgg_small")
 
 
-@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
-@pytest.mark.parametrize("model", [
-    name if name in QUICK else pytest.param(name, marks=pytest.mark.exhaustive) for name in PUBLISHED])
+@pytest.mark.parametrize(("model", "precision"), [*in_turn(QUICK, PRECISIONS), *(
+    pytest.param(name, precision, id=f"{name}-{precision}", marks=pytest.mark.exhaustive)
+    for name in PUBLISHED if name not in QUICK for precision in PRECISIONS)])
 def test_codes__of_every_network_are_equal_in_torch_and_as_integers(model, precision):
     graph = MODELS[model](Input("image", "", 16, 16, 3, IMAGENET_MEAN, IMAGENET_STD), 5, 4)
     for wild in (False, True):

@@ -21,7 +21,7 @@ from sim.requantizers import REQUANTIZERS
 from sim.requantizers.fp32 import Fp32
 from sim.steps import choice
 from sim.steps.conv import Convolution
-from tests.examples import examples
+from tests.examples import compiling
 from tests.strategies import accumulators, codes, generators, requantizers
 from tests.test_tile_rules import TILED
 
@@ -98,7 +98,7 @@ def results(convolution, x, skip):
 
 
 @given(case=convolutions())
-@examples(100)
+@compiling(100)
 def test_planes__are_the_plain_loops(case):
     op, x, skip = case
     with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +120,9 @@ def simple(weights, form, shape, **others):
 
 @pytest.mark.parametrize("form", [IntFormat(1, signed=False), IntFormat(2, signed=False), IntFormat(2, signed=True)])
 @pytest.mark.parametrize("weight", [-3, -1, 1, 3])
-@pytest.mark.parametrize("depth", [1, 16, 17, 33, 64, 300])
+@pytest.mark.parametrize("depth", [1, pytest.param(16, marks=pytest.mark.exhaustive), 17,
+                                   pytest.param(33, marks=pytest.mark.exhaustive), 64,
+                                   pytest.param(300, marks=pytest.mark.exhaustive)])
 def test_extremes__of_every_code_are_exact(force, form, weight, depth):
     """Every product at its largest, with a border of zeros and without."""
     for code in {form.min, form.max}:
@@ -176,8 +178,8 @@ STARTS = np.arange(-10, 10)
 WRAP, CLIP = Accumulator(6, "wrap", 1), Accumulator(6, "saturate", 0)
 
 
-@pytest.mark.parametrize("name", ["fp32", "double", *(
-    pytest.param(name, marks=pytest.mark.exhaustive) for name in TILED if name not in ("fp32", "double"))])
+@pytest.mark.parametrize("name", ["fp32", *(
+    pytest.param(name, marks=pytest.mark.exhaustive) for name in TILED if name != "fp32")])
 @pytest.mark.parametrize("change", [
     {}, {"zero_point": -5, "limits": (-100, 50)}, {"zero_point": 17, "limits": (17, 90), "accumulator": WRAP},
     {"limits": (-3, 7), "skip": "skip"}, {"zero_point": -128, "skip": "skip", "accumulator": CLIP},
@@ -209,8 +211,8 @@ def test_endings__of_every_rule_with_zero_points_limits_and_starts(force, name, 
 
 
 @pytest.mark.parametrize(("bits", "hardware"), [
-    (1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
-    (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))])
+    (1, HardwareSpec()), pytest.param(2, HardwareSpec(Accumulator(8, "wrap")), marks=pytest.mark.exhaustive),
+    pytest.param(1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"), marks=pytest.mark.exhaustive)])
 def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
     """Every code, logit and counter of bytes, planes and the choice between them, portable and plain."""
     program, found = lower(resnet20_spec(bits), hardware), []

@@ -434,6 +434,7 @@ def sweep_process(folder, *options):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=OURS)
 
 
+@pytest.mark.exhaustive
 def test_sweep__with_a_failed_job_goes_on_says_so_and_goes_on_after_kill_9(write, one_thread):
     """One sweep from end to end: killed while a student trains, started again, a job broken from the start."""
     broken = 'broken = { scheme = "individual", path = [2] }\n' \

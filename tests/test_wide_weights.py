@@ -14,7 +14,7 @@ from sim.kernels.layout import divide
 from sim.program import ConvOp
 from sim.requantizers.fp32 import Fp32
 from sim.steps.conv import Convolution
-from tests.examples import examples
+from tests.examples import compiling, examples
 from tests.strategies import generators
 
 needs_vnni = pytest.mark.skipif(VNNI not in runnable(), reason="no AVX512-VNNI here")
@@ -79,7 +79,7 @@ def cases(draw, depthwise):
 
 @needs_vnni
 @given(case=cases(depthwise=False))
-@examples(60)
+@compiling(60)
 def test_odd_weights__have_the_sums_and_codes_of_plain_loops(case):
     op, x, skip = case
     compare(op, x, skip, "vnni odd")
@@ -87,7 +87,7 @@ def test_odd_weights__have_the_sums_and_codes_of_plain_loops(case):
 
 @needs_vnni
 @given(case=cases(depthwise=True))
-@examples(60)
+@compiling(60)
 def test_depthwise_weights_beyond_a_byte__have_the_sums_and_codes_of_plain_loops(case):
     compare(*case, "")
 

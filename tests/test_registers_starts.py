@@ -1,5 +1,9 @@
 """Registers that start with a number (bias first) in sweeps: loading it is an addition (equation A3), in plain integers."""
 
+import hashlib
+import json
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,12 +11,15 @@ from hypothesis import strategies as st
 
 from sim import plain_registers
 from sim.accumulator import Accumulator
+from sim.arithmetic import Arithmetic
+from sim.evaluation import Source
 from sim.formats import IntFormat
 from sim.kernels.isa import available
 from sim.ops.codes_input import CodesInputOp
 from sim.program import ConvOp, Program
 from sim.requantizers.fp32 import Fp32
-from sim.sweep import sweep
+from sim.sweep import job, state, sweep
+from sim.sweep.configurations import configurations
 from sim.sweep.plan import Runs
 from sim.sweep.track import Track
 from tests.examples import examples
@@ -81,3 +88,53 @@ def test_sweep__a_start_that_does_not_fit_is_clipped_as_it_is_loaded(rule, chang
                   boundary_accumulator="same", counters=True)
     row = found.rows[-1]
     assert (row["changed"], row["overflows"], row["persistent"], row["transient"]) == (changed, overflows, 0, transient)
+
+
+# -------------------------------------------------------------------------------------------------------- what is kept
+
+def tiny(out):
+    """A sweep of two images, one after the other, on three registers, of which some overflow."""
+    program = bias_first(IntFormat(8, signed=False), np.array([[-1, 1]]), np.array([200, 0]))
+    wanted = configurations("8:10", "saturate", "end", boundary="same")
+    pixels = np.array([90, 250], np.uint8).reshape(2, 1, 1, 1)
+    return job.prepare(program, wanted, Arithmetic(), Source(pixels, np.array([0, 1])), out, counters=True)
+
+
+def test_sweep__counts_a_batch_once_wherever_it_is_interrupted(tmp_path, monkeypatch):
+    """At every line that is run between one batch and the next, until there is no further one."""
+    monkeypatch.setattr(job, "MOST_IMAGES", 1)
+    whole, lines = tiny(tmp_path / "whole").run().rows, 0
+
+    def stop(frame, event, _):
+        nonlocal lines
+        if frame.f_code.co_filename != state.__file__ or frame.f_code.co_name in ("save", "of", "_read", "__init__"):
+            return None
+        lines -= event == "line"
+        if not lines:
+            raise KeyboardInterrupt
+        return stop
+
+    for number in range(1, 500):
+        lines, traced, kept = number, sys.gettrace(), tiny(tmp_path / str(number))
+        sys.settrace(stop)
+        try:
+            kept.run()
+        except KeyboardInterrupt:
+            assert tiny(tmp_path / str(number)).run().rows == whole, number
+        finally:
+            sys.settrace(traced)
+        if lines > 0:
+            break
+    assert number > 10
+
+
+def test_sweep__runs_anew_what_was_counted_without_the_loading(tmp_path):
+    """States of before that mend hold wrong numbers under the keys of before, of registers that start with a number."""
+    kept = tiny(tmp_path)
+    (group,) = kept.groups
+    for run in group.different[1:]:
+        told = json.dumps([group.base.digest(), True, {name: own.to_json() for name, own in run.registers.items()}])
+        kept.state.add(hashlib.sha256(told.encode()).hexdigest()[:32], state.Tally(2, 2))
+    kept.state.save()
+    assert tiny(tmp_path).work == (0, 2 * len(group.different))
+    assert tiny(tmp_path).run().rows == tiny(None).run().rows

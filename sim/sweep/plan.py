@@ -53,7 +53,7 @@ class Runs:
         rule = Layer.asked if self._counters else Layer.simplest
         every = {name: rule(self._layers[name], register) for name, register in registers.items()}
         found = {name: register for name, register in every.items() if register.is_limited}
-        told = [self._digest, self._counters, {name: own.to_json() for name, own in sorted(found.items())}]
+        told: list[Any] = [self._digest, self._counters, {name: own.to_json() for name, own in sorted(found.items())}]
         if any(getattr(self._layers[name].op, "start", None) is not None for name in found):
             told.append(_LOADED)
         return Run(hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32], found)

@@ -39,7 +39,8 @@ class Tally:
 
 
 def _added(mine: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {**mine, **{name: mine[name] + counts if name in mine else counts for name, counts in more.items() if counts.any()}}
+    summed = {name: mine[name] + counts if name in mine else counts for name, counts in more.items() if counts.any()}
+    return {**mine, **summed}
 
 
 class State:

@@ -22,6 +22,7 @@ from sim.sweep import job, state, sweep
 from sim.sweep.configurations import configurations
 from sim.sweep.plan import Runs
 from sim.sweep.track import Track
+from sim.widths.assignment import Trials
 from tests.examples import examples
 from tests.strategies import accumulators, codes, staged
 
@@ -86,7 +87,9 @@ def test_sweep__a_start_that_does_not_fit_is_clipped_as_it_is_loaded(rule, chang
     program = bias_first(IntFormat(8, signed=False), np.array([[-1, 1]]), np.array([200, 0]))
     found = sweep(program, "8", np.full((1, 1, 1, 1), 90, np.uint8), np.array([0]), overflow=rule, tile=tile,
                   boundary_accumulator="same", counters=True)
+    trials = Trials(program, found.examples, Accumulator(8, rule, 0 if tile == "end" else int(tile)), available()[-1], 1)
     row = found.rows[-1]
+    assert (trials.free - trials.right({"y": 8}), found.rows[0]["right"] - row["right"]) == (changed, changed)
     assert (row["changed"], row["overflows"], row["persistent"], row["transient"]) == (changed, overflows, 0, transient)
 
 

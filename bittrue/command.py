@@ -6,6 +6,7 @@
 import runpy
 import sys
 
+from sim.interrupts import end_in_one_line
 from sim.version import __version__
 
 COMMANDS = {
@@ -35,6 +36,7 @@ def main() -> None:
         print(f"bittrue {__version__}")
     elif name in COMMANDS:
         module, _ = COMMANDS[name]
+        end_in_one_line()
         sys.argv[:2] = [f"bittrue {name}"]
         runpy.run_module(module, run_name="__main__", alter_sys=False)
     else:

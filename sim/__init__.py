@@ -5,8 +5,10 @@ What most people need is here by name: `sim.lower` makes a `sim.Program` of a tr
 `import sim` costs nothing.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
+from sim.interrupts import end_in_one_line, is_own
 from sim.lazy import lazy
 from sim.version import __version__
 
@@ -24,3 +26,6 @@ __all__ = ["Accumulator", "HardwareSpec", "Machine", "Program", "__version__", "
 __getattr__, __dir__ = lazy(__name__, {
     "Accumulator": "sim.accumulator", "HardwareSpec": "sim.hardware", "Machine": "sim.machine", "Program": "sim.program",
     "evaluate": "sim.evaluation", "load_checkpoint": "sim.checkpoint", "lower": "sim.lowering"})
+
+if is_own(sys.argv, sys.orig_argv):
+    end_in_one_line()

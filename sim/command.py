@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.exceptions import Exit, TyperException
 
+from sim.interrupts import INTERRUPTED
 from sim.registry import where
 from sim.text import printable, shell_word
 from sim.version import __version__
@@ -27,10 +28,9 @@ from sim.version import __version__
 __all__ = ["CODES_DIFFER", "INTERRUPTED", "REFUSED", "fail", "new_app", "new_console", "new_table", "printable", "run_app",
            "shell_word", "show_table"]
 
-CODES_DIFFER, REFUSED, INTERRUPTED = 1, 2, 130
-"""Exit statuses beside 0: 2 for what was refused or broke, be it an option, a file or this program."""
+CODES_DIFFER, REFUSED = 1, 2
+"""Exit statuses beside 0, and 130 if interrupted: 2 for what was refused or broke, be it an option, a file or this code."""
 WIDEST = 100_000
-_GO_ON = "interrupted; a training run goes on with --resume"
 
 
 def new_app() -> typer.Typer:
@@ -38,8 +38,11 @@ def new_app() -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
-    """Run a command and exit; wrong options, `expected` and the disk's errors become one line, bugs a traceback."""
+def run_app(app: typer.Typer, *expected: type[Exception], go_on: str = "") -> None:
+    """Run a command and exit; wrong options, `expected` and the disk's errors become one line, bugs a traceback.
+
+    `go_on` says how to go on once it was interrupted, if that is more than to begin again.
+    """
     if sys.argv[1:] == ["--version"]:
         print(f"bittrue {__version__}")
         sys.exit(0)
@@ -47,7 +50,7 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no name is beyond a terminal
     try:
-        status = _status(app, expected)
+        status = _status(app, expected, f"interrupted; {go_on}" if go_on else "interrupted")
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
@@ -55,7 +58,7 @@ def run_app(app: typer.Typer, *expected: type[Exception]) -> None:
     sys.exit(status)
 
 
-def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
+def _status(app: typer.Typer, expected: tuple[type[Exception], ...], interrupted: str) -> int:
     try:
         result = app(standalone_mode=False)
     except TyperException as error:
@@ -78,7 +81,7 @@ def _status(app: typer.Typer, expected: tuple[type[Exception], ...]) -> int:
     except KeyboardInterrupt:
         result = INTERRUPTED
     if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt inside the command, too
-        fail(_GO_ON, INTERRUPTED)
+        fail(interrupted, INTERRUPTED)
     return result if type(result) is int else 0
 
 

@@ -87,7 +87,7 @@ def simplified(accumulator: Accumulator, extremes: Extremes) -> Accumulator:
         return Accumulator()
     found: list[Stage] = []
     for number in kept:
-        stage = replace(stages[number], tile=_tile(stages, number, found[-1].products if found else 1))
+        stage = replace(stages[number], tile=_tile(stages, number, found[-1].products if found else 1, extremes.products))
         found.append(stage)
     if found[-1].products != END or (extremes.starts is not None and kept[-1] < len(stages) - 1):
         found.append(Stage(END))
@@ -105,11 +105,14 @@ def _is_repeated(stages: tuple[Stage, ...], kept: list[int]) -> bool:
     return other.overflow == "wrap" and other.bits <= first.bits
 
 
-def _tile(stages: tuple[Stage, ...], number: int, received: int) -> int:
-    """The tile of a stage that receives sums of so many products (END: of all), as many products as before."""
+def _tile(stages: tuple[Stage, ...], number: int, received: int, products: int) -> int:
+    """The tile of a stage that receives sums of so many products (END: of all), as many products as before.
+
+    END where these are all that there are: in products a tile may be a larger number than a stage can have.
+    """
     stage, size = stages[number], stages[number - 1].products if number else 1
     if stage.overflow == "wrap":
         return 1
-    if END in (size, stage.tile, received):
+    if END in (size, stage.tile, received) or stage.tile * size >= products:
         return END
     return stage.tile * size // received

@@ -1,6 +1,7 @@
 """The commands as a user meets them: one clear line for what is wrong, nothing half-written, exact next steps."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ import torch
 
 from sim.checkpoint import load_checkpoint
 from sim.command import new_app, run_app
+from sim.interrupts import is_own
 from tests.cli import assert_one_line, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,7 +270,9 @@ def test_checkpoint_for_tests__is_small():
     assert torch.load(CHECKPOINT, weights_only=True)["version"] == 1
 
 
-def test_interrupted_command__says_how_to_go_on(monkeypatch, capsys):
+@pytest.mark.parametrize(("more", "line"), [
+    ({}, "error: interrupted"), ({"go_on": "so it does"}, "error: interrupted; so it does")])
+def test_interrupted_command__says_how_to_go_on_if_there_is_a_way(more, line, monkeypatch, capsys):
     app = new_app()
 
     @app.command()
@@ -277,9 +281,27 @@ def test_interrupted_command__says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setattr("sys.argv", ["command"])
     with pytest.raises(SystemExit) as status:
-        run_app(app)
+        run_app(app, **more)
     assert status.value.code == 130
-    assert capsys.readouterr().err.strip() == "error: interrupted; a training run goes on with --resume"
+    assert capsys.readouterr().err.strip() == line
+
+
+@pytest.mark.parametrize("module", ["sim.eval", "sim.sweep", "sim.widths", "training.run", "bittrue"])
+def test_interrupted_command__that_has_not_begun_is_one_line(module, tmp_path):
+    """While Python imports, which takes seconds: what comes first of that is interrupted here."""
+    for name in ("numpy", "torch", "typer"):
+        (tmp_path / f"{name}.py").write_text("raise KeyboardInterrupt")
+    options = ["eval"] if module == "bittrue" else []
+    result = subprocess.run([sys.executable, "-m", module, *options], cwd=ROOT, capture_output=True, text=True, check=False,
+                            env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert_one_line(result, "interrupted", status=130)
+
+
+def test_interrupt__of_a_program_that_imports_the_package_is_left_to_python():
+    assert not is_own(["-m"], ["python", "-m", "theirs", "-m", "sim.eval"])
+    assert not is_own(["theirs.py", "-m", "sim.eval"], ["python", "theirs.py", "-m", "sim.eval"])
+    assert not is_own(["-c"], ["python", "-c", "import sim"])
+    assert is_own(["-m"], ["python", "-X", "dev", "-m", "training.run", "-m"])
 
 
 @pytest.mark.parametrize("options", [

@@ -1,6 +1,7 @@
 """What a program costs: counts by hand and by plain loops, qonnx's own numbers, SCALE-Sim's cycles, toggled bits."""
 
 import ast
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -11,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import testing
-from sim.accumulator import Accumulator, Stage
+from sim.accumulator import Accumulator, Stage, parse_accumulator
 from sim.checkpoint import load_checkpoint
 from sim.cost import CostError, array_named, cost_of, energy_table, inference_cost
 from sim.cost.activity import layer_activity
+from sim.cost.register import Registers
 from sim.cost.static import Gemm, effective_bits, gemm_of, layers_of
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
 from sim.lowering import lower
 from sim.network import AvgPool, Conv, Graph, Input, MatMul, NetworkSpec, Precision, Requantize, Shortcut
 from sim.ops.row import Activation
+from sim.plain_registers import in_order
 from sim.program import ConvOp, Program
 from tests.cli import assert_one_line, run
 from tests.examples import examples
@@ -89,7 +92,7 @@ def test_effective_bits__of_every_weight_of_a_byte():
 
 
 def theirs_of(program):
-    """The total of qonnx's inference_cost on the exported file, for one image."""
+    """The total of qonnx's inference_cost on the exported file as it is, for one image."""
     pytest.importorskip("onnx", reason="ONNX files are written with the package onnx")
     pytest.importorskip("qonnx", reason="qonnx is the oracle")
     from qonnx.core.modelwrapper import ModelWrapper
@@ -97,10 +100,8 @@ def theirs_of(program):
 
     from sim.exporters import export
 
-    model = export(program, "qonnx")
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    return [theirs(ModelWrapper(model), discount_sparsity=discount)["total_cost"] for discount in (True, False)]
+    return [theirs(ModelWrapper(export(program, "qonnx")), discount_sparsity=discount)["total_cost"]
+            for discount in (True, False)]
 
 
 def assert_equal_keys(program):
@@ -178,24 +179,29 @@ def toggles_by_hand(op, codes):
     height, width = len(codes), len(codes[0])
     stages = [(stage.products, stage.bits or op.safe_bits, bool(stage.bits) and stage.overflow == "saturate", stage.tile)
               for stage in op.accumulator.stages]
+    unlimited = [stage.bits is None for stage in op.accumulator.stages]
     found = dict.fromkeys(("zero_activations", "zero_weights", "zero_either", "activations", "weights", "register"), 0)
 
     def changed(a, b, bits):
         return bin((a ^ b) & (2**bits - 1)).count("1")
 
-    def through(values, stage):
+    def fitted(total, stage):
+        _, bits, saturates, _ = stages[stage]
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        return total if unlimited[stage] else max(low, min(high, total)) if saturates else (total - low) % 2**bits + low
+
+    def through(values, stage, start):
         """What a stage hands on: (value, products so far) pairs."""
-        size, bits, saturates, tile = stages[stage]
+        size, bits, _, tile = stages[stage]
         groups = {}
         for value, number in values:
             groups.setdefault(number // size if size else 0, []).append((value, number))
         handed = []
         for group in groups.values():
-            held = 0
+            held = fitted(start, stage)
             for begin in range(0, len(group), tile or len(group)):
                 total = held + sum(value for value, _ in group[begin : begin + (tile or len(group))])
-                low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-                after = max(low, min(high, total)) if saturates else (total - low) % 2**bits + low
+                after = fitted(total, stage)
                 found["register"] += changed(held, after, bits)
                 held = after
             handed.append((held, group[-1][1]))
@@ -218,26 +224,33 @@ def toggles_by_hand(op, codes):
                     if number:
                         found["activations"] += changed(code, pairs[number - 1][0], op.operand.bits)
                         found["weights"] += changed(weight, pairs[number - 1][1], op.weight_format.bits)
-                values = [(code * weight, number) for number, (code, weight) in enumerate(pairs)]
+                products = [code * weight for code, weight in pairs]
+                if op.accumulator.order == "sorted":
+                    products = in_order(products, "sorted", (rows, columns, depth))
+                values = [(product, number) for number, product in enumerate(products)]
                 for stage in range(len(stages)):
-                    values = through(values, stage)
+                    is_loaded = stage == len(stages) - 1 and op.start is not None
+                    values = through(values, stage, int(op.start[channel]) if is_loaded else 0)
     return found
 
 
 ACCUMULATORS = [Accumulator(), Accumulator(5, "wrap", 1), Accumulator(4, "saturate", 5), Accumulator(6, "saturate", 0),
                 Accumulator(7, "wrap", 2, (Stage(4, 4, "saturate"),)),
-                Accumulator(9, "saturate", 1, (Stage(2, 4, "wrap"), Stage(6, 5, "saturate", 2)))]
+                Accumulator(9, "saturate", 1, (Stage(2, 4, "wrap"), Stage(6, 5, "saturate", 2))),
+                Accumulator(5, "saturate", 1, order="sorted"),
+                Accumulator(6, "saturate", 0, (Stage(2), Stage(4, 5, "wrap", 0)), "sorted")]
 
 
-@pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=lambda accumulator: accumulator.text)
+@pytest.mark.parametrize("accumulator", ACCUMULATORS, ids=lambda accumulator: f"{accumulator.text} {accumulator.order}")
 @examples(10)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 2), st.integers(0, 1), st.booleans())
-def test_toggles__are_those_of_plain_integers(accumulator, seed, stride, padding, signed):
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2), st.integers(0, 1), st.booleans(), st.booleans())
+def test_toggles__are_those_of_plain_integers(accumulator, seed, stride, padding, signed, is_biased):
     rng = np.random.default_rng(seed)
     operand, weights = IntFormat(3, signed), rng.integers(-4, 4, (2, 3, 2, 2)).astype(np.int32)
     shape = ((4 + 2 * padding - 2) // stride + 1, (5 + 2 * padding - 3) // stride + 1, 2)
     op = ConvOp("conv", "x", shape, None, skip="", weights=weights, stride=stride, padding=padding, groups=1,
-                operand=operand, weight_format=IntFormat(3, True), weight_bits=3, accumulator=accumulator, requant=None)
+                operand=operand, weight_format=IntFormat(3, True), weight_bits=3, accumulator=accumulator, requant=None,
+                start=rng.integers(-60, 60, 2) if is_biased else None)
     codes = rng.integers(operand.min, operand.max + 1, (2, 4, 5, 2)).astype(operand.dtype)
     found = layer_activity(op, {"x": codes})
     wanted = [toggles_by_hand(op, image) for image in codes.tolist()]
@@ -246,6 +259,27 @@ def test_toggles__are_those_of_plain_integers(accumulator, seed, stride, padding
                        ("weights", found.toggled_weights), ("register", found.toggled_register)):
         assert mine == sum(each[name] for each in wanted), name
     assert found.products == 2 * op.macs
+
+
+def test_registers__that_are_unlimited_hand_on_what_they_hold():
+    """Products of -65 .. 65 need 9 bits together; six that wrapped in 7 bits may come to less than these hold."""
+    registers = Registers((1, 1), parse_accumulator("1:7:wrap,6:unlimited,end:12:saturate"), wide=9)
+    for product in (-64, -64, -64, 65, 65, 65):
+        registers.take(np.array([[product]]))
+    assert registers.close().tolist() == [[3 * -64 + 3 * (65 - 128)]]
+
+
+def test_activity__of_a_network_whose_products_come_sorted(program):
+    """Zeros and operands do not depend on the order; no layer is left out."""
+    pixels = np.random.default_rng(9).integers(0, 256, (1, *program.input_shape)).astype(np.uint8)
+    ours, plain = ({name: vars(found) for name, found in cost_of(each, pixels).activity.items()} for each in (
+        dataclasses.replace(program, ops=tuple(dataclasses.replace(op, accumulator=Accumulator(30, order="sorted"))
+                                               if op.accumulates else op for op in program.ops)), program))
+    assert list(ours) == list(plain) == [op.name for op in program.accumulating]
+    for name in ours:
+        assert {key: value for key, value in ours[name].items() if "register" not in key} == {
+            key: value for key, value in plain[name].items() if "register" not in key}
+    assert sum(each["toggled_register"] for each in ours.values()) > 0
 
 
 def test_toggles__follow_the_order_of_products():

@@ -58,11 +58,7 @@ def _theirs(model: Any, pixels: np.ndarray, names: list[str], by: str) -> dict[s
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.infer_shapes import InferShapes
 
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    for value in (*fixed.graph.input, *fixed.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    wrapped = ModelWrapper(fixed).transform(InferShapes())
+    wrapped = ModelWrapper(model).transform(InferShapes())
     (name, whole_batch), = given_pixels.items()
     each = [execute_onnx(wrapped, {name: image[None].astype(np.float32)}, True) for image in whole_batch]
     return {tensor: np.concatenate([found[tensor] for found in each]) for tensor in names}

@@ -224,6 +224,9 @@ def test_simplified__has_the_same_sums_and_overflows(data):
     ("16:16:wrap,end:12:wrap", "end:12:wrap"), ("16:16:wrap,end:16:wrap", "end:16:wrap"),
     ("16:16:wrap,32:16:wrap,end:14:wrap", "end:14:wrap"), ("16:12:wrap,end:16:wrap", "16:12:wrap,end:16:wrap"),
     ("2:17:saturate,end:16:saturate", "end:16:saturate:2"), ("4:20:wrap,end:16:saturate:2", "end:16:saturate:8"),
+    ("2:20:saturate,end:8:saturate:2147483647", "end:8:saturate:end"),
+    ("2147483647:30:saturate,end:8:saturate:2147483647", "end:8:saturate:end"),
+    ("2:20:saturate,4:8:saturate:2147483647,end:30:wrap", "4:8:saturate:end,end:unlimited"),
     ("2:16:saturate,end:40:wrap", "2:16:saturate,end:unlimited"), ("end:16:saturate,end:40:wrap", "end:16:saturate")])
 def test_simplified__by_hand(text, plain):
     extremes = Extremes(np.full((64, 1), -128 * 255), np.full((64, 1), 127 * 255))

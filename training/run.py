@@ -125,4 +125,4 @@ app.command(cls=GroupedCommand, epilog=EXAMPLE)(_command)
 
 
 if __name__ == "__main__":
-    run_app(app, *ERRORS)
+    run_app(app, *ERRORS, go_on="a training run goes on with --resume")

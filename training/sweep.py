@@ -30,6 +30,7 @@ from training.sweeps.tasks import Schedule, check_folders
 from training.sweeps.work import FAILED, FINISHED, LOWEST, Crew, Outcome, SweepError, Task
 
 RUNS = Path("runs")
+_GO_ON = "the same command goes on where it was"
 
 app = new_app()
 
@@ -87,7 +88,7 @@ def main(  # noqa: PLR0913 - one parameter per option
         try:
             sweep.run(crew, workers, ray)
         except KeyboardInterrupt:
-            fail("interrupted; the same command goes on where it was", INTERRUPTED)
+            fail(f"interrupted; {_GO_ON}", INTERRUPTED)
     print(f"Next, make tables of the records:\n    {_tables_command(results)}")
     sweep.fail_if_any_did()
 
@@ -181,4 +182,4 @@ def _tables_command(results: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app, SweepError, GridError, RecordError, ConfigError)
+    run_app(app, SweepError, GridError, RecordError, ConfigError, go_on=_GO_ON)

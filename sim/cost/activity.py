@@ -3,21 +3,24 @@
 The measure is one multiplier with one register that computes one output after the other, products in their order: a bit of
 an operand toggles where it differs from that of the product before, within the same output; a bit of the register where an
 addition changes it.  What happens between two outputs (loading, clearing) is an array's own affair and is not counted.
+Products that come sorted are sorted behind the multiplier (PQS): its operands come in the order `rows`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sim.cost.operands import Factors, factors_of
-from sim.cost.register import Registers, toggled, widths
+from sim.cost.register import Registers, paired, toggled, widths
 from sim.machine import Machine
 from sim.orders import SORTED
 
 _COUNTS = ("products", "zero_activations", "zero_weights", "zero_either", "toggled_weights", "toggled_activations",
            "toggled_register")
+_MOST_SORTED = 1 << 20
+"""Products that are sorted at one time."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,10 @@ class Activity:
 
 
 def activity_of(machine: Machine, pixels: Any) -> dict[str, Activity]:
-    """Of every operation with registers, by name; `pixels` as `Machine.run` takes them.
-
-    Layers are left out whose products come sorted: that is another order for every output, and no stream of operands.
-    """
+    """Of every operation with registers, by name; `pixels` as `Machine.run` takes them."""
     trace: dict[str, np.ndarray] = {}
     machine.results(pixels, trace)
-    return {op.name: layer_activity(op, trace) for op in machine.program.accumulating if op.accumulator.order != SORTED}
+    return {op.name: layer_activity(op, trace) for op in machine.program.accumulating}
 
 
 def layer_activity(op: Any, codes: Mapping[str, np.ndarray]) -> Activity:
@@ -80,9 +80,17 @@ def _counted(op: Any, factors: Factors) -> np.ndarray:
 
 
 def _in_registers(op: Any, factors: Factors) -> int:
-    registers = Registers((len(factors.left), factors.right.shape[1]), op.accumulator, op.safe_bits, factors.start)
-    wide = np.ascontiguousarray(factors.left.T).astype(np.int64)
-    for codes, weights in zip(wide, factors.right.astype(np.int64), strict=True):
-        registers.take(codes[:, None] * weights)
+    """Bits of all stages: of some rows at a time, if the products of all of them are needed at once."""
+    left, right = factors.left.astype(np.int64), factors.right.astype(np.int64)
+    together = max(1, _MOST_SORTED // max(1, right.size)) if op.accumulator.order == SORTED else max(1, len(left))
+    return sum(_of_rows(op, left[begin : begin + together], right, factors.start) for begin in range(0, len(left), together))
+
+
+def _of_rows(op: Any, left: np.ndarray, right: np.ndarray, start: np.ndarray | None) -> int:
+    registers = Registers((len(left), right.shape[1]), op.accumulator, op.safe_bits, start)
+    each: Iterable[np.ndarray] = (codes[:, None] * weights for codes, weights in
+                                  zip(np.ascontiguousarray(left.T), right, strict=True))
+    for products in paired(np.stack(list(each))) if op.accumulator.order == SORTED else each:
+        registers.take(products)
     registers.close()
     return sum(registers.toggled)

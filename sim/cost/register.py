@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.accumulator import END, Accumulator, Stage
-from sim.formats import IntFormat
 
 
 class Registers:
-    """Those of an accumulator, for outputs [rows, columns]; `wide` bits are those of registers that are unlimited.
+    """Those of an accumulator, for outputs [rows, columns]; of registers that are unlimited `wide` bits are looked at.
 
-    The last begins at `start`, or 0, all others at 0; loading that is not counted.  Bits that differ before and after are
-    counted whenever a register is consulted (contract C6): after every tile, which is summed exactly in front of it.
+    The last begins at `start` as it holds that (equation A3), or 0, all others at 0; loading is not counted.  Bits that
+    differ before and after are counted whenever a register is consulted (contract C6): after every tile, which is summed
+    exactly in front of it.
 
     >>> registers = Registers((1, 1), Accumulator(3, "wrap"), wide=9)
     >>> for product in (3, 1, -4):  # 000 -> 011 -> 100 (4 is -4 there) -> 000
@@ -24,7 +24,7 @@ class Registers:
     def __init__(self, shape: tuple[int, int], accumulator: Accumulator, wide: int, start: np.ndarray | None = None) -> None:
         self._stages = [_Register(shape, stage, wide) for stage in accumulator.stages]
         if start is not None:
-            self._stages[-1].value += start
+            self._stages[-1].load(start)
         self._sizes = [stage.products for stage in accumulator.stages]
         self._taken = 0
 
@@ -56,8 +56,11 @@ class _Register:
     def __init__(self, shape: tuple[int, int], stage: Stage, wide: int) -> None:
         self.value, self.toggled = np.zeros(shape, np.int64), 0
         self._pending, self._held = np.zeros(shape, np.int64), 0
-        self._form, self._tile = IntFormat(stage.bits or wide, signed=True), stage.tile
-        self._saturates = stage.bits is not None and stage.overflow == "saturate"
+        self._form, self._bits, self._tile = stage.range, stage.bits or wide, stage.tile
+        self._saturates = stage.overflow == "saturate"
+
+    def load(self, start: np.ndarray) -> None:
+        self.value[...] = self._fitted(start)
 
     def take(self, value: np.ndarray) -> None:
         self._pending += value
@@ -77,11 +80,35 @@ class _Register:
         return value
 
     def _consult(self) -> None:
-        sums, low, high = self.value + self._pending, self._form.min, self._form.max
-        after = np.clip(sums, low, high) if self._saturates else ((sums - low) & ((1 << self._form.bits) - 1)) + low
-        self.toggled += toggled(self.value, after, self._form.bits)
+        after = self._fitted(self.value + self._pending)
+        self.toggled += toggled(self.value, after, self._bits)
         self.value, self._held = after, 0
         self._pending[...] = 0
+
+    def _fitted(self, sums: np.ndarray) -> np.ndarray:
+        if self._form is None:
+            return sums
+        if self._saturates:
+            return np.clip(sums, self._form.min, self._form.max)
+        found: np.ndarray = ((sums - self._form.min) & ((1 << self._form.bits) - 1)) + self._form.min
+        return found
+
+
+def paired(products: np.ndarray) -> np.ndarray:
+    """Products in the order `sorted`, each output's along the first axis: the largest, the most negative, the next largest.
+
+    >>> paired(np.array([3, 0, -1, 5, 7, -2])).tolist()
+    [7, -2, 5, -1, 3, 0]
+    """
+    rising, count = np.sort(products, axis=0), len(products)
+    below, above = (products < 0).sum(0), (products > 0).sum(0)
+    place = np.arange(count).reshape(-1, *(1 for _ in products.shape[1:]))
+    fall = count - 1 - place  # a product above 0 has so many larger ones before it, one below 0 `place` smaller ones
+    of_signs = np.where(rising > 0, fall + np.minimum(fall, below), place + np.minimum(place + 1, above))
+    to = np.where(rising == 0, place + above, of_signs)
+    found = np.empty_like(products)
+    np.put_along_axis(found, to, rising, 0)
+    return found
 
 
 def widths(accumulator: Accumulator, wide: int) -> list[int]:

@@ -16,6 +16,8 @@ FORMS: Mapping[str, ModuleType] = {"qoperator": qoperator, "integer": integer, "
 def export(program: Program, form: str) -> Any:
     """An onnx.ModelProto of a program; tensors of the same names as its operations, [N, channels, height, width].
 
+    N is any number of images; in QONNX it is 1, as its tools want it.
+
     `form` is one of FORMS.  Raises ExportError for what it cannot express: the operation, why, and what can be done.
     """
     try:
@@ -25,7 +27,7 @@ def export(program: Program, form: str) -> Any:
     if form not in FORMS:
         raise ExportError(f"format: {form!r} is unknown, choose one of {', '.join(FORMS)}")
     rules = FORMS[form]
-    write = Writer(program, rules.OPSET, dict(rules.DOMAINS))
+    write = Writer(program, rules.OPSET, dict(rules.DOMAINS), rules.BATCH)
     for op in program.ops:
         if op.kind not in rules.OPERATIONS:
             raise ExportError(f"{op.name}: the operation {op.kind} is not written as {form}, which has "

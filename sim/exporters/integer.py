@@ -14,6 +14,7 @@ from sim.formats import IntFormat
 from sim.ops.op import Op, format_of
 
 OPSET = 17
+BATCH = "N"
 INT32 = 2**31
 
 

@@ -15,6 +15,8 @@ from sim.formats import EXACT_FLOAT32, IntFormat
 from sim.ops.op import format_of
 
 OPSET = 14
+BATCH = 1
+"""As in QONNX's model zoo: its executor refuses shapes that are no numbers, its inference_cost counts them as 0."""
 QONNX = "qonnx.custom_op.general"
 DOMAINS: Mapping[str, int] = {QONNX: 1}
 MOST_LEVELS = 1 << 12

@@ -18,6 +18,7 @@ from sim.ops.op import format_of
 __all__ = ["DOMAINS", "OPERATIONS", "OPSET", "dtype_of"]
 
 OPSET = 17
+BATCH = "N"
 MICROSOFT = "com.microsoft"
 DOMAINS: Mapping[str, int] = {MICROSOFT: 1}
 

@@ -15,10 +15,13 @@ class ExportError(ValueError):
 
 
 class Writer:
-    """What is written so far; `domains` are those of operators beside ONNX's own, with their versions."""
+    """What is written so far; `domains` are those of operators beside ONNX's own, with their versions.
 
-    def __init__(self, program: Program, opset: int, domains: dict[str, int]) -> None:
-        self.program, self.opset, self.domains = program, opset, domains
+    `batch` is how many images inputs and outputs are declared for: a number, or a name for any.
+    """
+
+    def __init__(self, program: Program, opset: int, domains: dict[str, int], batch: int | str) -> None:
+        self.program, self.opset, self.domains, self.batch = program, opset, domains, batch
         self.ops = {op.name: op for op in program.ops}
         self.inputs: list[Any] = []
         self.nodes: list[Any] = []
@@ -70,7 +73,7 @@ class Writer:
 
         height, width, channels = op.shape
         return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
-                                             ["N", channels, height, width])
+                                             [self.batch, channels, height, width])
 
     def model(self) -> Any:
         """The onnx.ModelProto, checked."""

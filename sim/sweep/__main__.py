@@ -167,4 +167,4 @@ def _cell(row: Any) -> str:
 
 if __name__ == "__main__":
     run_app(app, EvalError, ImporterError, ProfileError, CheckpointError, ProgramError, NetworkError, DataError, LowerError,
-            RegistryError)
+            RegistryError, go_on="the same command goes on")

@@ -76,13 +76,13 @@ class Job:
         answers = free.logits.argmax(1)
         for run in runs:
             found = track.run(run.registers, self.counters) if run.registers else free
-            _add(self.state.of(run.key), found, answers, labels)
+            self.state.add(run.key, _tally(found, answers, labels))
             tell(*self.work)
 
 
-def _add(tally: Tally, found: Found, answers: np.ndarray, labels: np.ndarray) -> None:
+def _tally(found: Found, answers: np.ndarray, labels: np.ndarray) -> Tally:
     mine = found.logits.argmax(1)
-    tally.add(len(labels), int((mine == labels).sum()), int((mine != answers).sum()), found.overflows, found.counters)
+    return Tally(len(labels), int((mine == labels).sum()), int((mine != answers).sum()), found.overflows, found.counters)
 
 
 def prepare(model: Any, wanted: Sequence[Configuration], common: Arithmetic, source: Source,

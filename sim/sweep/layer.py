@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from sim.accumulator import END, Accumulator
+from sim.accumulator import END, MAX_BITS, Accumulator
 from sim.lazy import cached_property
 from sim.orders import DEFAULT
 from sim.program import ConvOp
@@ -14,6 +14,33 @@ from sim.steps.loops import LOOPS
 def products_of(op: Any) -> int:
     """How many products each sum of an operation has."""
     return int(op.weights[..., 0].size) if isinstance(op, ConvOp) else int(op.depth)
+
+
+def is_told_by_end(op: Any, register: Accumulator) -> bool:
+    """Whether a single register leaves its range if, and only if, the whole sum is beyond it.
+
+    It is consulted with the whole sum, and before with what it starts with (equation A3): that has to fit.
+    """
+    form, start = register.range, getattr(op, "start", None)
+    if register.before or form is None or not (register.tile == END or register.tile >= products_of(op)):
+        return False
+    return start is None or form.contains(start)
+
+
+def is_right_by_end(op: Any, register: Accumulator) -> bool:
+    """Whether a single register is right, and counts no overflow, if, and only if, the whole sum is in its range.
+
+    One that wraps comes back from wherever it was on the way (contract C7).
+    """
+    wraps = not register.before and register.bits is not None and register.overflow == "wrap"
+    return wraps or is_told_by_end(op, register)
+
+
+def kind_of(register: Accumulator) -> tuple[Accumulator, tuple[int, ...]]:
+    """Registers less their widths, and these."""
+    stages = register.stages
+    widest = [replace(stage, bits=None if stage.bits is None else MAX_BITS) for stage in stages]
+    return Accumulator.of(widest, register.order), tuple(stage.bits or MAX_BITS for stage in stages)
 
 
 class Layer:

@@ -25,7 +25,8 @@ UNLIMITED = "unlimited"
 _C_BITS = 32
 """What importers take for a register of C's int may be modeled otherwise than a wider one."""
 
-
+_LOADED = "starts are loaded as A3 says"
+"""In keys of runs with registers that start with a number: once, loading them clipped and counted nothing."""
 _Asked = Mapping[Configuration, Mapping[str, Accumulator]]
 
 
@@ -52,8 +53,10 @@ class Runs:
         rule = Layer.asked if self._counters else Layer.simplest
         every = {name: rule(self._layers[name], register) for name, register in registers.items()}
         found = {name: register for name, register in every.items() if register.is_limited}
-        told = json.dumps([self._digest, self._counters, {name: own.to_json() for name, own in sorted(found.items())}])
-        return Run(hashlib.sha256(told.encode()).hexdigest()[:32], found)
+        told: list[Any] = [self._digest, self._counters, {name: own.to_json() for name, own in sorted(found.items())}]
+        if any(getattr(self._layers[name].op, "start", None) is not None for name in found):
+            told.append(_LOADED)
+        return Run(hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32], found)
 
 
 @dataclass(frozen=True)

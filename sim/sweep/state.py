@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ VERSION = 1
 MOST_BYTES = 1 << 30
 
 
+@dataclass(frozen=True, eq=False)
 class Tally:
     """Of one run: images done, how many of them are right, how many are not answered as without limits, and overflows.
 
@@ -24,17 +26,21 @@ class Tally:
     left out.
     """
 
-    def __init__(self, done: int = 0, right: int = 0, changed: int = 0, overflows: Mapping[str, np.ndarray] | None = None,
-                 counters: Mapping[str, np.ndarray] | None = None) -> None:
-        self.done, self.right, self.changed = done, right, changed
-        self.overflows, self.counters = dict(overflows or {}), dict(counters or {})
+    done: int = 0
+    right: int = 0
+    changed: int = 0
+    overflows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    counters: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, images: int, right: int, changed: int, overflows: Mapping[str, np.ndarray],
-            counters: Mapping[str, np.ndarray]) -> None:
-        """What some more images gave."""
-        for mine, more in ((self.overflows, overflows), (self.counters, counters)):
-            mine |= {name: mine[name] + counts if name in mine else counts for name, counts in more.items() if counts.any()}
-        self.done, self.right, self.changed = self.done + images, self.right + right, self.changed + changed
+    def __add__(self, more: "Tally") -> "Tally":
+        """With what some more images gave."""
+        return Tally(self.done + more.done, self.right + more.right, self.changed + more.changed,
+                     _added(self.overflows, more.overflows), _added(self.counters, more.counters))
+
+
+def _added(mine: Mapping[str, np.ndarray], more: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    summed = {name: mine[name] + counts if name in mine else counts for name, counts in more.items() if counts.any()}
+    return {**mine, **summed}
 
 
 class State:
@@ -50,7 +56,11 @@ class State:
 
     def of(self, key: str) -> Tally:
         """That of a run."""
-        return self._tallies.setdefault(key, Tally())
+        return self._tallies.get(key, Tally())
+
+    def add(self, key: str, more: Tally) -> None:
+        """What some more images gave: all of it by one assignment, for an interrupt comes between any two."""
+        self._tallies[key] = self.of(key) + more
 
     def save(self) -> None:
         """Write the file, completely or not at all; nothing where there is no folder."""

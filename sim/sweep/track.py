@@ -4,8 +4,8 @@ What a register changes of an image spreads from layer to layer, and often ends:
 largest anyway changes nothing.  So a run on registers keeps, for every layer, the images whose codes are not those of the
 network without limits.  A layer is run on these, and on those of which one of its registers may leave its range; where that
 cannot be, sums and codes are known, and no output has overflowed.  Which images those are is known exactly where only whole
-sums matter, because their range was observed.  Where sums on the way matter, a register that never overflowed tells it of
-all wider ones.
+sums matter, because their range was observed, and what a register starts with fits it.  Where sums on the way matter, a
+register that never overflowed tells it of all wider ones.
 
 Every code and every count is that of the machine: the same steps run, on fewer images.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.accumulator import END, MAX_BITS, Accumulator
+from sim.accumulator import Accumulator
 from sim.buffers import Padded
 from sim.machine import borders_of, flattened
 from sim.ops.op import Op
@@ -25,7 +25,7 @@ from sim.orders import DEFAULT
 from sim.program import Program
 from sim.steps import Step, step_for
 from sim.steps.watch import Watch
-from sim.sweep.layer import products_of
+from sim.sweep.layer import is_right_by_end, is_told_by_end, kind_of
 
 Registers = Mapping[str, Accumulator]
 """Those of layers by name; layers that are not named have no limit."""
@@ -150,7 +150,8 @@ class Track:
     def _counters(self, op: Any, register: Accumulator, differing: Mapping[str, Differing], index: np.ndarray) -> np.ndarray:
         """Persistent and transient outputs of each stage, int64 [stages, 2]; those of images not in `index` are none of the
         register as it ends."""
-        is_known = not register.before and (register.overflow == "saturate" or register.tile == END)
+        is_told = is_told_by_end(op, register)
+        is_known = is_told or (not register.before and register.overflow == "saturate")
         index = index if is_known else np.arange(self._count)
         if not len(index):
             return np.zeros((len(register.stages), 2), np.int64)
@@ -164,7 +165,7 @@ class Track:
         sums, _ = self._step(op, Accumulator()).registers(inputs)
         persistent = int(((sums < register.range.min) | (sums > register.range.max)).sum())
         clipped = persistent
-        if not register.is_whole(products_of(op)) or (register.overflow == "wrap" and register.tile != END):
+        if not is_told:
             _, counts = self._step(op, replace(register, overflow="saturate")).registers(inputs)
             clipped = 0 if counts is None else int(counts.sum())
         return np.array([[persistent, clipped - persistent]], np.int64)
@@ -187,10 +188,10 @@ class Track:
 
     def _leaving(self, op: Any, register: Accumulator) -> np.ndarray:
         """Of the images that come as without limits those of which a register may leave its range, numbered."""
-        if register.is_whole(products_of(op)) and register.range is not None:
+        if is_right_by_end(op, register) and register.range is not None:
             low, high = self._ranges[op.name]
             return np.flatnonzero((low < register.range.min) | (high > register.range.max))
-        safe, (kind, bits) = np.zeros(self._count, bool), _kind_of(register)
+        safe, (kind, bits) = np.zeros(self._count, bool), kind_of(register)
         for narrower, images in self._safe.get((op.name, kind), ()):
             if all(few <= many for few, many in zip(narrower, bits, strict=True)):
                 safe |= images
@@ -202,12 +203,12 @@ class Track:
         Not if one that wraps hands its value on: two errors of it may make up for each other, and one of them remain.
         """
         hands_on = any(stage.bits is not None and stage.overflow == "wrap" for stage in register.before)
-        if counts.any() or hands_on or register.is_whole(products_of(op)):
+        if counts.any() or hands_on or is_right_by_end(op, register):
             return
         images = np.zeros(self._count, bool)
         images[index] = True
         images[spread] = False  # what came was something else
-        kind, bits = _kind_of(register)
+        kind, bits = kind_of(register)
         self._safe.setdefault((op.name, kind), []).append((bits, images))
 
     def _gathered(self, name: str, part: Differing | None, index: np.ndarray) -> Padded:
@@ -242,13 +243,6 @@ def _tensors(program: Program, images: int, borders: Mapping[str, int]) -> dict[
     """Room for every result that is codes."""
     return {op.name: Padded.filled(images, op.shape, op.format.dtype, borders[op.name], op.zero_point)
             for op in program.ops if op.format is not None}
-
-
-def _kind_of(register: Accumulator) -> tuple[Accumulator, tuple[int, ...]]:
-    """Registers less their widths, and these."""
-    stages = register.stages
-    widest = [replace(stage, bits=None if stage.bits is None else MAX_BITS) for stage in stages]
-    return Accumulator.of(widest, register.order), tuple(stage.bits or MAX_BITS for stage in stages)
 
 
 def _factors(op: Op) -> tuple[str, ...]:

@@ -23,26 +23,25 @@ FEWEST_COLUMNS = 4
 @dataclass(frozen=True)
 class Groups:
     """The groups of products that may leave the range of the first register, by channel: `firsts` int64 [channels + 1] and
-    `products` int64, with which each begins."""
+    `products` int64, with which each begins; `share` is the part of all groups that they are."""
 
     firsts: np.ndarray
     products: np.ndarray
+    share: float
 
     @classmethod
     def of(cls, loops: ConvLoops) -> "Groups | None":
-        """None where corrections are no way, or not the fast one."""
+        """None where exact sums cannot become what registers hold."""
         op, accumulator = loops.op, loops.accumulator
-        is_plain = op.groups == 1 and op.start is None and op.operand.bits <= 8 and op.shape[1] >= FEWEST_COLUMNS
+        is_plain = op.groups == 1 and op.start is None and op.operand.bits <= 8
         is_pair = len(accumulator.before) == 1 and accumulator.order != SORTED and (
             accumulator.bits is None or accumulator.overflow == "wrap")
         if not is_plain or not is_pair or 2 * max(map(abs, op.bounds)) >= 2**31:
             return None
         is_risky = risky_groups(loops)
-        if is_risky.mean() > MOST:
-            return None
         channels, places = np.nonzero(is_risky.T)
         firsts = np.searchsorted(channels, np.arange(op.shape[2] + 1)).astype(np.int64)
-        return cls(firsts, loops.extremes.begins(accumulator.stages[0])[places])
+        return cls(firsts, loops.extremes.begins(accumulator.stages[0])[places], float(is_risky.mean()))
 
 
 def risky_groups(loops: ConvLoops) -> np.ndarray:
@@ -52,6 +51,11 @@ def risky_groups(loops: ConvLoops) -> np.ndarray:
     assert stage.range is not None
     is_risky: np.ndarray = (low < stage.range.min) | (high > stage.range.max)
     return is_risky
+
+
+def is_better(op: ConvOp, groups: Groups) -> bool:
+    """Than plain loops."""
+    return groups.share <= MOST and op.shape[1] >= FEWEST_COLUMNS
 
 
 class CorrectedConvolution(StagedConvolution):

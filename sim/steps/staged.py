@@ -1,7 +1,7 @@
 """Which step an operation with registers gets, by what its accumulator is in its simplest form for it (sim/simplify.py).
 
 A single register, in the order that kernels take products, runs as ever.  Two stages of which few groups can overflow are
-exact sums that are corrected; all else goes through plain loops.
+exact codes that are patched, or exact sums that are corrected; all else goes through plain loops.
 """
 
 from dataclasses import replace
@@ -11,7 +11,8 @@ from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
 from sim.orders import DEFAULT, SORTED
 from sim.simplify import simplified
-from sim.steps.groups import CorrectedConvolution, Groups
+from sim.steps import groups as corrected
+from sim.steps import patched
 from sim.steps.loops import ConvLoops, ProductLoops, StagedConvolution, StagedProduct
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
@@ -26,8 +27,12 @@ def convolution(op: ConvOp, isa: str) -> Step:
     if _is_usual(plain):
         return with_one_register(replace(op, accumulator=plain), isa)
     loops = ConvLoops(op, plain)
-    groups = Groups.of(loops)
-    return StagedConvolution(op, loops) if groups is None else CorrectedConvolution(op, isa, loops, groups)
+    groups = corrected.Groups.of(loops)
+    if groups is not None and patched.is_better(op, isa, groups):
+        return patched.PatchedConvolution(op, isa, loops, groups)
+    if groups is not None and corrected.is_better(op, groups):
+        return corrected.CorrectedConvolution(op, isa, loops, groups)
+    return StagedConvolution(op, loops)
 
 
 def matrix_product(op: MatMulOp, isa: str) -> Step:

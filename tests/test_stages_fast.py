@@ -1,0 +1,132 @@
+"""The fast ways of two stages of registers, in sums and codes, against plain Python integers."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sim import plain_registers, reference
+from sim.accumulator import Accumulator, Stage, bits_for
+from sim.buffers import Padded
+from sim.formats import IntFormat
+from sim.kernels.jit import inline
+from sim.kernels.reach import pack_products, reach
+from sim.ops.codes_input import CodesInputOp
+from sim.program import ConvOp, output_side
+from sim.simplify import simplified
+from sim.steps.groups import Groups
+from sim.steps.loops import ConvLoops
+from sim.steps.patched import PatchedConvolution
+from tests.examples import examples, instruction_sets
+from tests.strategies import clamps, codes, generators, requantizers
+
+ORDERS = ("rows", "channels", "channels/4 rows columns channels")
+
+
+@inline
+def _reach(arguments):
+    reach(arguments)
+
+
+@st.composite
+def convolutions(draw, form: IntFormat, stages):
+    """Any kernel, strides, paddings, zero points, residual, to codes; `stages(draw, weights, form)` are registers."""
+    depth, channels = draw(st.integers(1, 6)), draw(st.sampled_from([1, 3, 16, 20, 33]))
+    sides = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    paddings = (0, 0, 0, 0) if draw(st.booleans()) else tuple(draw(st.integers(0, 2)) for _ in range(4))
+    strides, dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2))), draw(st.sampled_from([1, 1, 2]))
+    tall, wide = ((side - 1) * dilation + 1 for side in sides)
+    height, width = tall + draw(st.integers(0, 3)), wide + draw(st.integers(0, 4))
+    rows = output_side(height + sum(paddings[:2]), tall, strides[0], 0)
+    columns = output_side(width + sum(paddings[2:]), wide, strides[1], 0)
+    rng = draw(generators)
+    weights = rng.integers(-3, 4, (*sides, depth, channels)) * np.where(rng.random((*sides, depth, channels)) < 0.1, 40, 1)
+    target, end = draw(clamps(wide=False))
+    has_skip = draw(st.booleans())
+    image = CodesInputOp("x", "", (height, width, depth), form, zero_point=draw(st.sampled_from([0, form.min, form.max])))
+    return image, ConvOp(
+        "y", "x", (rows, columns, channels), target, skip="s" if has_skip else "", weights=weights.astype(np.int32),
+        stride=strides[0], padding=0, paddings=paddings, stride_width=strides[1], dilation=dilation, groups=1, operand=form,
+        weight_format=IntFormat(9, signed=True), weight_bits=9, operand_zero=image.zero_point,
+        accumulator=stages(draw, weights, form), requant=draw(requantizers(channels, 10_000, target)), **end)
+
+
+def narrow_stages(draw, weights, form):
+    """A first register that some groups of products can leave, and one that is wide enough or wraps."""
+    loops = weights.reshape(-1, weights.shape[3])
+    reach_of = np.abs(loops).sum(0).max() * max(form.max, -form.min)
+    bits = max(2, bits_for(-int(reach_of), int(reach_of)) - draw(st.integers(1, 4)))
+    stage = Stage(draw(st.sampled_from([1, 2, 3, 5, 16, 0])), bits, draw(st.sampled_from(["wrap", "saturate"])),
+                  draw(st.sampled_from([0, 1, 1, 3])))
+    last = Stage(0, draw(st.sampled_from([None, bits + 1, bits + 3, bits - 1 or 2])))
+    return Accumulator.of([stage, last], draw(st.sampled_from(ORDERS)))
+
+
+@pytest.mark.parametrize("isa", [isa for isa in instruction_sets() if isa != "plain"])
+@given(data=st.data())
+@examples(60)
+def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
+    form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
+    image, op = data.draw(convolutions(form, narrow_stages))
+    plain = simplified(op.accumulator, ConvLoops(op, op.accumulator).extremes)
+    assume(plain.before)
+    loops = ConvLoops(op, plain)
+    groups = Groups.of(loops)
+    assume(groups is not None)
+    _compare(PatchedConvolution(op, isa, loops, groups), image, op, data.draw)
+
+
+@given(data=st.data())
+@examples(60)
+def test_reach__is_what_products_add_up_to_above_and_below_0(data):
+    rng = data.draw(generators)
+    sign = data.draw(st.sampled_from([0, 128]))
+    places = rng.permutation(80)[: data.draw(st.integers(1, 60))]
+    weights = rng.integers(-255, 256, len(places))
+    begins, packed = pack_products(places, weights)
+    x, columns = rng.integers(0, 256, 300).astype(np.uint8), 5
+    ends = np.empty((2, columns), np.int32)
+    _reach((x.ctypes.data, 7, columns, begins.ctypes.data, packed.ctypes.data, len(begins), sign, ends[0].ctypes.data,
+                  ends[1].ctypes.data))
+    for column in range(columns):
+        read = x.view(np.int8) if sign else x
+        products = [int(read[7 * column + place]) * int(weight) for place, weight in zip(places, weights, strict=True)]
+        assert ends[:, column].tolist() == [sum(p for p in products if p > 0), sum(p for p in products if p < 0)]
+
+
+def _compare(step, image, op, draw):
+    """Sums, codes and overflows of a step beside plain integers."""
+    x = codes(draw, (2, *image.shape), op.operand).astype(op.operand.dtype)
+    padded = Padded.of(x, 2, image.zero_point)
+    expected, counts = _sums(op, x, image.zero_point)
+    sums, overflows = step.registers([padded])
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_array_equal(overflows, counts)
+    skip = codes(draw, (2, *op.shape), op.format).astype(op.format.dtype) if op.skip else None
+    out = Padded.filled(2, op.shape, op.format.dtype, 1, 1)
+    overflows = step([padded] if skip is None else [padded, Padded.of(skip, 1)], out)
+    np.testing.assert_array_equal(overflows, counts)
+    for n in range(2):
+        values = reference.requantize((expected[n] - (op.correction if op.operand_zero else 0)).tolist(), op,
+                                      None if skip is None else skip[n].tolist())
+        np.testing.assert_array_equal(out.interior[n], values)
+    out.interior[...] = 1
+    assert (out.array == 1).all()
+
+
+def _sums(op, x, zero):
+    """What the last registers hold [N, H, W, C] and how many outputs of each channel overflowed, in plain integers."""
+    top, bottom, left, right = op.window.paddings
+    down, across, dilation = op.window.steps
+    framed = np.pad(x.astype(int), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=zero).tolist()
+    stages, order = op.accumulator.plain
+    rows, columns, depth, channels = op.weights.shape
+    weights = op.weights.tolist()
+    sums, counts = np.zeros((len(x), *op.shape), int), np.zeros(channels, int)
+    for n, i, j, o in np.ndindex(sums.shape):
+        products = [framed[n][i * down + a * dilation][j * across + b * dilation][c] * weights[a][b][c][o]
+                    for a in range(rows) for b in range(columns) for c in range(depth)]
+        products = plain_registers.in_order(products, order, (rows, columns, depth))
+        sums[n, i, j, o], overflowed, _ = plain_registers.accumulate(products, stages)
+        counts[o] += overflowed
+    return sums, counts

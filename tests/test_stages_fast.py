@@ -9,11 +9,14 @@ from sim import plain_registers, reference
 from sim.accumulator import Accumulator, Stage, bits_for
 from sim.buffers import Padded
 from sim.formats import IntFormat
+from sim.kernels.isa import AMX, VNNI, runnable
 from sim.kernels.jit import inline
+from sim.kernels.pairs import sides_of
 from sim.kernels.reach import pack_products, reach
 from sim.ops.codes_input import CodesInputOp
 from sim.program import ConvOp, output_side
 from sim.simplify import simplified
+from sim.steps import pairs
 from sim.steps.groups import Groups
 from sim.steps.loops import ConvLoops
 from sim.steps.patched import PatchedConvolution
@@ -31,7 +34,7 @@ def _reach(arguments):
 @st.composite
 def convolutions(draw, form: IntFormat, stages):
     """Any kernel, strides, paddings, zero points, residual, to codes; `stages(draw, weights, form)` are registers."""
-    depth, channels = draw(st.integers(1, 6)), draw(st.sampled_from([1, 3, 16, 20, 33]))
+    depth, channels = draw(st.sampled_from([1, 2, 3, 4, 6, 8])), draw(st.sampled_from([1, 3, 16, 20, 33]))
     sides = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     paddings = (0, 0, 0, 0) if draw(st.booleans()) else tuple(draw(st.integers(0, 2)) for _ in range(4))
     strides, dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2))), draw(st.sampled_from([1, 1, 2]))
@@ -74,6 +77,36 @@ def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     groups = Groups.of(loops)
     assume(groups is not None)
     _compare(PatchedConvolution(op, isa, loops, groups), image, op, data.draw)
+
+
+def pairs_of_16_bits(draw, weights, form):
+    """What vpmaddubsw does, of weights that pass 16 bits in some pairs, at either end."""
+    rng = draw(generators)
+    weights[...] = np.where(rng.random(weights.shape) < draw(st.sampled_from([0.0, 0.3, 0.9])),
+                            rng.choice([-128, -127, -65, -64, 64, 65, 126, 127], weights.shape), weights)
+    stages = Stage(2, 16, "saturate", draw(st.sampled_from([0, 1, 2]))), Stage(0)
+    return Accumulator.of(stages, draw(st.sampled_from(ORDERS)))
+
+
+@pytest.mark.skipif(not {VNNI, AMX} & set(runnable()), reason="this processor has no AVX512-VNNI")
+@given(data=st.data())
+@examples(60)
+def test_pairs__equal_plain_integers_in_sums_codes_and_overflows(data):
+    form = IntFormat(data.draw(st.sampled_from([8, 8, 8, 7])), signed=False)
+    image, op = data.draw(convolutions(form, pairs_of_16_bits))
+    loops = ConvLoops(op, op.accumulator)
+    isa = next(isa for isa in (VNNI, AMX) if isa in runnable())
+    assume(pairs.is_possible(loops, isa))
+    _compare(pairs.PairConvolution(op, isa), image, op, data.draw)
+
+
+def test_sides__are_those_where_a_pair_can_be_clipped():
+    weights = np.array(np.meshgrid(np.arange(-128, 128), np.arange(-128, 128))).T.reshape(-1, 2)
+    above, below = (255 * end(weights, 0).sum(1) for end in (np.maximum, np.minimum))
+    np.testing.assert_array_equal(sides_of(weights), np.where(above > 32767, 1, np.where(below < -32768, -1, 0)))
+    assert not ((above > 32767) & (below < -32768)).any()
+    assert (-sides_of(weights)[:, None] * weights).min() >= -128
+    assert (-sides_of(weights)[:, None] * weights).max() <= 127
 
 
 @given(data=st.data())

@@ -12,7 +12,7 @@ from sim.ops.matmul import MatMulOp
 from sim.orders import DEFAULT, SORTED
 from sim.simplify import simplified
 from sim.steps import groups as corrected
-from sim.steps import patched
+from sim.steps import pairs, patched
 from sim.steps.loops import ConvLoops, ProductLoops, StagedConvolution, StagedProduct
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
@@ -30,6 +30,8 @@ def convolution(op: ConvOp, isa: str) -> Step:
     groups = corrected.Groups.of(loops)
     if groups is not None and patched.is_better(op, isa, groups):
         return patched.PatchedConvolution(op, isa, loops, groups)
+    if pairs.is_possible(loops, isa):
+        return pairs.PairConvolution(op, isa)
     if groups is not None and corrected.is_better(op, groups):
         return corrected.CorrectedConvolution(op, isa, loops, groups)
     return StagedConvolution(op, loops)

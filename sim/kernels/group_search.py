@@ -3,7 +3,8 @@
 `tables` are (channels, firsts, begins, runs, weights, starts, places, ordered): the R channels that have such registers,
 int64 [R]; of channel r the registers `firsts`[r] : `firsts`[r + 1].  Register g has the runs `begins`[g] : `begins`[g + 1]
 of `runs` and `weights` (reach.py), and in their order the products `starts`[g] : `starts`[g + 1], with the codes at the
-distances `places` int64 and the weights `ordered` int32.  `register` is (low, high, tile, whether it wraps), `tile` 0: once.
+distances `places` int64 and the weights `ordered` int32.  `register` is (low, high, tile, whether it wraps, whether
+all is told), `tile` 0: once.
 """
 
 from typing import Any
@@ -14,11 +15,14 @@ from numba import prange
 from sim.kernels.jit import inline, kernel
 from sim.kernels.reach import reach
 
+CHANGED, PERSISTENT, TRANSIENT = 1, 2, 4
+"""Marks of outputs: a register does not hold its exact sum, or did not on the way; with all told, what its registers are."""
+
 
 @kernel
 def find_changes(x: np.ndarray, sign: int, corner: tuple[int, int], steps: tuple[int, int], tables: Any, register: Any,
                  changes: np.ndarray, marks: np.ndarray, found: np.ndarray) -> None:
-    """By how much the sums of outputs change, int32 [N, H, R, W], and whether they or their registers did, uint8 `marks`.
+    """By how much the sums of outputs change, int32 [N, H, R, W], and their marks, uint8.
 
     `x` uint8 [N, rows, columns, C]; `found` int32 [N, H] are how many pixels of a line have a mark.
     """
@@ -61,26 +65,32 @@ def _marked(marks: np.ndarray) -> int:
 @inline
 def _settle(codes: np.ndarray, first: int, sign: int, g: int, tables: Any, register: Any, above: int,
             below: int) -> tuple[np.int32, np.uint8]:
-    """What one register holds in the end less its exact sum, and its mark; the window begins with code `first`."""
-    low, high, tile, wraps = register
+    """What one register holds in the end less its exact sum, and its marks; the window begins with code `first`."""
+    low, high, tile, wraps, tells = register
     starts, places, ordered = tables[5], tables[6], tables[7]
     exact = np.int64(above) + np.int64(below)
-    if wraps:
-        held = ((exact - low) & (high - low)) + low
+    if not tells and (wraps or tile == 0 or tile >= starts[g + 1] - starts[g]):
+        held = _fitted(exact, low, high, wraps)
         return np.int32(held - exact), np.uint8(held != exact)
-    if tile == 0 or tile >= starts[g + 1] - starts[g]:
-        held = min(max(exact, low), high)
-        return np.int32(held - exact), np.uint8(held != exact)
-    held, waiting, mark = np.int64(0), np.int64(0), np.uint8(0)
+    held, waiting, total, mark, has_left = np.int64(0), np.int64(0), np.int64(0), 0, False
     for k in range(starts[g], starts[g + 1]):
         code = (np.int64(codes[first + places[k]]) ^ sign) - sign
         waiting += code * ordered[k]
-        if (k + 1 - starts[g]) % tile == 0 or k + 1 == starts[g + 1]:
-            total = held + waiting
-            held = min(max(total, low), high)
-            mark |= np.uint8(held != total)
-            waiting = np.int64(0)
-    return np.int32(held - exact), mark
+        if (tile > 0 and (k + 1 - starts[g]) % tile == 0) or k + 1 == starts[g + 1]:
+            total += waiting
+            has_left |= total < low or total > high
+            kept = _fitted(held + waiting, low, high, wraps)
+            mark |= 0 if kept == held + waiting else CHANGED
+            held, waiting = kept, np.int64(0)
+    if has_left:
+        mark |= PERSISTENT if exact < low or exact > high else TRANSIENT
+    return np.int32(held - exact), np.uint8(mark)
+
+
+@inline
+def _fitted(total: int, low: int, high: int, wraps: bool) -> int:
+    """What a register makes of a sum."""
+    return ((total - low) & (high - low)) + low if wraps else min(max(total, low), high)
 
 
 @kernel

@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.accumulator import END, Accumulator
 from sim.buffers import Padded
-from sim.kernels.group_search import collect_changed, find_changes, replace_changed
+from sim.kernels.group_search import PERSISTENT, TRANSIENT, collect_changed, find_changes, replace_changed
 from sim.kernels.isa import PLAIN
 from sim.kernels.reach import join, pack_products
 from sim.ops.conv import ConvOp
@@ -89,23 +89,40 @@ class PatchedConvolution(StagedConvolution):
 
     def _search(self, x: Padded) -> Found | None:
         """What has to be computed again, None if nothing."""
-        rows, columns, channels = self.op.shape
-        top, _, left, _ = self.op.window.paddings
-        place = x.unsigned, sign_of(self.op), (x.pad - top, x.pad - left), self.op.window.steps[:2]
-        tables, whole = self._tables(x.array.strides)
-        shape = len(x.array), rows, len(self._channels), columns
-        changes, marks, found = np.empty(shape, np.int32), np.empty(shape, np.uint8), np.empty(shape[:2], np.int32)
-        find_changes(*place, tables, self._register, changes, marks, found)
+        changes, marks, found = self._changes(x, False)
         ends = found.cumsum().reshape(found.shape)
         count = int(ends[-1, -1])
         if count == 0:
             return None
+        channels = self.op.shape[2]
         pixels = np.empty((count, 3), np.int32)
         sums = np.zeros((1, -(-count // TOGETHER), TOGETHER, channels), np.int32)
-        more = np.empty(shape[:3], np.int64)
-        collect_changed(*place, self._channels, whole, self._loops.accumulator.bits or 0, changes, marks, ends - found,
-                        not self._register[3], pixels, sums.reshape(-1, channels), more)
+        more = np.empty(marks.shape[:3], np.int64)
+        collect_changed(*self._place(x), self._channels, self._tables(x.array.strides)[1], self._loops.accumulator.bits or 0,
+                        changes, marks, ends - found, not self._register[3], pixels, sums.reshape(-1, channels), more)
         return Found(marks, pixels, sums, more.sum((0, 1)))
+
+    def counters(self, x: Padded) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs that are persistent and transient at the first stage, int64 [images, channels] each."""
+        marks = self._changes(x, True)[1]
+        counts = np.zeros((2, len(marks), self.op.shape[2]), np.int64)
+        persists = marks & PERSISTENT != 0
+        counts[0][:, self._channels] = persists.sum((1, 3))
+        counts[1][:, self._channels] = ((marks & TRANSIENT != 0) & ~persists).sum((1, 3))
+        return counts[0], counts[1]
+
+    def _place(self, x: Padded) -> tuple[Any, ...]:
+        """The codes, their sign bit, where the first window begins, and the strides."""
+        top, _, left, _ = self.op.window.paddings
+        return x.unsigned, sign_of(self.op), (x.pad - top, x.pad - left), self.op.window.steps[:2]
+
+    def _changes(self, x: Padded, tells: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `find_changes` writes."""
+        rows, columns, _ = self.op.shape
+        shape = len(x.array), rows, len(self._channels), columns
+        changes, marks, found = np.empty(shape, np.int32), np.empty(shape, np.uint8), np.empty(shape[:2], np.int32)
+        find_changes(*self._place(x), self._tables(x.array.strides)[0], (*self._register, tells), changes, marks, found)
+        return changes, marks, found
 
     def _replace(self, found: Found, values: np.ndarray, out: np.ndarray, pad: int) -> None:
         replace_changed(found.pixels, self._channels, found.marks, values.reshape(-1, values.shape[3]), pad, out)

@@ -131,7 +131,7 @@ def collect_changed(  # noqa: PLR0913 - a kernel sees arrays, not objects
 
 
 @inline
-def _wrapped(total: int, bits: int) -> int:
+def _wrapped(total: Any, bits: int) -> Any:
     """What a register of so many bits holds, 0 if it is wide enough."""
     if bits == 0:
         return total

@@ -57,6 +57,58 @@ def happens(builder: Any, mask: Any, event: int) -> Any:
     return builder.icmp_unsigned("!=", builder.and_(mask, ir.Constant(I8, event)), ir.Constant(I8, 0))
 
 
+class _Registers:
+    """Of PIXELS pixels x 16 channels, and what happens to them; `rules` and `ends` are those of the first and the last."""
+
+    def __init__(self, builder: Any, rules: tuple[str, str], ends: tuple[tuple[Any, Any], tuple[Any, Any]]) -> None:
+        self.builder, self._rules, self._ends = builder, rules, ends
+        self._held, self._waiting, self._last = (registers(builder, WORDS, PIXELS) for _ in range(3))
+        self._handed, self._exact, self._flags = (registers(builder, WORDS, PIXELS) for _ in range(3))
+
+    def receive(self, p: int, product: Any, at_once: bool) -> None:
+        """A product of a pixel, which waits for the first register unless that takes it `at_once`."""
+        self._add(self._exact[p], product)
+        if at_once:
+            self._consult(0, self._held[p], product, self._flags[p])
+        else:
+            self._add(self._waiting[p], product)
+
+    def consult_first(self, p: int) -> None:
+        """What waits goes into the first register."""
+        self._consult(0, self._held[p], self._taken(self._waiting[p]), self._flags[p])
+
+    def hand_on(self, p: int) -> None:
+        """The first register begins anew."""
+        self._add(self._handed[p], self._taken(self._held[p]))
+
+    def consult_last(self, p: int) -> None:
+        """What was handed on goes into the last register."""
+        self._consult(1, self._last[p], self._taken(self._handed[p]), self._flags[p])
+
+    def told(self, p: int) -> tuple[Any, Any]:
+        """What the last register holds, and not 0 where the output overflowed."""
+        found = self.builder.load(self._last[p])
+        differs = self.builder.xor(found, self.builder.load(self._exact[p]))
+        return found, self.builder.or_(self.builder.load(self._flags[p]), differs)
+
+    def _consult(self, which: int, register: Any, more: Any, flag: Any) -> None:
+        total = self.builder.add(self.builder.load(register), more)
+        kept = fit(self.builder, self._rules[which], total, *self._ends[which])
+        if self._rules[which] == SATURATE:
+            clipped = self.builder.xor(total, kept)
+            self.builder.store(self.builder.or_(self.builder.load(flag), clipped), flag)
+        self.builder.store(kept, register)
+
+    def _add(self, register: Any, more: Any) -> None:
+        self.builder.store(self.builder.add(self.builder.load(register), more), register)
+
+    def _taken(self, register: Any) -> Any:
+        """What it held; it is 0 then."""
+        held = self.builder.load(register)
+        self.builder.store(ir.Constant(WORDS, None), register)
+        return held
+
+
 def _make_tile(rules: tuple[str, str], every: bool) -> Any:
     """tile((addresses, places, w, events, products, low, high, last_low, last_high, out)).
 
@@ -66,56 +118,23 @@ def _make_tile(rules: tuple[str, str], every: bool) -> Any:
     """
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
         addresses, places, w, events, products, *limits, out = arguments
-        first_ends, last_ends = limits_in(builder, limits)
-        held, waiting, last, handed, exact, flags = (registers(builder, WORDS, PIXELS) for _ in range(6))
+        held = _Registers(builder, rules, limits_in(builder, limits))
         sources = [load(builder, offset(builder, addresses, p, 8), I64, 8) for p in range(PIXELS)]
-        zero = ir.Constant(WORDS, None)
-
-        def consult(rule: str, register: Any, more: Any, ends: tuple[Any, Any], flag: Any) -> None:
-            total = builder.add(builder.load(register), more)
-            kept = fit(builder, rule, total, *ends)
-            if rule == SATURATE:
-                builder.store(builder.or_(builder.load(flag), builder.xor(total, kept)), flag)
-            builder.store(kept, register)
-
-        def at_event(event: int, act: Any) -> None:
-            with builder.if_then(happens(builder, mask, event)):
-                for p in range(PIXELS):
-                    act(p)
-
-        def consult_first(p: int) -> None:
-            consult(rules[0], held[p], builder.load(waiting[p]), first_ends, flags[p])
-            builder.store(zero, waiting[p])
-
-        def hand_on(p: int) -> None:
-            builder.store(builder.add(builder.load(handed[p]), builder.load(held[p])), handed[p])
-            builder.store(zero, held[p])
-
-        def consult_last(p: int) -> None:
-            consult(rules[1], last[p], builder.load(handed[p]), last_ends, flags[p])
-            builder.store(zero, handed[p])
-
+        acts = ((CONSULT, held.consult_first), (HAND_ON, held.hand_on), (CONSULT_LAST, held.consult_last))
         with loop(builder, products) as product:
             weights = load(builder, offset(builder, w, product.index, 4 * LANES), WORDS, 4 * LANES)
             place = load(builder, offset(builder, places, product.index, 8), I64, 8)
             mask = load(builder, builder.add(events, product.index), I8, 1)
             for p, source in enumerate(sources):
                 code = splat(builder, load(builder, builder.add(source, place), I32, 4), LANES)
-                more = builder.mul(code, weights)
-                builder.store(builder.add(builder.load(exact[p]), more), exact[p])
-                if every:
-                    consult(rules[0], held[p], more, first_ends, flags[p])
-                else:
-                    builder.store(builder.add(builder.load(waiting[p]), more), waiting[p])
-            if not every:
-                at_event(CONSULT, consult_first)
-            at_event(HAND_ON, hand_on)
-            at_event(CONSULT_LAST, consult_last)
+                held.receive(p, builder.mul(code, weights), every)
+            for event, act in acts[every:]:
+                with builder.if_then(happens(builder, mask, event)):
+                    for p in range(PIXELS):
+                        act(p)
         for p in range(PIXELS):
-            found = builder.load(last[p])
-            wrong = builder.or_(builder.load(flags[p]), builder.xor(found, builder.load(exact[p])))
-            store(builder, found, offset(builder, out, p, 4 * LANES), 4)
-            store(builder, wrong, offset(builder, out, PIXELS + p, 4 * LANES), 4)
+            for number, each in enumerate(held.told(p)):
+                store(builder, each, offset(builder, out, number * PIXELS + p, 4 * LANES), 4)
 
     return machine_code(10, emit)
 

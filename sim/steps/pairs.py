@@ -79,5 +79,6 @@ class PairConvolution(Convolution):
         clipped stays beyond 16 bits, as its first product alone fits."""
         persistent = np.zeros((len(x.array), self.op.shape[2]), np.int64)
         for image in range(len(x.array)):
-            _, persistent[image] = self.registers([Padded(x.array[image : image + 1], x.pad)])
+            _, clipped = self.registers([Padded(x.array[image : image + 1], x.pad)])
+            persistent[image] = 0 if clipped is None else clipped
         return persistent, np.zeros_like(persistent)

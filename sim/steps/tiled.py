@@ -39,7 +39,8 @@ def _rule(stage: Stage) -> str:
 
 
 def _limits(stage: Stage) -> tuple[int, int]:
-    return (stage.range.min, stage.range.max) if stage.range is not None and stage.bits < BITS else (0, 0)
+    form = stage.range
+    return (0, 0) if form is None or form.bits >= BITS else (form.min, form.max)
 
 
 class Tiles:

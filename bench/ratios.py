@@ -143,6 +143,10 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
      _within("accumulator", _LIMITED + "all flagged", _UNLIMITED)),
     ("registers of 16 products that saturate, then 32 bits, where under 1 % of the groups can leave them, against unlimited",
      "at least 0.3 x", _within("accumulator", "bittrue W8A8, two stages, under 1 % watched", "bittrue W8A8, unlimited")),
+    ("registers of 16 products and 16 bits that saturate, then 32 bits, which every group can leave, against unlimited",
+     "no target", _within("accumulator", "bittrue W8A8, two stages, all watched", "bittrue W8A8, unlimited")),
+    ("pairs that saturate to 16 bits, then 32 bits, as vpmaddubsw, where a quarter can, against unlimited",
+     "no target", _within("accumulator", "bittrue W8A8, pairs of 16 bits", "bittrue W8A8, unlimited")),
     *((f"{_CONVOLUTIONS}, W{weights}A{codes} by bit planes, against our own products of bytes", target,
        _within("planes", f"bittrue W{weights}A{codes}, planes", f"bittrue W{weights}A{codes}, bytes", _is_wide))
       for weights, codes, target in ((1, 1, "at least 3.8 x"), (1, 2, "at least 2.2 x"), (2, 1, "at least 1.25 x"),

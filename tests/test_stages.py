@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import plain_registers
@@ -18,7 +18,6 @@ from sim.accumulator import (
     bits_for,
     parse_accumulator,
 )
-from sim.buffers import Padded
 from sim.checkpoint import load_checkpoint
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
@@ -32,12 +31,11 @@ from sim.registers import RegistersError, read_registers, registers_text
 from sim.requantizers.fp32 import Fp32
 from sim.simplify import Extremes, simplified
 from sim.steps import step_for
-from sim.steps.groups import CorrectedConvolution, Groups
-from sim.steps.loops import ConvLoops
+from sim.steps.patched import PatchedConvolution
 from tests.cli import assert_one_line, run
 from tests.examples import examples, instruction_sets
 from tests.maddubs import HAS_AVX2, pair_sums
-from tests.strategies import codes, conv_ops, generators, staged
+from tests.strategies import codes, conv_ops, staged
 
 CHECKPOINT = "tests/data/takd-digits-2bit.pt"
 PAIRS = parse_accumulator("2:16:saturate,end:32:wrap")
@@ -144,36 +142,11 @@ def test_convolution__equals_plain_integers_for_all_stages_and_orders(isa, data)
         plain_registers.in_order(products, order, sides), stages, int(start[place[-1]])), products)
 
 
-@pytest.mark.parametrize("isa", instruction_sets())
-@given(data=st.data())
-@examples(40)
-def test_convolution__of_which_few_groups_can_overflow_is_corrected_to_what_the_loops_give(isa, data):
-    """Exact sums on the fast kernels, then the groups that may leave the range of their register: beside the plain loops."""
-    form = IntFormat(8, signed=data.draw(st.booleans()))
-    depth, channels = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 40))
-    side, stride = data.draw(st.sampled_from([1, 3])), data.draw(st.integers(1, 2))
-    weights = data.draw(generators).integers(-3, 4, (side, side, depth, channels)).astype(np.int32)
-    weights[:, :, :, :: data.draw(st.integers(3, 9))] *= data.draw(st.sampled_from([20, 40]))
-    size, bits = data.draw(st.sampled_from([(1, 13), (2, 14), (3, 14), (16, 15), (0, 16)]))
-    stage = Stage(size, bits, data.draw(st.sampled_from(["wrap", "saturate"])), data.draw(st.sampled_from([0, 1, 1, 3])))
-    last = Stage(0, data.draw(st.sampled_from([None, bits + 1, 12])))
-    assume(stage.overflow == "saturate" or last.bits is None or last.bits > bits)
-    order = data.draw(st.sampled_from(["rows", "channels", "channels/4 rows columns channels"]))
-    op, machine = _alone(weights, form, Accumulator.of([stage, last], order), (9, 10), isa, stride, side // 2)
-    x = codes(data.draw, (2, 9, 10, depth), form).astype(form.dtype)
-    plain = simplified(op.accumulator, ConvLoops(op, op.accumulator).extremes)
-    if plain.before and Groups.of(ConvLoops(op, plain)) is not None:
-        assert isinstance(step_for(op, [], isa), CorrectedConvolution)
-    sums, counts, _ = ConvLoops(op, op.accumulator).run([Padded.of(x, op.border)])
-    np.testing.assert_array_equal(machine.sums(op, x), sums)
-    np.testing.assert_array_equal(machine.overflows["y"], counts)
-
-
-def test_corrections__are_made_where_they_are_few():
+def test_patches__are_made_where_they_are_few():
     weights = np.ones((3, 3, 16, 8), int)
     weights[1, 1, :4, 2] = 127
     op, machine = _alone(weights, IntFormat(8, signed=False), PAIRS, side=6)
-    assert isinstance(step_for(op, [], machine.isa), CorrectedConvolution)
+    assert isinstance(step_for(op, [], machine.isa), PatchedConvolution)
     x = np.full((1, 6, 6, 16), 255, np.uint8)
     exact = 255 * weights.sum((0, 1, 2))
     exact[2] -= 2 * (2 * 255 * 127 - 32767)

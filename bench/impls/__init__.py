@@ -62,6 +62,8 @@ OURS = (
     ("bittrue W3A3, saturate, all flagged", ("accumulator",), always),
     ("bittrue W8A8, unlimited", ("accumulator",), always),
     ("bittrue W8A8, two stages, under 1 % watched", ("accumulator",), always),
+    ("bittrue W8A8, two stages, all watched", ("accumulator",), always),
+    ("bittrue W8A8, pairs of 16 bits", ("accumulator",), always),
     ("bittrue W3A3, fp32", ("network",), always),
     *((f"bittrue {profile}", ("tflite",), when) for profile, when in (
         ("litert_xnnpack", always), ("litert_ruy", long_run), ("litert_reference", long_run))),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.cases import BIT_WIDTHS, ConvCase, EncoderCase, ModelCase, NetworkCase, Work
-from sim.accumulator import MIN_BITS, Accumulator, Stage
+from sim.accumulator import MIN_BITS, Accumulator, Stage, parse_accumulator
 from sim.buffers import Padded
 from sim.formats import IntFormat
 from sim.hardware import HardwareSpec
@@ -99,12 +99,16 @@ def limited(case: ConvCase, bits: int, choose_bits: Callable[[ConvCase, int], in
 
 
 def staged(case: ConvCase, bits: int, products: int) -> Work:
-    """Registers that saturate and begin anew after so many products, then one of 32 bits: as narrow as few groups allow.
+    """Registers that saturate and begin anew after so many products, then one of 32 bits: as narrow as few groups allow."""
+    return through(case, bits, _stages(_narrowest_group(case, bits, products), products).text)
+
+
+def through(case: ConvCase, bits: int, stages: str) -> Work:
+    """Registers as the command line takes them.
 
     Says which they are, how many groups of products can leave them, and so are watched, and how many outputs do.
     """
-    width = _narrowest_group(case, bits, products)
-    accumulator = _stages(width, products)
+    accumulator = parse_accumulator(stages)
     work = _convolution(case, bits, accumulator)
     return replace(work, extra={"accumulator": accumulator.text, "watched": watched_share(case, bits, accumulator),
                                 "overflowed": overflowed_share(case, bits, accumulator)})
@@ -236,6 +240,8 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3, saturate, all flagged": _limited(partial(_fixed, width=6)),
     "bittrue W8A8, unlimited": {"accumulator": partial(convolution, bits=8)},  # of 3 bits no group comes near a limit
     "bittrue W8A8, two stages, under 1 % watched": {"accumulator": partial(staged, bits=8, products=16)},
+    "bittrue W8A8, two stages, all watched": {"accumulator": partial(through, bits=8, stages="16:16:saturate,end:32:wrap")},
+    "bittrue W8A8, pairs of 16 bits": {"accumulator": partial(through, bits=8, stages="2:16:saturate,end:32:wrap")},
     **{f"bittrue {name}": {"tflite": partial(foreign, hardware=name)}
        for name in ("litert_xnnpack", "litert_ruy", "litert_reference")},
     "bittrue W3A3, fp32": {"network": partial(network, hardware=HardwareSpec())},

@@ -37,7 +37,7 @@ def wanted() -> str:
 
 
 def faster(ways: Mapping[str, Any]) -> str:
-    """The name of the faster of two ways of the same operation: steps.conv._Kernels."""
+    """The name of the faster of two ways of the same operation: steps.conv.Kernels."""
     kernels = next(iter(ways.values()))
     op = kernels.op
     folder = kernel_cache.CACHE_FOLDER

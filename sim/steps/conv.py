@@ -20,7 +20,7 @@ from sim.kernels.finish import Ending
 from sim.kernels.ir import aligned
 from sim.kernels.isa import AMX, PLAIN, VNNI
 from sim.kernels.layout import Layout
-from sim.kernels.lines import conv_saturating_sums, corrected, driver, keep_sums
+from sim.kernels.lines import conv_direct, conv_saturating_sums, corrected, driver, keep_sums
 from sim.kernels.overflow import LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_codes
 from sim.lazy import cached_property
@@ -73,10 +73,10 @@ class Convolution(Step):
         if self._start is not None and self._register is None:
             correction = -self._start if correction is None else correction - self._start
         method = choice.wanted()
-        self._ways = {BYTES: _Kernels(plain, PATHS[isa if is_fast else PLAIN], correction)}
+        self._ways = {BYTES: Kernels(plain, PATHS[isa if is_fast else PLAIN], correction)}
         if method != BYTES and is_fast and isa in (VNNI, AMX) and PLANES_PATH.layout(plain) is not None:
             others = {} if method == PLANES else self._ways
-            self._ways = {**others, PLANES: _Kernels(plain, (PLANES_PATH,), correction)}
+            self._ways = {**others, PLANES: Kernels(plain, (PLANES_PATH,), correction)}
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
@@ -105,7 +105,7 @@ class Convolution(Step):
         return sums, counts.sum(0, dtype=np.int64)
 
     @cached_property
-    def _kernels(self) -> "_Kernels":
+    def _kernels(self) -> "Kernels":
         """Those of the faster way, which is found out when they are first asked for."""
         if len(self._ways) > 1:
             self._ways = {method: self._ways[method] for method in [choice.faster(self._ways)]}
@@ -125,7 +125,7 @@ class Convolution(Step):
             return None
         other = copy.copy(self)
         other.__dict__.pop("_kernels")
-        other._ways = {PLANES: _Kernels(self._kernels.op, (bit_path(thresholds),), self._kernels.correction)}
+        other._ways = {PLANES: Kernels(self._kernels.op, (bit_path(thresholds),), self._kernels.correction)}
         return other
 
     @property
@@ -158,7 +158,7 @@ def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
     return wide
 
 
-class _Kernels:
+class Kernels:
     """A convolution as kernels know it, on one instruction set; `correction` [channels] is taken off its sums."""
 
     def __init__(self, op: "ConvOp", paths: Sequence[KernelPath], correction: np.ndarray | None = None) -> None:
@@ -199,7 +199,10 @@ class _Kernels:
         place = (x.unsigned, x.pad - self.top, op.stride, layout.parts, layout.width)
         nothing = residual_arguments(None)
         totals = self._zeros()
-        if self._saturation is None:
+        if self._path.counted is not None:
+            driver(conv_direct, line=self._path.counted(op, layout))(
+                *place, self._operands, True, (), *nothing[:2], False, sums, 0, totals)
+        elif self._saturation is None:
             self._path.sums_loop(op, limit=self._limit, codes=keep_sums)(
                 *place, self._operands, self._spare, totals, (), 1, *nothing, sums, 0)
         elif self._saturation.staged is not None:
@@ -222,7 +225,7 @@ class _Kernels:
             run, arguments = self._direct["" if skip is None else "signed" if skip.array.dtype == np.int8 else "unsigned"]
             residual, pad, _ = residual_arguments(skip)
             run(*place, *arguments, residual, pad, skip is not None, out.unsigned, out.pad, totals)
-        elif self._saturation is not None:
+        elif self._saturation is not None or self._path.counted is not None:
             return self._by_registers(x, skip, out)
         else:
             run, constants, repeat = self._fused
@@ -289,7 +292,7 @@ class _Kernels:
                 line = path.to_codes(op, layout, ending, True)
                 loops[residual] = driver(conv_staged, line=line, replay=replay_to_codes(ending)), (*staged, constants)
             elif staged is None and (loop := path.codes_loop(op, layout, ending)) is not None:
-                loops[residual] = loop, (self._operands, self.register is not None, constants)
+                loops[residual] = loop, (self._operands, self._is_counting, constants)
             else:
                 return None
         return loops
@@ -315,7 +318,12 @@ class _Kernels:
 
     def _counted(self, totals: np.ndarray) -> np.ndarray | None:
         """Counters, None where nothing can overflow."""
-        return None if self.register is None else totals
+        return totals if self._is_counting else None
+
+    @property
+    def _is_counting(self) -> bool:
+        """Whether an output can overflow."""
+        return self.register is not None or (self._path is not None and self._path.counted is not None)
 
     def _plain(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
         op = self.op

@@ -37,6 +37,9 @@ class KernelPath:
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
     limits, or None where watching is no use; `watched` is a line of sums.
+
+    Some have registers of their own: `counted(op, layout)` is a line of what these hold, which counts overflowed outputs, as
+    a line to codes does.
     """
 
     name: str
@@ -49,6 +52,7 @@ class KernelPath:
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
+    counted: Callable[["ConvOp", Layout], Callable[..., None]] | None = None
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
@@ -179,14 +183,15 @@ def _computed(layout: Layout) -> int:
 
 
 def _vnni_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    return _vnni_packed(op, weights, layout, vnni.pack(weights, layout))
+    return vnni_packed(op, weights, layout, vnni.pack(weights, layout))
 
 
 def _odd_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
-    return _vnni_packed(op, weights, layout, vnni.pack_odd(weights, layout))
+    return vnni_packed(op, weights, layout, vnni.pack_odd(weights, layout))
 
 
-def _vnni_packed(op: "ConvOp", weights: np.ndarray, layout: Layout, content: np.ndarray) -> tuple[Any, ...]:
+def vnni_packed(op: "ConvOp", weights: np.ndarray, layout: Layout, content: np.ndarray) -> tuple[Any, ...]:
+    """Operands of a line of vnni_lines.py, of the weights as a kernel wants them."""
     packed = aligned(content)
     _, planes, rows, quads = packed.shape[:4]
     shape = (planes, rows // layout.segments, layout.segments, quads)

@@ -1,7 +1,8 @@
 """Which step an operation with registers gets, by what its accumulator is in its simplest form for it (sim/simplify.py).
 
 A single register, in the order that kernels take products, runs as ever.  Two stages of which few groups can overflow are
-exact sums that are corrected; all else goes through plain loops.
+exact codes that are patched, pairs of 16 bits an instruction; other registers, one or two, go through tiles product by
+product, all else through plain loops.
 """
 
 from dataclasses import replace
@@ -11,7 +12,8 @@ from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
 from sim.orders import DEFAULT, SORTED
 from sim.simplify import simplified
-from sim.steps.groups import CorrectedConvolution, Groups
+from sim.steps import pairs, patched, tiled
+from sim.steps.groups import Groups
 from sim.steps.loops import ConvLoops, ProductLoops, StagedConvolution, StagedProduct
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
@@ -27,7 +29,11 @@ def convolution(op: ConvOp, isa: str) -> Step:
         return with_one_register(replace(op, accumulator=plain), isa)
     loops = ConvLoops(op, plain)
     groups = Groups.of(loops)
-    return StagedConvolution(op, loops) if groups is None else CorrectedConvolution(op, isa, loops, groups)
+    if groups is not None and patched.is_better(op, isa, groups):
+        return patched.PatchedConvolution(op, isa, loops, groups)
+    if pairs.is_possible(loops, isa):
+        return pairs.PairConvolution(op, isa)
+    return tiled.TiledConvolution(op, loops) if tiled.is_possible(loops, isa) else StagedConvolution(op, loops)
 
 
 def matrix_product(op: MatMulOp, isa: str) -> Step:

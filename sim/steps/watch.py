@@ -15,6 +15,7 @@ from sim.ops.matmul import MatMulOp
 from sim.orders import DEFAULT
 from sim.simplify import fitting
 from sim.steps.conv import Convolution
+from sim.steps.counting import Counting, counting
 from sim.steps.loops import LOOPS
 from sim.steps.matmul import MatrixProduct
 
@@ -26,7 +27,8 @@ class Watch:
 
     A single register, in the order that kernels take, leaves its range with the same sums whatever its rule makes of that
     (equation A5): how many outputs it does for is what the fast kernels count of one that saturates, and persistent are
-    those whose exact sum does not fit.  All else, and places, are told by plain loops.
+    those whose exact sum does not fit.  Stages of convolutions are told as counting.py can; all else, and places, are told
+    by plain loops.
     """
 
     def __init__(self, op: Any, isa: str) -> None:
@@ -35,10 +37,13 @@ class Watch:
         self._is_calm = all(fitting(op.accumulator, self._loops.extremes))
         self._exact: Any = None
         self._clipping: Any = None
+        self._stages: Counting | None = None
         if not op.accumulator.before and op.accumulator.order == DEFAULT and not self._is_calm:
             self._exact = _FAST[op.kind](replace(op, accumulator=Accumulator()), isa)
             clipping = Accumulator(op.accumulator.bits, "saturate", op.accumulator.tile)
             self._clipping = _FAST[op.kind](replace(op, accumulator=clipping), isa)
+        elif op.kind == ConvOp.kind and not self._is_calm:
+            self._stages = counting(op, isa)
 
     def counters(self, inputs: Sequence[Padded]) -> Counters:
         """Of the codes that it reads."""
@@ -49,8 +54,12 @@ class Watch:
             return Counters(stages, zeros, zeros, shape[0] * shape[1])
         if self._exact is not None:
             return self._of_one_register(inputs)
-        _, _, details = self._loops.run(inputs, COUNT)
-        return Counters(stages, details.persistent, details.transient, shape[0] * shape[1])
+        if self._stages is not None:
+            persistent, transient = self._stages(inputs[0])
+        else:
+            _, _, details = self._loops.run(inputs, COUNT)
+            persistent, transient = details.persistent, details.transient
+        return Counters(stages, persistent, transient, shape[0] * shape[1])
 
     def first(self, inputs: Sequence[Padded]) -> np.ndarray:
         """int32 [stages, N, H, W, C]: the product with whose addition a register first left its range, -1 if none did."""

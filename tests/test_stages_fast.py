@@ -140,6 +140,25 @@ def test_tiled__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     _compare(tiled.TiledConvolution(op, loops), image, op, isa, data.draw)
 
 
+@pytest.mark.skipif(available()[-1] == PLAIN, reason="no vectors here")
+@pytest.mark.parametrize("tile", [1, 2])
+def test_tiled__counts_what_is_clipped_at_both_ends_alike(tile):
+    """10 is clipped to 7, then -11 to -8: what is left is the exact sum, and yet it overflowed, twice."""
+    weights = np.array([10, -18] if tile == 1 else [4, 6, -9, -9])[None, None, :, None] * np.ones(20, int)
+    register = Accumulator.of([Stage(weights.shape[2], 4, "saturate", tile), Stage(0)], "rows")
+    op = ConvOp("y", "x", (1, 3, 20), None, skip="", weights=weights.astype(np.int32), stride=1, padding=0, groups=1,
+                operand=IntFormat(1, signed=False), weight_format=IntFormat(8, signed=True), weight_bits=8,
+                accumulator=register,
+                requant=Fp32(np.ones(20, np.float32), np.zeros(20, np.float32), np.zeros(1, np.float32)))
+    x = np.array([1, 0, 1], np.uint8)[None, None, :, None].repeat(weights.shape[2], axis=3)
+    expected, counts, _ = _sums(op, x, 0)
+    assert (expected == x[..., :1] * weights.sum(2)[0]).all()
+    assert (counts == 2).all()
+    sums, overflows = tiled.TiledConvolution(op, ConvLoops(op, register)).registers([Padded.of(x, 0)])
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_array_equal(overflows, counts)
+
+
 @pytest.mark.parametrize(("order", "path"), [("rows", "stages by tiles"), ("sorted", "stages")])
 def test_step__of_registers_that_most_groups_can_leave_is_of_tiles(order, path):
     op = ConvOp("y", "x", (4, 4, 8), None, skip="", weights=np.full((3, 3, 16, 8), 100, np.int32), stride=1, padding=1,

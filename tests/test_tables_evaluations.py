@@ -141,3 +141,18 @@ def test_register_training__has_every_way_beside_each_other(tmp_path):
     assert "a2q" not in tables["accumulators.md"]
     records.write_run(tmp_path / "alone", "kd", other)
     assert "register_training.md" not in make_tables(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("names", [("parent", "child"), ("3bit", "2bit"), ("2bit-ss", "2bit-tu"), ("8bit", "wide"), ("x", "")])
+def test_student__is_what_the_last_step_left_whatever_it_is_called(names, tmp_path):
+    """As filed: "-" for own schemes whose last step is not called after its width."""
+    run = records.training(80.0)
+    last, = run["steps"].values()
+    run["steps"] = {name or "2bit": last for name in names}
+    records.write(tmp_path, "run.json", run)
+    for number, name in enumerate(names):  # of equal widths: nothing but the step tells them apart
+        found = records.evaluation(run, 70.0 + number)
+        records.write(tmp_path, f"{number}.json", found | {"training": {**found["training"], "step": name}})
+    tables = make_tables(tmp_path)
+    assert rows_of(tables["schemes.md"])[0]["bit-true %"] == "71.00"
+    assert [row["bit-true"] for row in csv_rows(tables["evaluations.csv"])] == ["70.0000"]

@@ -143,7 +143,8 @@ def test_register_training__has_every_way_beside_each_other(tmp_path):
     assert "register_training.md" not in make_tables(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("names", [("parent", "child"), ("3bit", "2bit"), ("2bit-ss", "2bit-tu"), ("8bit", "wide"), ("x", "")])
+@pytest.mark.parametrize("names", [("parent", "child"), ("3bit", "2bit"), ("2bit-ss", "2bit-tu"), ("8bit", "wide"),
+                                   ("x", "")])
 def test_student__is_what_the_last_step_left_whatever_it_is_called(names, tmp_path):
     """As filed: "-" for own schemes whose last step is not called after its width."""
     run = records.training(80.0)

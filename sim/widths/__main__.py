@@ -184,8 +184,8 @@ def _show_chosen(console: Console, found: Widths, chosen: Chosen) -> None:
     console.print(f"accuracy on {test['images']:,} test images: {test['accuracy']:.2f} %, without limits "
                   f"{test['accuracy_without_limits']:.2f} %")
     if chosen.uncertainty > chosen.loss:
-        console.print(f"note: {told['images']:,} {told['part']} images tell an accuracy to {chosen.uncertainty:.1f} points only "
-                      f"(at 95 %): others may lose more than {chosen.loss:g}")
+        console.print(f"note: {told['images']:,} {told['part']} images tell an accuracy to {chosen.uncertainty:.1f} points "
+                      f"only (at 95 %): others may lose more than {chosen.loss:g}")
 
 
 def _file(found: Widths, command: str) -> str:

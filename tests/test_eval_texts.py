@@ -2,16 +2,20 @@
 
 import copy
 import csv
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import sim
 from sim.checkpoint import Checkpoint, save_checkpoint
+from sim.eval import _Live, _show
 from sim.network import Precision
 from sim.outputs import EvalError
+from sim.tasks import TASKS
 from sim.tasks.task import interval
 from tests import records
 from tests.squad_files import write
@@ -134,3 +138,20 @@ def test_record__of_a_transformer_gives_the_table_its_bit_true_columns(trained, 
     operations = [(op.macs, op.operand.bits, getattr(op, "weight_bits", 0) or op.other_operand.bits)
                   for op in result.program.accumulating]
     assert bit_operations(Record(tmp_path, record)) == sum(macs * one * other for macs, one, other in operations)
+
+
+def test_command__shows_a_line_for_each_layer_at_80_columns_and_says_what_it_counts(trained, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    _show(console, sim.evaluate(trained / "ckpt.pt", limit=1), per_class=False)
+    lines = out.getvalue().splitlines()
+    for name in ("layer0_scores", "layer1_mixed", "logits"):
+        line, = [line for line in lines if name in line]
+        assert line.split()[-1] == "0"  # overflows, in the same line
+    assert any("s3n x s3n" in line for line in lines if "layer0_scores" in line)
+    assert "n: narrow, without the most negative code" in lines
+    with _Live(console, 4, TASKS["spans"]) as live:
+        live(0, 0)
+        live(4, 1)
+    assert "25.00 % with the exact span" in out.getvalue()

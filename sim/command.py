@@ -118,13 +118,21 @@ def show_table(console: Console, table: Table) -> None:
     title, table.title = table.title, None  # a title of its own line is not squeezed into a narrow table
     if title is not None:
         console.print(_plain(title), style="table.title", soft_wrap=True)
-    options = console.options.update(max_width=WIDEST)
-    natural = Measurement.get(console, options, table).maximum
-    if natural <= console.width or (not console.is_terminal and "COLUMNS" not in os.environ):
-        console.print(Segments(console.render(table, options.update(width=natural))), soft_wrap=True, end="")
+    if fits(console, table):
+        options = console.options.update(width=_natural(console, table))
+        console.print(Segments(console.render(table, options)), soft_wrap=True, end="")
     else:
         for line in _blocks(table, console.width):
             console.print(line, soft_wrap=True)
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether show_table prints it as a table: it is no wider than the terminal, or there is none."""
+    return _natural(console, table) <= console.width or (not console.is_terminal and "COLUMNS" not in os.environ)
+
+
+def _natural(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
 
 
 class _PlainConsole(Console):

@@ -29,10 +29,13 @@ from sim.redefined import GELUS, SOFTMAX_UNITS
 from sim.registry import RegistryError
 from sim.requantizers import REQUANTIZERS
 from sim.subject import Arithmetic, EvalError
+from sim.tasks import Task
 from sim.text import short
 from training.data import DATASETS, DataError
 from training.record import command_line
 
+NARROW = " narrow"
+"""Of a format; two of them would make the table too wide for a terminal."""
 OVERFLOW_WORDS = {"wrap": "wrap", "saturate": "sat.", "error": "error"}
 
 app = new_app()
@@ -124,7 +127,7 @@ def main(  # noqa: PLR0913 - one parameter per option
         console.print(note)
     if per_class and not job.examples.task.has_classes:
         raise EvalError(f"per-class: {job.examples.label} is about {job.examples.task.unit}, which have no classes")
-    with _Live(console, len(job.examples.labels), job.examples.task.input) as live:
+    with _Live(console, len(job.examples.labels), job.examples.task) as live:
         result = job.run(live)
     if save_program is not None:
         result.program.save(save_program)
@@ -151,12 +154,13 @@ class _Live:
     It is drawn between batches and not by a thread of its own, which would take turns with what is being timed.
     """
 
-    def __init__(self, console: Console, images: int, unit: str) -> None:
+    def __init__(self, console: Console, images: int, task: Task) -> None:
         self.status = console.status("compiling what this processor has not run before")
         self.progress = Progress(TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(),
                                  TextColumn("{task.fields[accuracy]}"), TimeRemainingColumn(compact=True), console=console,
                                  disable=not console.is_terminal, transient=True, auto_refresh=False)
-        self.task = self.progress.add_task(unit, total=images, accuracy="")
+        self.task = self.progress.add_task(task.input, total=images, accuracy="")
+        self.meanwhile = task.meanwhile
 
     def __enter__(self) -> "_Live":
         self.status.start()
@@ -171,13 +175,16 @@ class _Live:
             self.status.stop()
             self.progress.start()
         else:
-            self.progress.update(self.task, completed=done, accuracy=f"{100.0 * right / done:.2f} %", refresh=True)
+            self.progress.update(self.task, completed=done, accuracy=f"{100.0 * right / done:.2f} % {self.meanwhile}",
+                                 refresh=True)
 
 
 def _show(console: Console, result: Evaluation, per_class: bool) -> None:
     program, verification = result.program, result.verification
     show_table(console, _layer_table(result))
     console.print("formats: input x weights, u unsigned, s signed (odd weights of k bits need an operand of k + 1)")
+    if any(NARROW in op.details()[0] for op in program.accumulating):
+        console.print("n: narrow, without the most negative code")
     console.print("acc.: accumulator bits; safe: bits that can never overflow")
     console.print("overflows: outputs that wrapped to another number, or were clipped at least once")
     if result.counters:
@@ -222,7 +229,7 @@ def _layer_cells(op: Any, result: Evaluation) -> list[str]:
     register = op.accumulator
     width = ", ".join("no limit" if stage.bits is None else f"{stage.bits} {OVERFLOW_WORDS[stage.overflow]}"
                       for stage in register.stages)
-    return ["x".join(map(str, op.shape)), op.details()[0], short(op.macs), width,
+    return ["x".join(map(str, op.shape)), op.details()[0].replace(NARROW, "n"), short(op.macs), width,
             str(op.safe_bits), share]
 
 

@@ -211,7 +211,7 @@ class Evaluation:
 
     def _layers(self) -> list[dict[str, Any]]:
         rows = self.subject.spec.graph.rows if self.subject.spec else ()
-        roles = {row.name: row.weight_role for row in rows if row.weight_role is not None}
+        roles = {row.name: row.register_role for row in rows if row.register_role is not None}
         return [{"name": op.name, **({"role": roles[op.name]} if op.name in roles else {}), "shape": list(op.shape),
                  **op.factors, "macs": op.macs, "safe_bits": op.safe_bits, "accumulator": op.accumulator.to_json(),
                  "overflows": int(self.overflows[op.name].sum()),

@@ -165,7 +165,7 @@ def _checkpoint(checkpoint: "Checkpoint", wanted: Arithmetic) -> Subject:
     names = {"softmax": wanted.softmax, "gelu": wanted.gelu, "norm": wanted.norm}
     if changed := {option: name for option, name in names.items() if name is not None}:
         spec = dataclasses.replace(spec, graph=redefined(spec.graph, **changed))
-    roles = {row.weight_role for row in spec.graph.rows} - {None}
+    roles = {row.register_role for row in spec.graph.rows} - {None}
     if wanted.accumulator is not None and roles == {"boundary"}:
         raise EvalError("accumulator: this network has no inner layers, use --boundary-accumulator")
     notes = _changes(checkpoint)

@@ -1,21 +1,30 @@
 """sim.eval on texts: answers to questions, bit-true and of the torch model, and what their record holds."""
 
+import copy
 import csv
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import sim
 from sim.checkpoint import Checkpoint, save_checkpoint
+from sim.eval import _Live, _show
 from sim.network import Precision
 from sim.outputs import EvalError
+from sim.tasks import TASKS
 from sim.tasks.task import interval
+from tests import records
 from tests.squad_files import write
 from training.data import load_dataset
 from training.models import MODELS
 from training.network import QuantNetwork
+from training.report.compute import bit_operations
+from training.report.record import Record
+from training.tables import make_tables
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +114,44 @@ def test_evaluation__of_images_refuses_texts_and_definitions_that_it_has_not(tra
         sim.evaluate("tests/data/takd-digits-2bit.pt", dataset="squad", data=trained / "squad")
     with pytest.raises(EvalError, match="softmax: this network has none"):
         sim.evaluate("tests/data/takd-digits-2bit.pt", softmax="ibert", limit=1)
+
+
+@pytest.mark.parametrize("is_of_before", [False, True])
+def test_record__of_a_transformer_gives_the_table_its_bit_true_columns(trained, tmp_path, is_of_before):
+    """Products of two activations have registers, and no weights; records of before know no role of theirs."""
+    result = sim.evaluate(trained / "ckpt.pt", verify=True)
+    measured = {"accuracy": result.accuracy, **result.measures}
+    run = records.training(images=result.images, digest=None, dataset="squad", model="bert_tiny", path=[3])
+    run["test"] |= measured
+    records.write(tmp_path, "run.json", run)
+    record = json.loads(json.dumps(records.evaluation(run) | result.to_json()))
+    record["training"] = {**copy.deepcopy(run["config"]), "step": "3bit"}
+    roles = {layer["name"]: layer["role"] for layer in record["layers"]}
+    assert roles["layer0_scores"] == roles["layer0_mixed"] == roles["layer0_q"] == "inner"
+    for layer in record["layers"] if is_of_before else []:
+        if layer["name"].endswith(("_scores", "_mixed")):
+            del layer["role"]
+    records.write(tmp_path, "eval.json", record)
+    row, = csv.DictReader(make_tables(tmp_path)["squad.csv"].splitlines())
+    assert (row["bit-true F1"], row["bit-true EM"]) == (f"{result.accuracy:.4f}", f"{result.measures['em']:.4f}")
+    assert row["codes differing"] == "0"
+    operations = [(op.macs, op.operand.bits, getattr(op, "weight_bits", 0) or op.other_operand.bits)
+                  for op in result.program.accumulating]
+    assert bit_operations(Record(tmp_path, record)) == sum(macs * one * other for macs, one, other in operations)
+
+
+def test_command__shows_a_line_for_each_layer_at_80_columns_and_says_what_it_counts(trained, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    _show(console, sim.evaluate(trained / "ckpt.pt", limit=1), per_class=False)
+    lines = out.getvalue().splitlines()
+    for name in ("layer0_scores", "layer1_mixed", "logits"):
+        line, = [line for line in lines if name in line]
+        assert line.split()[-1] == "0"  # overflows, in the same line
+    assert any("s3n x s3n" in line for line in lines if "layer0_scores" in line)
+    assert "n: narrow, without the most negative code" in lines
+    with _Live(console, 4, TASKS["spans"]) as live:
+        live(0, 0)
+        live(4, 1)
+    assert "25.00 % with the exact span" in out.getvalue()

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import tomllib
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from sim.testset import stored_examples
 from sim.widths.assignment import Trials, assign
 from sim.widths.bounds import bounds_of, data_type_bits, l1_bits, zero_centered_bits
 from sim.widths.observed import observe
+from sim.widths.outcome import Z95, lower_bound
 from tests import cli
 from tests.examples import examples
 from training.report.catalog import Report
@@ -157,12 +159,28 @@ def test_command__writes_a_file_that_eval_takes(tmp_path):
     found = sim.evaluate(CHECKPOINT, registers=str(out), limit=40)
     assert found.accuracy == told["chosen"]["test"]["accuracy"]
     assert told["chosen"]["accuracy_without_limits"] - told["chosen"]["accuracy"] <= 2.5
+    note, = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
+    assert re.fullmatch(r"note: 40 validation images tell an accuracy to [0-9.]+ points only .*lose more than 2.5", note)
     channels = pd.read_csv(csv)
     widest = channels.groupby("layer", sort=False)["exact"].max().to_dict()
     assert widest == {row["layer"]: row["exact"] for row in told["layers"]} == {
         op.name: op.safe_bits for op in sim.lower(sim.load_checkpoint(CHECKPOINT).spec).accumulating}
     with pytest.raises(ValueError, match="no records"):
         Report.of([tmp_path])  # it is a record, of which there is no table
+
+
+@given(st.integers(1, 3000), st.fractions(0, 1))
+def test_lower_bound__is_the_share_of_which_what_was_seen_is_two_deviations_away(count, share):
+    right = int(share * count)
+    low = lower_bound(right, count)
+    assert 0.0 <= low <= right / count
+    assert (right / count - low) ** 2 == pytest.approx(Z95**2 * low * (1.0 - low) / count, rel=1e-6, abs=1e-12)
+
+
+def test_command__says_nothing_where_images_are_certain_enough(tmp_path):
+    result = cli.run("sim.widths", "--model", CHECKPOINT, "--out", tmp_path / "w.toml", "--limit", 40, "--loss", 60)
+    assert "note: " not in result.stdout
+    assert "40 validation images" in result.stdout
 
 
 def test_command__shows_bounds_without_images(monkeypatch):

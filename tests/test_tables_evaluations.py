@@ -141,3 +141,37 @@ def test_register_training__has_every_way_beside_each_other(tmp_path):
     assert "a2q" not in tables["accumulators.md"]
     records.write_run(tmp_path / "alone", "kd", other)
     assert "register_training.md" not in make_tables(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("names", [("parent", "child"), ("3bit", "2bit"), ("2bit-ss", "2bit-tu"), ("8bit", "wide"),
+                                   ("x", "")])
+def test_student__is_what_the_last_step_left_whatever_it_is_called(names, tmp_path):
+    """As filed: "-" for own schemes whose last step is not called after its width."""
+    run = records.training(80.0)
+    last, = run["steps"].values()
+    run["steps"] = {name or "2bit": last for name in names}
+    records.write(tmp_path, "run.json", run)
+    for number, name in enumerate(names):  # of equal widths: nothing but the step tells them apart
+        found = records.evaluation(run, 70.0 + number)
+        records.write(tmp_path, f"{number}.json", found | {"training": {**found["training"], "step": name}})
+    tables = make_tables(tmp_path)
+    assert rows_of(tables["schemes.md"])[0]["bit-true %"] == "71.00"
+    assert [row["bit-true"] for row in csv_rows(tables["evaluations.csv"])] == ["70.0000"]
+
+
+def test_register_training__has_no_wider_step_of_a_ladder(tmp_path):
+    """Its checkpoint says how the student was trained, and it was not: it has a row among the accumulators."""
+    for seed in (0, 1):
+        plain = records.training(90.0, seed=seed, path=[32, 4, 2])
+        records.write_run(tmp_path, f"plain-{seed}", plain)
+        trained_for("a2q", 10, seed, 80.0, tmp_path, path=[32, 4, 2])
+        narrow = {"accumulator_training": "a2q", "accumulator_bits": 10, "quantizer": "a2q"}
+        for way, config in (("a2q", narrow), ("plain", {})):
+            wider = records.evaluation(plain, 33.0, accumulator=10, overflow="saturate", model=f"runs/{way}-{seed}/4bit.pt",
+                                       **config)
+            wider["precision"] = wider["trained_precision"] = {**wider["precision"], "inner": 4}
+            wider["training"]["step"] = "4bit"
+            records.write(tmp_path, f"{way}-{seed}-4bit.json", wider)
+    tables = make_tables(tmp_path)
+    assert {row["bit-true"] for row in csv_rows(tables["register_training.csv"])} == {"90.0000", "80.0000"}
+    assert [row["bit-true"] for row in csv_rows(tables["accumulators.csv"])].count("33.0000") == 4

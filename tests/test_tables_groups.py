@@ -164,6 +164,18 @@ def test_comparisons_and_ablations_pair_only_equal_configurations(change, tmp_pa
     assert "ablations.md" not in tables
 
 
+@pytest.mark.parametrize(("scheme", "own"), [
+    ("individual", {"path": [2]}), ("individual", {"path": [2], "init_from": "runs/float/ckpt.pt"}),
+    ("qad", {"teacher_model": "resnet56", "teacher_width": 32, "init_from": "runs/float/ckpt.pt", "kd_weight": 1.0,
+             "temperature": 4.0})])
+def test_comparisons_pair_schemes_whatever_weights_belong_to_one_of_them(scheme, own, tmp_path):
+    runs = [(records.training(90.0 + seed, seed=seed), True) for seed in (0, 1)]
+    runs += [(records.training(80.0 + seed, seed=seed, scheme=scheme, **own), True) for seed in (0, 1)]
+    rows = csv_rows(tables_of(runs, tmp_path)["comparisons.csv"])
+    row, = [row for row in rows if row["against"] == "skip-level"]
+    assert (row["scheme"], row["n"], row["difference"]) == (scheme, "2", "-10.0000")
+
+
 def test_comparisons_of_any_data_with_the_references_there_are(tmp_path):
     """Here none of the usual ones."""
     common = {"dataset": "npz", "data": "mine.npz"}

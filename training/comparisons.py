@@ -148,11 +148,11 @@ def _ablations(groups: list[Group]) -> Iterator[dict[str, Any]]:
     unchanged: dict[str, list[Group]] = {}
     for group in groups:
         if not changes_of(group.config):
-            unchanged.setdefault(_without(group, _OF_CHANGE), []).append(group)
+            unchanged.setdefault(_without(group.identity, _OF_CHANGE), []).append(group)
     for group in groups:
         # what is trained for a register has a table of its own
         change = "" if group.config["accumulator_bits"] else changes_of(group.config)
-        for base in unchanged.get(_without(group, _OF_CHANGE), []) if change else []:
+        for base in unchanged.get(_without(group.identity, _OF_CHANGE), []) if change else []:
             measure, mine, theirs = accuracies(group, base)
             row = paired(mine, theirs)
             if row["n"] and _same_data(group, base):
@@ -179,15 +179,15 @@ def _named(group: Group, scheme: str, path: str) -> dict[str, str]:
     return {scheme: printable(group.config["scheme"]), path: "-".join(map(str, group.config["path"]))}
 
 
-def _without(group: Group, keys: tuple[str, ...]) -> str:
-    return json.dumps({key: value for key, value in group.identity.items() if key not in keys}, sort_keys=True)
+def _without(identity: Mapping[str, str], keys: tuple[str, ...]) -> str:
+    return json.dumps({key: value for key, value in identity.items() if key not in keys}, sort_keys=True)
 
 
 def _condition(group: Group) -> str:
     """What runs of different schemes must have in common; of what schemes set themselves, what was told otherwise."""
-    own = OF_METHOD.get(group.config["scheme"], ())
-    plain = _without(group, (*_OF_SCHEME, *_OF_CHANGE, *DISTILLATION, *_OF_BUDGET, *own))
-    defaults = default_config(group.config)
+    own, defaults = OF_METHOD.get(group.config["scheme"], ()), default_config(group.config)
+    identity = {**group.identity, **{key: text_of(defaults.get(key)) for key in own}}  # as of a scheme without them
+    plain = _without(identity, (*_OF_SCHEME, *_OF_CHANGE, *DISTILLATION, *_OF_BUDGET))
     told = {key: value for key, value in group.config.items() if key not in own} | {
         key: defaults[key] for key in own if key in defaults}
     return json.dumps([group.label, group.config["path"][-1], changes_of(told), plain])

@@ -89,6 +89,11 @@ class Conv(Row):
         return self.role
 
     @property
+    def register_role(self) -> str:
+        """The layer's."""
+        return self.role
+
+    @property
     def weight_channels(self) -> int:
         """Output channels."""
         return self.channels

@@ -43,6 +43,11 @@ class Linear(Row):
         return self.role
 
     @property
+    def register_role(self) -> str:
+        """The layer's."""
+        return self.role
+
+    @property
     def weight_channels(self) -> int:
         """Output features."""
         return self.features

@@ -50,6 +50,11 @@ class MatMul(Row):
             raise NetworkError(f"{self.name}: the divisor must be from {1.0 / LARGEST_DIVISOR:g} to {LARGEST_DIVISOR:g}, "
                                f"not {self.divisor!r}")
 
+    @property
+    def register_role(self) -> str:
+        """It has a register, though no weights."""
+        return self.role
+
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """Rows of the first factor, columns of the other."""
         (heads, tokens, depth), other = shapes[self.source], shapes[self.other]

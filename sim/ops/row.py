@@ -110,6 +110,11 @@ class Row:
         return None
 
     @property
+    def register_role(self) -> str | None:
+        """The role of the register that its products are summed in; None if it sums none."""
+        return None
+
+    @property
     def weight_channels(self) -> int:
         """Channels of its weights that may have scales of their own."""
         return 1

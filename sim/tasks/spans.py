@@ -16,6 +16,7 @@ class Spans(Task):
     unit = "questions"
     input = "windows"
     measures = MappingProxyType({"f1": "F1", "em": "EM"})
+    meanwhile = "with the exact span"
 
     def scores(self, logits: np.ndarray, examples: Measured) -> dict[str, np.ndarray]:
         """F1 and exact match of each question (sim/tasks/answers.py)."""

@@ -35,6 +35,8 @@ class Task:
     input: str
     measures: Mapping[str, str]
     has_classes: bool = False
+    meanwhile: str = "right"
+    """What `right` counts, for the percentage that is shown meanwhile."""
 
     @property
     def main(self) -> str:

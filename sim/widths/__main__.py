@@ -183,6 +183,9 @@ def _show_chosen(console: Console, found: Widths, chosen: Chosen) -> None:
                   f"%, without limits {told['accuracy_without_limits']:.2f} % ({told['evaluations']} evaluations)")
     console.print(f"accuracy on {test['images']:,} test images: {test['accuracy']:.2f} %, without limits "
                   f"{test['accuracy_without_limits']:.2f} %")
+    if chosen.uncertainty > chosen.loss:
+        console.print(f"note: {told['images']:,} {told['part']} images tell an accuracy to {chosen.uncertainty:.1f} points "
+                      f"only (at 95 %): others may lose more than {chosen.loss:g}")
 
 
 def _file(found: Widths, command: str) -> str:

@@ -1,5 +1,6 @@
 """What is known of the widths of a network's registers: a row for each layer and for each channel, its record."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,21 @@ KIND = "widths"
 BOUNDS = ("data_type", "l1", "zero_centered", "exact")
 
 
+Z95 = 1.959964
+"""Of a normal distribution: 95 % lie within so many deviations."""
+
+
+def lower_bound(right: int, count: int) -> float:
+    """The lower end of Wilson's interval at 95 % of a share, 0 to 1, of which `right` of `count` were seen.
+
+    >>> round(lower_bound(141, 143), 4), lower_bound(0, 5)
+    (0.9504, 0.0)
+    """
+    share, extra = right / count, Z95**2 / count
+    half = Z95 * math.sqrt(share * (1.0 - share) / count + extra / (4.0 * count))
+    return max(0.0, (share + extra / 2.0 - half) / (1.0 + extra))
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Chosen:
     """Widths that keep the accuracy: what they were chosen on, and how many of the test images are right with them.
@@ -40,6 +56,12 @@ class Chosen:
     tested: Examples
     right: int
     free: int
+
+    @property
+    def uncertainty(self) -> float:
+        """Points by which the true accuracy without limits may be below that of the images that widths were chosen on."""
+        found = self.assignment
+        return 100.0 * (found.free / found.images - lower_bound(found.free, found.images))
 
     @property
     def registers(self) -> Mapping[str, Accumulator]:

@@ -67,8 +67,8 @@ def _check_evaluation(record: Record) -> None:
     for layer in record["layers"]:
         layer["name"], [layer["accumulator"][key] for key in ("bits", "overflow", "tile")]
         int(layer["overflows"]), 1 / int(layer["outputs"])
-        if not (isinstance(layer.get("role", ""), str) and (record.is_program or "role" in layer)):
-            raise ValueError(f"layer {layer['name']} has no role")
+        if not isinstance(layer.get("role", ""), str):  # programs know of none; products of two activations had none
+            raise TypeError(f"layer {layer['name']}: its role is no text")
     register = record.hardware_spec["accumulator"]
     register["bits"], register["overflow"], register["tile"], record.hardware_spec["requant"], record.unlimited
     if record.get("precision") is not None and not isinstance(record["precision"]["inner"], int):

@@ -63,11 +63,16 @@ class Compute:
 
 
 def bit_operations(evaluation: Record | None) -> int | None:
-    """Of one image: multiply-accumulates by the bits of weights and of what they are multiplied with."""
+    """Of one image: multiply-accumulates by the bits of both factors, codes and weights or codes and codes."""
     if evaluation is None:
         return None
-    return sum(layer["macs"] * layer["weight_bits"] * int(str(layer["operand"])[1:]) for layer in evaluation["layers"]
-               if "weight_bits" in layer)
+    return sum(layer["macs"] * _bits(layer["operand"]) * (layer.get("weight_bits") or _bits(layer["other_operand"]))
+               for layer in evaluation["layers"] if "weight_bits" in layer or "other_operand" in layer)
+
+
+def _bits(form: str) -> int:
+    """Of a format as records have it: "u4", "s3 narrow"."""
+    return int(form.split(" ", maxsplit=1)[0][1:])
 
 
 def weight_bits(evaluation: Record | None) -> int | None:

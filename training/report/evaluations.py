@@ -88,9 +88,11 @@ def _agreements(records: Records) -> list[Record]:
 
 def _others(records: Records) -> list[Record]:
     shown = {id(run) for run in (*_limited(records), *_agreements(records))}
-    trained = {config_text(run.config) for run in records.runs}
+    trained: dict[str, list[Record]] = {}
+    for each in records.runs:
+        trained.setdefault(config_text(each.config), []).append(each.training)
     return [run for run in _newest_alike(records.evaluations) if id(run) not in shown and not is_for_register(run)
-            and not (run.as_trained and config_text(run.training) in trained)]
+            and not (run.as_trained and any(map(run.is_of_student_of, trained.get(config_text(run.training), []))))]
 
 
 def _evaluation_rows(runs: list[Record]) -> Iterator[tuple[Record, dict[str, Any]]]:

@@ -90,9 +90,11 @@ class Record:
 
     @property
     def as_trained(self) -> bool:
-        """An evaluation of the student as it was trained, on hardware that adds nothing to it."""
-        if not self.training or self.get("redefined"):
-            return False
-        last = str(self.training.get("step", "")).split("bit")[0]
-        return (self._is_on_own_register and self.hardware_spec["requant"] == "fp32" and
-                self.precision == self.get("trained_precision") and last in ("", str(self.training["path"][-1])))
+        """An evaluation of a network as it was trained, on hardware that adds nothing to it."""
+        return (bool(self.training) and not self.get("redefined") and self._is_on_own_register and
+                self.hardware_spec["requant"] == "fp32" and self.precision == self.get("trained_precision"))
+
+    def is_of_student_of(self, run: "Record") -> bool:
+        """An evaluation of the network that the last step of a run of its configuration left, whatever steps are called."""
+        step = self.training.get("step", "")  # checkpoints from before there were steps name none
+        return not step or step == next(reversed(run.get("steps") or {}), None)

@@ -230,6 +230,7 @@ def _runs(trained: list[Record], evaluations: list[Record], notes: list[str]) ->
 
 def _owner(evaluation: Record, runs: list[Record]) -> Record | None:
     """Of runs of the evaluated configuration that whose student it was: by name, folder or checkpoint, or the only one."""
+    runs = [run for run in runs if evaluation.is_of_student_of(run)]
     for is_near in (
             lambda run: _is_sibling(evaluation.file, run.file),
             lambda run: run.file.name == "run.json" and run.file.parent == evaluation.file.parent,

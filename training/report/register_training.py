@@ -36,7 +36,8 @@ BOUND = (
 
 def is_for_register(evaluation: Record) -> bool:
     """Whether it is of a network that was trained for a register, on a limited one: no other table has those."""
-    return not evaluation.is_program and not evaluation.unlimited and trained_register(evaluation.training) is not None
+    return (not evaluation.is_program and not evaluation.unlimited and trained_register(evaluation.training) is not None
+            and _is_of_last_width(evaluation))
 
 
 def registered_rows(evaluations: Iterable[Record], grids: Iterable[Record]) -> Iterator[dict[str, Any]]:
@@ -55,11 +56,16 @@ def registered_rows(evaluations: Iterable[Record], grids: Iterable[Record]) -> I
 
 
 def _is_as_trained(evaluation: Record) -> bool:
-    if evaluation.is_program or not evaluation.training:
+    if evaluation.is_program or not evaluation.training or not _is_of_last_width(evaluation):
         return False
     is_exact = evaluation.hardware_spec["requant"] == "fp32"
     outer = evaluation.hardware_spec["boundary_accumulator"]["bits"]
     return is_exact and outer is None and evaluation.precision == evaluation.get("trained_precision")
+
+
+def _is_of_last_width(evaluation: Record) -> bool:
+    """Not of a wider step of a ladder, whose checkpoint has the same configuration and was trained without a register."""
+    return bool((evaluation.get("trained_precision") or {}).get("inner") == evaluation.training["path"][-1])
 
 
 def _key(evaluation: Record) -> str:

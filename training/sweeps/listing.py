@@ -1,12 +1,12 @@
 """What a grid would do: its jobs as a table with epochs, cost, and what is there already."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
 
-from sim.command import show_table
+from sim.command import fits, new_table, show_table
 from sim.records import RecordError, read_record
 from sim.text import printable
 from training.cost import BACKWARD, forward
@@ -15,6 +15,12 @@ from training.sweeps.overview import duration
 from training.sweeps.plan import Plan
 from training.sweeps.tasks import Schedule
 from training.sweeps.work import Task
+
+COLUMNS = ("job", "seeds", "scheme", "path", "teacher", "epochs", "in all", "T macs", "hours", "there")
+"""Epochs of each step, and of all on the way to the student; 10^12 multiply-accumulates and hours of one seed."""
+TEXTS = COLUMNS[:5]
+SPARED = ("scheme", "T macs", "path", "teacher")
+"""What a narrow terminal does without, the first first: names of jobs tell most of it."""
 
 
 def show_list(console: Console, schedule: Schedule) -> None:
@@ -25,10 +31,7 @@ def show_list(console: Console, schedule: Schedule) -> None:
     if grid.equal_compute.words:
         console.print(printable(f"equal compute: {grid.equal_compute.words}"), soft_wrap=True)
     paces = _paces(schedule)
-    table = Table()
-    for column in ("job", "seeds", "scheme", "path", "teacher", "epochs", "along path", "10^12 macs", "hours", "there"):
-        table.add_column(column, justify="left" if column in ("job", "seeds", "scheme", "path", "teacher") else "right")
-    total = 0.0
+    rows, total = [], 0.0
     for (home, name), plan in schedule.plans.items():
         tasks = [task for task in schedule.chosen.values() if (task.grid, task.job) == (home, name) and _is_run(task)]
         if not tasks:
@@ -36,12 +39,13 @@ def show_list(console: Console, schedule: Schedule) -> None:
         cost, pace = macs(plan), paces.get(_network(plan))
         hours = None if pace is None else pace * plan.epochs / 3600
         total += (hours or 0.0) * sum(not task.is_done for task in tasks)
-        table.add_row(
+        rows.append((
             printable(name if home == grid.name else f"{home}/{name}"), _listed([task.seed for task in tasks]),
             printable(plan.config.scheme), "-".join(map(str, plan.config.path)), printable(_teacher(plan)), str(plan.epochs),
             "?" if plan.path_epochs is None else str(plan.path_epochs), "?" if cost is None else f"{cost / 1e12:.1f}",
-            "?" if hours is None else f"{hours:.2f}", _there(tasks))
-    show_table(console, table)
+            "?" if hours is None else f"{hours:.2f}", _there(tasks)))
+    if rows:
+        show_jobs(console, rows)
     evaluations = [task for task in schedule.chosen.values() if not _is_run(task)]
     if evaluations:
         console.print(f"and {len(evaluations)} more evaluations, {_there(evaluations)} there")
@@ -53,6 +57,28 @@ def show_list(console: Console, schedule: Schedule) -> None:
         console.print(f"expected: {grid.hours:g} hours")
     for line in grid.left_out:
         console.print(printable(f"left out: {line}"), soft_wrap=True)
+
+
+def show_jobs(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    """A row for each job; below it what all have in common, and the names of columns that a terminal has no room for."""
+    cells = dict(zip(COLUMNS, zip(*rows, strict=True), strict=False))
+    shared = {name: column[0] for name, column in cells.items() if len(rows) > 1 and len(set(column)) == 1}
+    left_out: list[str] = []
+    while not fits(console, table := _table(cells, {*shared, *left_out})) and len(left_out) < len(SPARED):
+        left_out.append(SPARED[len(left_out)])
+    show_table(console, table)
+    if shared:
+        console.print(printable("all jobs: " + "; ".join(f"{name} {cell}" for name, cell in shared.items())), soft_wrap=True)
+    if named := [name for name in left_out if name not in shared]:
+        console.print(f"a wider terminal shows {', '.join(named)}, too", soft_wrap=True)
+
+
+def _table(cells: Mapping[str, Sequence[str]], hidden: Collection[str]) -> Table:
+    shown = {name: column for name, column in cells.items() if name not in hidden}
+    table = new_table(*shown, left=TEXTS)
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 def macs(plan: Plan) -> int | None:

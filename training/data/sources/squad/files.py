@@ -3,6 +3,7 @@
 import hashlib
 import json
 import lzma
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from training.data.dataset import DataError
 MOST_BYTES = 1 << 29
 """Of a file's JSON: SQuAD's training file has 30 MB."""
 SUFFIXES = (".json", ".json.xz")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def _asked(where: str, paragraph: Any, context: str, number: int, place: tuple[i
         number += 1
         here = f"{where}, question {number}"
         answers = tuple(_answer(here, answer, context) for answer in _list(here, entry, "answers"))
-        given = entry.get("id")
-        yield Asked(given if isinstance(given, str) else f"#{number}", _text(here, entry, "question"), *place, answers)
+        given = _text(here, entry, "id") if isinstance(entry.get("id"), str) else f"#{number}"
+        yield Asked(given, _text(here, entry, "question"), *place, answers)
 
 
 def _answer(where: str, entry: Any, context: str) -> Answer:
@@ -124,4 +126,7 @@ def _text(where: str, entry: Any, key: str) -> str:
     if not isinstance(entry, dict) or not isinstance(entry.get(key), str):
         raise DataError(f"{where}: no text {key!r}, which every file of SQuAD 1.1 has there")
     text: str = entry[key]
+    if half := _HALF.search(text):  # JSON may hold it, no encoding of texts can, and so no tokenizer reads it
+        raise DataError(f"{where}: {key!r} has half a character (U+{ord(half[0]):04X}, a surrogate alone) at place "
+                        f"{half.start()}, which no text has")
     return text

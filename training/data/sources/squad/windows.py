@@ -72,7 +72,7 @@ class Windows:
         for row, (tokens, label, begin, pieces) in enumerate(part for windows in parts for part in windows):
             ids[row, : len(tokens)], labels[row] = tokens, label
             if offsets is not None:
-                offsets[row, begin : begin + len(pieces)] = pieces
+                offsets[row, begin : begin + len(pieces)] = np.reshape(pieces, (-1, 2))  # of a text without tokens none
         if offsets is None:
             return texts_of(ids, labels)
         owner = np.repeat(np.arange(len(chosen)), [len(windows) for windows in parts])

@@ -128,7 +128,7 @@ def test_qoperator__codes_are_those_of_requantizer_ort(bits: int, by: str) -> No
 
 
 @examples(30)
-@given(testing.networks(wild=False), st.sampled_from(["fp32", "tflite_single", "thresholds", "ort"]), st.data())
+@given(testing.networks(wild=False), st.sampled_from(["fp32", "tflite_single", "thresholds", "ort", "xnnpack"]), st.data())
 def test_integer__random_networks_are_equal_or_refused_by_name(spec: NetworkSpec, requant: str, data: st.DataObject) -> None:
     program = testing.lowered(spec, requant)
     pixels = testing.pixels_for(data.draw, spec.graph)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from sim.definitions.ort import OrtSoftmax
-from sim.importers.onnx.chain import close
+from sim.importers.onnx.chain import along_channels, close
 from sim.importers.onnx.constants import cast_constant, fold
 from sim.importers.onnx.elementwise import broadcast
 from sim.importers.onnx.floats import FLOATS, quantized
@@ -85,14 +85,16 @@ def _integers(graph: Graph, node: Node, inputs: list[Any]) -> None:
     codes = graph.codes(node, slot)
     if codes.form.bits != 32:
         raise node.fail(f"codes of {codes.form} plus int32")
-    from sim.importers.onnx.chain import channel_constants
-
-    adapt = channel_constants(graph, codes.dims, codes.layout, 0)
-    operator = Computed(node, (), codes.dims)
-    bias = np.broadcast_to(np.asarray(adapt(operator, 1 - slot, others[0].astype(np.float64))), codes.channels)
+    whole = along_channels(graph, node, others[0].astype(np.int64), codes.dims, codes.layout, 0)
+    bias = np.broadcast_to(whole, codes.channels)
+    low, high = graph.bounds.get(codes.op, codes.bounds)
+    low, high = low + int(bias.min()), high + int(bias.max())
+    if bias.any() and (low < codes.form.min or high > codes.form.max):
+        raise node.fail(f"its sums can be from {low} to {high}, beyond the 32 bits in which ONNX Runtime would wrap them")
     op = graph.build.add(RescaleOp(
         graph.build.name(node.outputs[0]), codes.op, stored_shape(codes.dims, codes.layout), codes.form,
         ExactAdd.of(codes.channels, bias=bias.astype(np.int64)), codes.zero), graph.build.scale(codes.op))
+    graph.bounds[op] = low, high
     graph.types[node.outputs[0]] = "int32"
     graph.give(node, Codes(op, codes.dims, codes.layout, codes.form))
 

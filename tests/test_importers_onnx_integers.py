@@ -78,3 +78,14 @@ def test_qgemm__a_product_of_nothing_keeps_its_sign(alpha: float) -> None:
     codes = CODES.copy()
     codes[0] = 3  # sums of 0
     assert differing(model, {"x": codes})[1] == {}
+
+
+def test_an_open_first_axis__that_is_not_that_of_images_is_named_with_its_operator() -> None:
+    given = [("x", TensorProto.UINT8, ["N", 8])]
+    model = model_of([helper.make_node("MatMulInteger", ["x", "w"], ["y"])], {"w": MATRIX[:, 0]}, given,
+                     [("y", TensorProto.INT32, None)])
+    node = helper.make_node("QLinearConcat", ["s", "z", *["x", "s", "z"] * 2], ["y"], axis=0, domain="com.microsoft")
+    joined = model_of([node], {"s": f32(1), "z": np.uint8(0)}, given, [("y", TensorProto.UINT8, None)])
+    for each, kind in ((model, "MatMulInteger"), (joined, "QLinearConcat")):
+        with pytest.raises(ImporterError, match=f"^{kind} y: the first axis is not that of images there"):
+            converted(each)

@@ -111,7 +111,8 @@ def test_trunc__beyond_the_declared_width_clamps_nothing(before: list[str]) -> N
     info = helper.make_tensor_value_info
     graph = helper.make_graph(nodes if len(before) > 1 else [nodes[0], *nodes[2:]], "beyond",
                               [info("x", TensorProto.FLOAT, [1, 3])], [info("y", TensorProto.FLOAT, [1, 3])],
-                              [onnx.numpy_helper.from_array(np.asarray(value, f32), name) for name, value in constants.items()])
+                              [onnx.numpy_helper.from_array(np.asarray(value, f32), name)
+                               for name, value in constants.items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11), helper.make_opsetid(DOMAIN, 1)])
     model.ir_version = 8
     arrays = np.array([[-128, 5, 127], [100, -3, -64]], f32)

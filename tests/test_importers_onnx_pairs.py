@@ -108,12 +108,12 @@ def test_merged__scale_and_zero_point_are_plain_numbers() -> None:
 
 
 def test_not_merged__what_something_else_reads_or_what_differs() -> None:
-    def chain(second: Any = np.uint8(120), between: str = "") -> _Chain:
+    def chain(second: Any = None, between: str = "") -> _Chain:
         made = _Chain()
         made.pair(0.02, np.uint8(100))
         if between:
             made.then(between)
-        made.pair(0.03, second)
+        made.pair(0.03, np.uint8(120) if second is None else second)
         return made
 
     seen = chain()

@@ -134,7 +134,7 @@ def add(write: Writer, op: Any) -> None:
                           "--hardware onnxruntime, or --format integer")
     requant, zeros = op.requant, (op.source_zero, op.other_zero, op.zero_point)
     scales = [_shared(op, "QLinearAdd", array) for array in (requant.scale_a, requant.scale_b)]
-    theirs = MlasAdd.of(*scales, np.float32(1), zeros, len(requant.zero)).arrays()
+    theirs = MlasAdd.of(scales[0], scales[1], np.float32(1), zeros, len(requant.zero)).arrays()
     if any((array != theirs[name]).any() for name, array in requant.arrays().items()):
         raise ExportError(f"{op.name}: QLinearAdd takes the zero points of its codes, those of its requantizer are others")
     a, b = (write.constant(scale, np.float32) for scale in scales)

@@ -77,7 +77,7 @@ def _padded(graph: Graph, node: Node, array: Array) -> Array:
     few = any(max(pair) > side - (mode == "reflect") for side, pair in zip(array.shape, around, strict=True))
     if mode not in ("reflect", "edge", "wrap") or min(pads, default=0) < 0 or (few and mode != "edge"):
         raise node.fail(f"pads {pads[:8]} of mode {mode[:20]} around constants {list(array.shape)} are not supported")
-    return np.pad(array, around, mode=mode)  # type: ignore[call-overload, no-any-return]
+    return np.pad(array, around, mode=mode)  # type: ignore[call-overload]
 
 
 def _reshaped(graph: Graph, node: Node, array: Array) -> Array:

@@ -19,10 +19,12 @@ from sim.checkpoint import load_checkpoint  # noqa: E402
 from sim.exporters import FORMS, ExportError, export  # noqa: E402
 from sim.exporters.qonnx import levels_of  # noqa: E402
 from sim.hardware import HardwareSpec  # noqa: E402
+from sim.importers import ImporterError, load_model  # noqa: E402
 from sim.lowering import lower  # noqa: E402
 from sim.machine import Machine  # noqa: E402
 from sim.network import Conv, Graph, Input, NetworkSpec, Pad, Precision  # noqa: E402
 from sim.ops.row import Activation  # noqa: E402
+from sim.profiles import profile  # noqa: E402
 from sim.program import Program  # noqa: E402
 from tests.examples import examples  # noqa: E402
 from tests.onnx_oracle import runtime  # noqa: E402
@@ -124,7 +126,7 @@ def test_qoperator__codes_are_those_of_requantizer_ort(bits: int, by: str) -> No
 
 
 @examples(30)
-@given(testing.networks(wild=False), st.sampled_from(["fp32", "tflite_single", "thresholds", "ort"]), st.data())
+@given(testing.networks(wild=False), st.sampled_from(["fp32", "tflite_single", "thresholds", "ort", "xnnpack"]), st.data())
 def test_integer__random_networks_are_equal_or_refused_by_name(spec: NetworkSpec, requant: str, data: st.DataObject) -> None:
     program = testing.lowered(spec, requant)
     pixels = testing.pixels_for(data.draw, spec.graph)
@@ -168,6 +170,19 @@ def test_refusals__say_what_cannot_be_expressed() -> None:
                                                                                                   "choose one of")):
         with pytest.raises(ExportError, match=match):
             export(program, form)
+
+
+def test_the_way_back__is_what_the_page_says(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    plain, quantized = lower(_plain(4), HardwareSpec(requant="fp32")), lower(_plain(8), HardwareSpec(requant="ort"))
+    for program, form, rules in ((plain, "qonnx", "qonnx"), (_checkpoint("fp32"), "qonnx", "qonnx"),
+                                 (plain, "integer", "onnxruntime"), (quantized, "qoperator", "onnxruntime")):
+        onnx.save(export(program, form), path)
+        if program is plain and form == "qonnx":
+            load_model(path, profile(rules))
+        else:
+            with pytest.raises(ImporterError):
+                load_model(path, profile(rules))
 
 
 def test_command__writes_a_file_or_one_line(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def export(program: Program, form: str) -> Any:
         if op.kind not in rules.OPERATIONS:
             raise ExportError(f"{op.name}: the operation {op.kind} is not written as {form}, which has "
                               f"{', '.join(rules.OPERATIONS)}")
+        rules.check(op)
         rules.OPERATIONS[op.kind](write, op)
     write.outputs = [write.shaped(name, rules.dtype_of(write.ops[name]), write.ops[name]) for name in program.output_names]
     return write.model()

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from sim.exporters.tails import requantized
-from sim.exporters.writer import ExportError, Writer, check_register, pads_of, stored_dtype
+from sim.exporters.writer import ExportError, Writer, check_codes, check_reach, check_register, pads_of, stored_dtype
 from sim.formats import IntFormat
-from sim.ops.op import Op, format_of
+from sim.ops.op import Op, format_of, reach_of
 
 OPSET = 17
 BATCH = "N"
-INT32 = 2**31
 
 
 def entrance(write: Writer, op: Any) -> None:
@@ -77,9 +76,7 @@ def sums_of(write: Writer, op: Any) -> str:
     """int32 sums of a convolution: `NAME/sums`."""
     check_register(op)
     low, high = op.bounds
-    reach = max(-low, high) + int(np.abs(op.correction).max(initial=0))
-    if reach >= INT32:
-        raise ExportError(f"{op.name}: its sums can pass 32 bits, ONNX has no wider ones")
+    check_reach(op, max(-low, high) + int(np.abs(op.correction).max(initial=0)))
     source, zero, _ = bytes_of(write, write.ops[op.source], op.name)
     weights = op.weights.transpose(3, 2, 0, 1)
     if weights.min(initial=0) < -(1 << 14) or weights.max(initial=0) >= 1 << 14:
@@ -101,41 +98,43 @@ def pool(write: Writer, op: Any) -> None:
     """A sum of codes is a convolution with ones, for each channel apart."""
     source, zero, _ = bytes_of(write, write.ops[op.source], op.name)
     rows, columns = op.window
+    check_reach(op, rows * columns * reach_of(write.ops[op.source]))
     ones = write.constant(np.ones((op.shape[2], 1, rows, columns)), np.int8, f"{op.name}/ones")
     sums = write.node("ConvInteger", [source, ones, zero], f"{op.name}/sums", group=op.shape[2], pads=[op.padding] * 4,
                       strides=[op.stride] * 2, kernel_shape=[rows, columns])
     requantized(write, op, sums)
 
 
-def _less(write: Writer, name: str, zero: int, stem: str) -> str:
+def _less(write: Writer, op: Any, name: str, zero: int, stem: str) -> str:
     """int32 codes less their zero point."""
+    check_reach(op, reach_of(write.ops[name]), f"codes of {name} less their zero point")
     wide = write.cast(name, np.int32, stem)
     return write.node("Sub", [wide, write.constant(zero, np.int32)], f"{stem}/less") if zero else wide
 
 
 def add(write: Writer, op: Any) -> None:
     """Two operands, as a sum and its residual."""
-    requantized(write, op, _less(write, op.source, op.source_zero, f"{op.name}/sums"),
-                _less(write, op.other, op.other_zero, f"{op.name}/other"))
+    requantized(write, op, _less(write, op, op.source, op.source_zero, f"{op.name}/sums"),
+                _less(write, op, op.other, op.other_zero, f"{op.name}/other"))
 
 
 def multiply(write: Writer, op: Any) -> None:
     """Products of two tensors."""
-    factors = [_less(write, op.source, op.source_zero, f"{op.name}/a"), _less(write, op.other, op.other_zero,
-                                                                              f"{op.name}/b")]
+    check_reach(op, reach_of(write.ops[op.source]) * reach_of(write.ops[op.other]), "products")
+    factors = [_less(write, op, op.source, op.source_zero, f"{op.name}/a"),
+               _less(write, op, op.other, op.other_zero, f"{op.name}/b")]
     requantized(write, op, write.node("Mul", factors, f"{op.name}/sums"))
 
 
 def rescale(write: Writer, op: Any) -> None:
     """Codes through a requantizer."""
-    requantized(write, op, _less(write, op.source, op.source_zero, f"{op.name}/sums"))
+    requantized(write, op, _less(write, op, op.source, op.source_zero, f"{op.name}/sums"))
 
 
 def matmul(write: Writer, op: Any) -> None:
     """[N, heads, tokens, depth] times [N, heads, depth, columns]."""
     check_register(op)
-    if op.reach >= INT32:
-        raise ExportError(f"{op.name}: its sums can pass 32 bits, ONNX has no wider ones")
+    check_reach(op, op.reach)
     (a, a_zero, _), (b, b_zero, _) = (bytes_of(write, write.ops[name], op.name) for name in (op.source, op.other))
     a = write.node("Transpose", [a], f"{op.name}/a", perm=[0, 2, 3, 1])
     b = write.node("Transpose", [b], f"{op.name}/b", perm=[0, 2, 1, 3] if op.transpose else [0, 2, 3, 1])
@@ -191,6 +190,7 @@ def move(write: Writer, op: Any) -> None:
     write.node("Transpose", [shaped], op.name, perm=[0, 3, 1, 2])
 
 
+check = check_codes
 Write = Callable[[Writer, Any], None]
 OPERATIONS: Mapping[str, Write] = {
     "input": entrance, "codes": codes_entrance, "conv": conv, "table": table, "pool": pool, "add": add, "multiply": multiply,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.exporters.writer import ExportError, Writer, check_register, limits_of, pads_of
+from sim.exporters.writer import ExportError, Writer, check_register, pads_of
 from sim.formats import EXACT_FLOAT32, IntFormat
 from sim.ops.op import format_of
 
@@ -26,6 +26,15 @@ Function = Callable[[np.ndarray], np.ndarray]
 def dtype_of(op: Any) -> np.dtype:
     """All tensors are float32."""
     return np.dtype(np.float32)
+
+
+def check(op: Any) -> None:
+    """Raise ExportError for codes that are more than whole numbers of float32 within their format."""
+    if op.format is not None and op.format.reach >= EXACT_FLOAT32:
+        raise ExportError(f"{op.name}: gives codes of {op.format}, float32 is exact below {EXACT_FLOAT32}: give --format "
+                          "integer")
+    if op.zero_point or (op.limits and tuple(op.limits) != (op.format.min, op.format.max)):
+        raise ExportError(f"{op.name}: limits and zero points of codes are not written in QONNX")
 
 
 def _real(write: Writer, array: Any, stem: str = "constant") -> str:
@@ -132,23 +141,13 @@ def _finished(write: Writer, op: Any, sums: str, residual: str, ends: tuple[int,
 def _quantized(write: Writer, op: Any, steps: str) -> None:
     """Quant of scale 1: clamp, then half to even."""
     form = format_of(op)
-    low, high = limits_of(op)
-    if (low, high) != (form.min, form.max) or op.zero_point:
-        raise ExportError(f"{op.name}: limits and zero points of codes are not written in QONNX")
     write.node("Quant", [steps, _real(write, 1.0), _real(write, 0.0), _real(write, float(form.bits))], op.name, QONNX,
                signed=int(form.signed), narrow=int(form.narrow), rounding_mode="ROUND")
-
-
-def _plain(write: Writer, op: Any, *names: str) -> None:
-    for name in names:
-        if write.ops[name].zero_point:
-            raise ExportError(f"{op.name}: the zero point of {name} is not written in QONNX")
 
 
 def conv(write: Writer, op: Any) -> None:
     """Exact sums of whole numbers."""
     check_register(op)
-    _plain(write, op, op.source)
     low, high = op.bounds
     if max(-low, high) >= EXACT_FLOAT32:
         raise ExportError(f"{op.name}: its sums can reach {max(-low, high)}, float32 is exact below {EXACT_FLOAT32}: "
@@ -164,7 +163,6 @@ def conv(write: Writer, op: Any) -> None:
 
 def pool(write: Writer, op: Any) -> None:
     """A convolution with ones, for each channel apart."""
-    _plain(write, op, op.source)
     rows, columns = op.window
     source: IntFormat = format_of(write.ops[op.source])
     if source.reach * rows * columns >= EXACT_FLOAT32:
@@ -178,13 +176,11 @@ def pool(write: Writer, op: Any) -> None:
 
 def add(write: Writer, op: Any) -> None:
     """Two operands, as a sum and its residual."""
-    _plain(write, op, op.source, op.other)
     _finished(write, op, op.source, op.other, (0, 0))
 
 
 def multiply(write: Writer, op: Any) -> None:
     """Exact products."""
-    _plain(write, op, op.source, op.other)
     a, b = (format_of(write.ops[name]) for name in (op.source, op.other))
     if a.reach * b.reach >= EXACT_FLOAT32:
         raise ExportError(f"{op.name}: its products can reach {a.reach * b.reach}, float32 is exact below {EXACT_FLOAT32}")
@@ -194,7 +190,6 @@ def multiply(write: Writer, op: Any) -> None:
 
 def shortcut(write: Writer, op: Any) -> None:
     """Every so many pixels, and channels of 0 before and after."""
-    _plain(write, op, op.source)
     source = op.source
     if op.stride > 1:
         source = write.node("Slice", [source, *(write.constant(part, np.int64) for part in (
@@ -207,7 +202,6 @@ def shortcut(write: Writer, op: Any) -> None:
 
 def pad(write: Writer, op: Any) -> None:
     """Rows and columns of 0."""
-    _plain(write, op, op.source)
     top, bottom, left, right = op.paddings
     write.node("Pad", [op.source, write.constant([0, 0, top, left, 0, 0, bottom, right], np.int64), _real(write, 0.0)],
                op.name)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from sim.exporters import integer
-from sim.exporters.integer import Write, dtype_of
+from sim.exporters.integer import Write, check, dtype_of
 from sim.exporters.writer import ExportError, Writer, check_register, limits_of, pads_of, stored_dtype
 from sim.ops.op import format_of
+from sim.requantizers.mlas import MlasAdd
 
-__all__ = ["DOMAINS", "OPERATIONS", "OPSET", "dtype_of"]
+__all__ = ["DOMAINS", "OPERATIONS", "OPSET", "check", "dtype_of"]
 
 OPSET = 17
 BATCH = "N"
@@ -32,7 +33,22 @@ def _ort(op: Any) -> Any:
     if op.requant.name != "ort":
         raise ExportError(f"{op.name}: QLinear operators round as requantizer ort, not {op.requant.name}: give --requant "
                           "ort, or --format integer")
+    return _whole(op)
+
+
+def _whole(op: Any) -> Any:
+    """The requantizer, unless it shifts the sum to the left before the bias joins.  Raises ExportError."""
+    if op.requant.fraction[0]:
+        raise ExportError(f"{op.name}: its bias is in units of 2^-{op.requant.fraction[0]} of its sum, which no QLinear "
+                          "operator has: choose more --bits, or --format integer")
     return op.requant
+
+
+def _shared(op: Any, kind: str, constants: np.ndarray) -> np.ndarray:
+    """The one number above 0 that all channels share, as float32.  Raises ExportError."""
+    if (constants != constants[0]).any() or not constants[0] > 0:
+        raise ExportError(f"{op.name}: {kind} has one scale above 0 for all channels: give --format integer")
+    return constants[0]
 
 
 def _narrowed(write: Writer, op: Any, name: str) -> None:
@@ -64,9 +80,10 @@ def _filtered(write: Writer, op: Any, weights: np.ndarray, **attributes: Any) ->
         x, zero, _ = integer.bytes_of(write, source, op.name)
         shift, dtype = (128, np.dtype(np.uint8)) if dtype == np.int8 else (0, dtype)
     inputs = [x, _one(write), zero, write.constant(weights, np.int8, f"{op.name}/weights"),
-              write.constant(requant.scale, np.float32, f"{op.name}/scale"),
+              write.constant(np.broadcast_to(requant.scale, len(weights)), np.float32, f"{op.name}/scale"),
               write.constant(np.zeros(len(weights)), np.int8, "zeros"), _one(write),
-              write.constant(op.zero_point + shift, dtype), write.constant(bias, np.int32, f"{op.name}/bias")]
+              write.constant(op.zero_point + shift, dtype), write.constant(np.broadcast_to(bias, len(weights)), np.int32,
+                                                                        f"{op.name}/bias")]
     byte = write.node("QLinearConv", inputs, f"{op.name}/byte", **attributes)
     if shift:
         wide = write.node("Sub", [write.cast(byte, np.int32, f"{op.name}/int"), write.constant(shift, np.int32)],
@@ -116,17 +133,25 @@ def add(write: Writer, op: Any) -> None:
     if op.requant.name != "mlas_add":
         raise ExportError(f"{op.name}: QLinearAdd rounds as requantizer mlas_add, not {op.requant.name}: lower it with "
                           "--hardware onnxruntime, or --format integer")
-    requant = op.requant
-    _pair(write, op, "QLinearAdd", (write.constant(requant.scale_a[0], np.float32), write.constant(requant.scale_b[0],
-                                                                                                   np.float32)))
+    requant, zeros = op.requant, (op.source_zero, op.other_zero, op.zero_point)
+    scales = [_shared(op, "QLinearAdd", array) for array in (requant.scale_a, requant.scale_b)]
+    theirs = MlasAdd.of(scales[0], scales[1], np.float32(1), zeros, len(requant.zero)).arrays()
+    if any((array != theirs[name]).any() for name, array in requant.arrays().items()):
+        raise ExportError(f"{op.name}: QLinearAdd takes the zero points of its codes, those of its requantizer are others")
+    a, b = (write.constant(scale, np.float32) for scale in scales)
+    _pair(write, op, "QLinearAdd", (a, b))
 
 
 def multiply(write: Writer, op: Any) -> None:
     """QLinearMul."""
-    if op.requant.name not in ("ort",
-                               "mlas_multiply") or (op.requant.name == "ort" and (op.zero_point or op.requant.bias.any())):
-        raise ExportError(f"{op.name}: QLinearMul rounds as requantizer mlas_multiply, not {op.requant.name}")
-    _pair(write, op, "QLinearMul", (write.constant(op.requant.scale[0], np.float32), _one(write)))
+    requant = op.requant
+    if requant.name not in ("ort", "mlas_multiply") or (requant.name == "ort" and (op.zero_point or requant.bias.any())):
+        raise ExportError(f"{op.name}: QLinearMul rounds as requantizer mlas_multiply, not {requant.name}")
+    if requant.name == "ort":
+        _whole(op)
+    elif (requant.zero != op.zero_point).any():
+        raise ExportError(f"{op.name}: QLinearMul takes the zero point of its codes, that of its requantizer is another")
+    _pair(write, op, "QLinearMul", (write.constant(_shared(op, "QLinearMul", requant.scale), np.float32), _one(write)))
 
 
 OPERATIONS: Mapping[str, Write] = {**integer.OPERATIONS, "conv": conv, "pool": pool, "add": add, "multiply": multiply}

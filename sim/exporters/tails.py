@@ -84,9 +84,11 @@ FARTHEST = 2.0**40
 
 
 def _nearest(write: Writer, op: Any, sums: str, residual: str) -> tuple[str, bool]:
-    """A float32 product, half to even; a residual's apart."""
-    requant = op.requant
-    x = write.node("Add", [sums, write.per_channel(requant.bias, np.int32, f"{op.name}/bias")], f"{op.name}/biased")
+    """A float32 product of sum 2^fraction + bias in 32 bits, half to even; a residual's apart."""
+    requant, x = op.requant, sums
+    if requant.fraction[0]:
+        x = write.node("Mul", [x, write.constant(1 << int(requant.fraction[0]), np.int32)], f"{op.name}/finer")
+    x = write.node("Add", [x, write.per_channel(requant.bias, np.int32, f"{op.name}/bias")], f"{op.name}/biased")
 
     def rounded(name: str, scale: str) -> str:
         product = write.node("Mul", [write.cast(name, np.float32, f"{op.name}/float"), scale], f"{op.name}/scaled")

@@ -110,6 +110,18 @@ def check_register(op: Any) -> None:
                           f"{op.safe_bits} bits never do")
 
 
+def check_reach(op: Op, reach: int, what: str = "sums") -> None:
+    """Raise ExportError unless integers of such a magnitude have 32 bits, which is what ONNX multiplies and adds."""
+    if reach >= 2**31:
+        raise ExportError(f"{op.name}: its {what} can pass 32 bits, ONNX has no wider ones")
+
+
+def check_codes(op: Op) -> None:
+    """Raise ExportError for codes that no type of `stored_dtype` holds."""
+    if op.format is not None and not op.format.signed and op.format.bits > 31:
+        raise ExportError(f"{op.name}: gives codes of {op.format}, at most 31 bits without a sign are written")
+
+
 def pads_of(window: Any) -> list[int]:
     """ONNX's order: top, left, bottom, right."""
     top, bottom, left, right = window.paddings

@@ -12,6 +12,7 @@ from sim.importers.onnx import activations, elementwise, linear, pools, quantize
 from sim.importers.onnx.converted import Converted, converted, imported
 from sim.importers.onnx.graph import Dialect, Graph
 from sim.importers.onnx.model import Model, Node, load
+from sim.importers.onnx.pairs import merged
 from sim.profiles import Profile
 from sim.requantizers import REQUANTIZERS
 
@@ -31,7 +32,7 @@ def read(path: Path, profile: Profile) -> Imported:
 
 def convert(model: Model, profile: Profile) -> Converted:
     """A graph as a program.  Raises ImporterError, which names the operator and what is supported."""
-    return converted(model, profile, Dialect(OPERATORS, DOMAINS, lambda kind, default: _rule(profile, kind),
+    return converted(merged(model), profile, Dialect(OPERATORS, DOMAINS, lambda kind, default: _rule(profile, kind),
                                              activations.settled, quantize.FUSED))
 
 

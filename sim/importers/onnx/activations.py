@@ -1,12 +1,12 @@
 """Float operators that wait for what closes them, casts, and functions of one code that ONNX Runtime has as tables."""
 
-import math
 from typing import Any
 
 import numpy as np
 
 from sim.definitions.ort import OrtSoftmax
-from sim.importers.onnx.chain import close
+from sim.importers.onnx.chain import along_channels, close
+from sim.importers.onnx.constants import cast_constant, fold
 from sim.importers.onnx.elementwise import broadcast
 from sim.importers.onnx.floats import FLOATS, quantized
 from sim.importers.onnx.graph import Graph
@@ -20,9 +20,6 @@ from sim.ops.requantize import TableOp
 from sim.ops.rescale import RescaleOp
 from sim.requantizers.exact_add import ExactAdd
 
-MOST_FOLDED = 1 << 26
-"""Numbers that operators of constants may give."""
-
 
 def wait(graph: Graph, node: Node) -> None:
     """A float32 operator: of constants its result, else something that waits."""
@@ -34,7 +31,7 @@ def wait(graph: Graph, node: Node) -> None:
         _integers(graph, node, inputs)
         return
     if all(each is None or isinstance(each, np.ndarray) for each in inputs):
-        _fold(graph, node, inputs)
+        fold(graph, node, inputs)
         return
     if node.kind == "BatchNormalization" and node.attributes.get("training_mode", 0):
         raise node.fail("training_mode is not supported")
@@ -75,22 +72,6 @@ def _of_arrays(value: Any) -> Any:
     return plain(value)
 
 
-def _fold(graph: Graph, node: Node, inputs: list[Any]) -> None:
-    if node.kind not in FLOATS:
-        raise node.fail("all of its inputs are constant, and it is none that is folded")
-    if math.prod(np.broadcast_shapes(*(each.shape for each in inputs if each is not None))) > MOST_FOLDED:
-        raise node.fail(f"constants of more than {MOST_FOLDED} numbers are not folded")
-    try:
-        with np.errstate(all="ignore"):
-            result = np.asarray(FLOATS[node.kind](node, *inputs))
-        if node.kind == "Clip" and inputs[0].dtype.kind in "iu":
-            result = result.astype(inputs[0].dtype)
-    except (ValueError, TypeError) as error:
-        raise node.fail(f"constants do not take it ({error})"[:120]) from None
-    graph.types[node.outputs[0]] = {"float32": "float"}.get(str(result.dtype), str(result.dtype))
-    graph.give(node, result)
-
-
 def _integers(graph: Graph, node: Node, inputs: list[Any]) -> None:
     """Sums in 32 bits plus a constant, such as a bias; anything else of integers is not supported."""
     if node.kind == "Clip" and isinstance(inputs[0], Codes):
@@ -104,14 +85,16 @@ def _integers(graph: Graph, node: Node, inputs: list[Any]) -> None:
     codes = graph.codes(node, slot)
     if codes.form.bits != 32:
         raise node.fail(f"codes of {codes.form} plus int32")
-    from sim.importers.onnx.chain import channel_constants
-
-    adapt = channel_constants(graph, codes.dims, codes.layout, 0)
-    operator = Computed(node, (), codes.dims)
-    bias = np.broadcast_to(np.asarray(adapt(operator, 1 - slot, others[0].astype(np.float64))), codes.channels)
+    whole = along_channels(graph, node, others[0].astype(np.int64), codes.dims, codes.layout, 0)
+    bias = np.broadcast_to(whole, codes.channels)
+    low, high = graph.bounds.get(codes.op, codes.bounds)
+    low, high = low + int(bias.min()), high + int(bias.max())
+    if bias.any() and (low < codes.form.min or high > codes.form.max):
+        raise node.fail(f"its sums can be from {low} to {high}, beyond the 32 bits in which ONNX Runtime would wrap them")
     op = graph.build.add(RescaleOp(
         graph.build.name(node.outputs[0]), codes.op, stored_shape(codes.dims, codes.layout), codes.form,
         ExactAdd.of(codes.channels, bias=bias.astype(np.int64)), codes.zero), graph.build.scale(codes.op))
+    graph.bounds[op] = low, high
     graph.types[node.outputs[0]] = "int32"
     graph.give(node, Codes(op, codes.dims, codes.layout, codes.form))
 
@@ -135,14 +118,7 @@ def cast(graph: Graph, node: Node) -> None:
     """Integers to float32; of constants to any type."""
     value, kind = graph.value(node, 0), TYPES.get(int(node.attributes.get("to", 1)), "another type")
     if isinstance(value, np.ndarray):
-        dtypes = {"float": "float32", "int32": "int32", "int8": "int8", "uint8": "uint8", "int16": "int16",
-                  "uint16": "uint16"}
-        dtype = {7: "int64", 11: "float64"}.get(int(node.attributes.get("to", 1)), dtypes.get(kind, ""))
-        if not dtype:
-            raise node.fail(f"casts to {kind} are not supported")
-        graph.types[node.outputs[0]] = kind
-        with np.errstate(all="ignore"):
-            graph.give(node, value.astype(dtype))
+        cast_constant(graph, node, value)
         return
     graph.types[node.outputs[0]] = kind
     if isinstance(value, Codes | Sums) and kind == "float":

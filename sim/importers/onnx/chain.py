@@ -91,21 +91,26 @@ def channel_constants(graph: Graph, dims: Dims, layout: str, ahead: int) -> Call
     """
     def adapt(operator: Computed, slot: int, constant: np.ndarray) -> np.ndarray:
         constant = constant.astype(np.float32) if constant.dtype.kind in "iufb" else constant
-        if constant.size == 1:
-            return np.asarray(constant.reshape(()), np.float32)
-        axis = graph.batched if layout == IMAGE else len(dims) - 1 + graph.batched
-        rank = len(dims) + graph.batched
-        channels = dims[0] if layout == IMAGE else dims[-1] if dims else 1
-        if operator.node.kind == "BatchNormalization":
-            sides: tuple[int, ...] = tuple(constant.size if place == graph.batched else 1 for place in range(rank))
-        else:
-            sides = (1,) * (rank - constant.ndim) + constant.shape
-        if len(sides) != rank or any(side != 1 and place != axis for place, side in enumerate(sides)) \
-                or constant.size != channels:
-            raise operator.node.fail(f"a constant of {list(constant.shape)} behind a tensor of {rank} axes: one number for "
-                                     "all or one for each channel is supported")
-        return constant.reshape((channels, *([1] * ahead)))
+        return along_channels(graph, operator.node, constant, dims, layout, ahead)
     return adapt
+
+
+def along_channels(graph: Graph, node: Node, constant: np.ndarray, dims: Dims, layout: str, ahead: int) -> np.ndarray:
+    """A constant of any type as a number, or as a vector along the channels of an operation."""
+    if constant.size == 1:
+        return constant.reshape(())
+    axis = graph.batched if layout == IMAGE else len(dims) - 1 + graph.batched
+    rank = len(dims) + graph.batched
+    channels = dims[0] if layout == IMAGE else dims[-1] if dims else 1
+    if node.kind == "BatchNormalization":
+        sides: tuple[int, ...] = tuple(constant.size if place == graph.batched else 1 for place in range(rank))
+    else:
+        sides = (1,) * (rank - constant.ndim) + constant.shape
+    if len(sides) != rank or any(side != 1 and place != axis for place, side in enumerate(sides)) \
+            or constant.size != channels:
+        raise node.fail(f"a constant of {list(constant.shape)} behind a tensor of {rank} axes: one number for all or one "
+                        "for each channel is supported")
+    return constant.reshape((channels, *([1] * ahead)))
 
 
 def function_of(graph: Graph, value: Any, source: Real, final: Function, ahead: int = 1) -> Function:

@@ -47,7 +47,10 @@ def converted(model: Model, profile: Profile, dialect: Dialect) -> Converted:
     try:
         try:
             return _converted(model, profile, dialect, batched=True)
-        except BatchError:
+        except BatchError as error:
+            if any(info.dims and info.dims[0] is None for info in model.inputs):
+                raise ImporterError(f"{error}: the first axis is not that of images there, so that no input may leave it "
+                                    "open: give it a size") from None
             return _converted(model, profile, dialect, batched=False)
     except BatchError:
         raise ImporterError("its first axis is that of images in one operator and another one in the next") from None
@@ -88,7 +91,10 @@ def _take(graph: Graph, dialect: Dialect, node: Node) -> None:
     if not node.outputs or not node.outputs[0]:
         raise node.fail("it has no output")
     with _said(node.fail):
-        dialect.operators[node.kind](graph, node)
+        try:
+            dialect.operators[node.kind](graph, node)
+        except BatchError:
+            raise BatchError(f"{node.kind} {node.title}") from None
 
 
 @contextmanager

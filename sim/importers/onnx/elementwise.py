@@ -58,11 +58,22 @@ def _pair(graph: Graph, node: Node, a: Operand, b: Operand) -> tuple[Codes, Code
     return left, right, broadcast(left.dims, right.dims, node)
 
 
+def _check_codes(node: Node, most: float) -> None:
+    """Raise ImporterError where codes can pass 32 bits before the clamp: ONNX Runtime makes the least code of them."""
+    if most >= 2.0**31:
+        raise node.fail(f"its codes can reach {most:g} before they are clamped, beyond the 32 bits of ONNX Runtime")
+
+
+def _reach(codes: Codes) -> int:
+    return max(codes.form.max - codes.zero, codes.zero - codes.form.min)
+
+
 def added(graph: Graph, node: Node, a: Operand, b: Operand, target: Target, name: str) -> Codes:
     """QLinearAdd.  The second operand is fused first: it is the first of ONNX's two that is one number for a whole line."""
     left, right, dims = _pair(graph, node, a, b)
     scale, zero, form = target
     shape = stored_shape(dims, left.layout)
+    _check_codes(node, sum(_reach(codes) * float(own) / float(scale) for codes, own in (a, b)) + abs(zero))
     rule = graph.rules("add", MlasAdd)
     requant = (MlasAdd.of(a[1], b[1], scale, (left.zero, right.zero, zero), shape[2]) if rule is MlasAdd
                else rule.from_scales(a[1], b[1], scale, shape[2]))
@@ -76,6 +87,7 @@ def multiplied(graph: Graph, node: Node, a: Operand, b: Operand, target: Target,
     left, right, dims = _pair(graph, node, a, b)
     scale, zero, form = target
     shape = stored_shape(dims, left.layout)
+    _check_codes(node, _reach(left) * _reach(right) * float(a[1]) * float(b[1]) / float(scale) + abs(zero))
     requant = MlasMultiply.of(a[1], b[1], scale, zero, shape[2])
     op = graph.build.add(MultiplyOp(graph.build.name(name), left.op, shape, form, right.op, requant, left.zero, right.zero,
                                     zero_point=zero), float(scale))

@@ -15,10 +15,10 @@ Array = np.ndarray
 
 
 def quantized(x: Array, scale: Array | np.float32, zero: Array | int, low: int, high: int) -> Array:
-    """QuantizeLinear: float32 division, ties to even, zero point, clamp -> int64."""
+    """QuantizeLinear: float32 division, ties to even, zero point, clamp -> int64; what is no number gives the least code."""
     with np.errstate(all="ignore"):
         steps = np.rint((np.asarray(x, np.float32) / scale).astype(np.float32))
-    steps = np.nan_to_num(steps, nan=0.0, posinf=2.0**40, neginf=-2.0**40).clip(-2.0**40, 2.0**40)
+    steps = np.nan_to_num(steps, nan=-2.0**40, posinf=2.0**40, neginf=-2.0**40).clip(-2.0**40, 2.0**40)
     whole: Array = np.clip(steps.astype(np.int64) + zero, low, high)
     return whole
 

@@ -56,6 +56,7 @@ class Graph:
     """`build` makes the program; `values` are what names stand for; `batched` says whether the first axis is that of images.
 
     `inlets` are how float inputs become codes, `shown` which operation holds which ONNX tensor, `notes` are for the user.
+    `bounds` are those of operations whose integers are known to be narrower than their format.
     """
 
     def __init__(self, model: Model, build: Builder, dialect: "Dialect", batched: bool) -> None:
@@ -65,6 +66,7 @@ class Graph:
         self.types: dict[str, str] = {name: constant.type for name, constant in model.constants.items()}
         self.inlets: dict[str, Inlet] = {}
         self.shown: dict[str, Codes] = {}
+        self.bounds: dict[str, tuple[int, int]] = {}
         self.notes: list[str] = []
         self._arranged: dict[tuple[str, str], Codes] = {}
 
@@ -169,6 +171,7 @@ class Graph:
             form = IntFormat(32, signed=True)
             op = sums.emit(name, ExactAdd.of(sums.channels), form, 0, 1.0)
             sums.made["raw"] = Codes(op, sums.dims, sums.layout, form)
+            self.bounds[op] = sums.bounds
             if isinstance(self.values.get(name), Sums):
                 self.shown[name] = sums.made["raw"]
         return sums.made["raw"]

@@ -70,6 +70,8 @@ def _scores(graph: Graph, value: Any, name: str) -> Outlet | None:
         return None
     sums = source.codes
     gain = np.broadcast_to(source.scale.astype(np.float32).ravel(), sums.channels)
+    if value is source and (gain <= 0).any():
+        offset = np.full(1, -0.0, np.float32)  # which keeps the sign of a product of 0
     requant = Fp32(np.ascontiguousarray(gain), np.ascontiguousarray(np.broadcast_to(offset, sums.channels)),
                    np.zeros(1, np.float32))
     try:

@@ -58,8 +58,8 @@ def _inside(graph: Graph, node: Node, value: Any, target: Target) -> Codes:
     if made is None:
         told = value.node if isinstance(value, Computed) else node
         raise told.fail("ONNX Runtime would run it in float32, whose sums depend on their order: its inputs must be "
-                        "dequantized, its bias too (int32), and nothing but a redundant Relu or Clip may stand before "
-                        "QuantizeLinear")
+                        "dequantized, its bias too (int32 of scale s_x s_w), and nothing but a redundant Relu or Clip may "
+                        "stand before QuantizeLinear")
     return made
 
 

@@ -6,26 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from sim.importers.onnx.constants import or_folded, places, slices, whole
 from sim.importers.onnx.graph import BatchError, Graph, is_float
 from sim.importers.onnx.model import Node
-from sim.importers.onnx.values import IMAGE, PLAIN, Codes, Computed, Dims, Outside, Real, Sums, Weights, count, stored_shape
+from sim.importers.onnx.values import IMAGE, PLAIN, Codes, Computed, Dims, Outside, Real, Sums, count, stored_shape
 from sim.ops.op import MAX_SIZE
 from sim.ops.pad import PadOp
 from sim.ops.slice import SliceOp
 
 
-def _apply(graph: Graph, node: Node, constants: Any, change: Any) -> None:
-    """`change(codes, name)` on codes, or on the codes of dequantized numbers; `constants(array)` on constants."""
+def _apply(graph: Graph, node: Node, change: Any) -> None:
+    """`change(codes, name)` on codes, or on the codes of dequantized numbers."""
     value, name = graph.value(node, 0), node.outputs[0]
     graph.types[name] = graph.types.get(node.inputs[0], "uint8")
-    if isinstance(value, Weights):
-        value = value.array
-    if isinstance(value, np.ndarray):
-        try:
-            graph.give(node, np.asarray(constants(value)))
-        except ValueError as error:
-            raise node.fail(f"constants do not take it ({error})"[:120]) from None
-    elif isinstance(value, Codes | Sums):
+    if isinstance(value, Codes | Sums):
         graph.give(node, change(graph.codes(node, 0), name))
     elif isinstance(value, Real):
         source = value.codes if isinstance(value.codes, Codes) else graph.raw(value.codes, node.inputs[0])
@@ -74,26 +68,18 @@ def reshape(graph: Graph, node: Node) -> None:
         graph.give(node, graph.compute(Node(node.title, "Reshape", "", node.inputs, node.outputs, {"to": lead + dims}),
                                        (value,), dims))
         return
-    _apply(graph, node, lambda array: array.reshape(_constant_sides(graph, node, array)),
-           lambda codes, name: _reshaped(graph, codes, _sides(graph, node, codes.dims), name))
-
-
-def _constant_sides(graph: Graph, node: Node, array: np.ndarray) -> list[int]:
-    wanted = [int(side) for side in graph.constant(node, 1, "shape")]
-    return [array.shape[place] if side == 0 else side for place, side in enumerate(wanted)]
+    _apply(graph, node, lambda codes, name: _reshaped(graph, codes, _sides(graph, node, codes.dims), name))
 
 
 def flatten(graph: Graph, node: Node) -> None:
     """Two axes: those before `axis`, those from it on."""
     axis = int(node.attributes.get("axis", 1))
-    value = graph.value(node, 0)
-    if isinstance(value, Weights):
-        value = value.array
-    rank = value.ndim if isinstance(value, np.ndarray) else len(value.dims) + graph.batched
+    value: Any = graph.value(node, 0)
+    rank = len(value.dims) + graph.batched
     if not -rank <= axis <= rank:
         raise node.fail(f"axis {axis} of a tensor of {rank} axes")
     axis = axis + rank if axis < 0 else axis
-    if graph.batched and axis != 1 and not isinstance(value, np.ndarray):
+    if graph.batched and axis != 1:
         raise BatchError
 
     def sides(dims: Dims) -> Dims:
@@ -104,21 +90,12 @@ def flatten(graph: Graph, node: Node) -> None:
         graph.give(node, graph.compute(Node(node.title, "Reshape", "", node.inputs, node.outputs,
                                             {"to": lead + sides(value.dims)}), (value,), sides(value.dims)))
         return
-    _apply(graph, node, lambda array: array.reshape(math.prod(array.shape[:axis]), -1),
-           lambda codes, name: _reshaped(graph, codes, sides(codes.dims), name))
-
-
-def _axes(graph: Graph, node: Node) -> list[int] | None:
-    """Axes as an attribute, or as the second input of newer models."""
-    if graph.has(node, 1):
-        return [int(axis) for axis in graph.constant(node, 1, "axes").ravel()]
-    found = node.attributes.get("axes")
-    return None if found is None else list(found)
+    _apply(graph, node, lambda codes, name: _reshaped(graph, codes, sides(codes.dims), name))
 
 
 def squeeze(graph: Graph, node: Node) -> None:
     """Without axes of one index."""
-    axes = _axes(graph, node)
+    axes = whole(graph, node, 1, "axes")
 
     def sides(codes: Codes) -> Dims:
         chosen = ({place for place, side in enumerate(codes.dims) if side == 1} if axes is None
@@ -127,28 +104,28 @@ def squeeze(graph: Graph, node: Node) -> None:
             raise node.fail(f"an axis of {list(codes.dims)} that is more than 1")
         return tuple(side for place, side in enumerate(codes.dims) if place not in chosen)
 
-    _apply(graph, node, lambda array: np.squeeze(array, None if axes is None else tuple(axes)),
-           lambda codes, name: _reshaped(graph, codes, sides(codes), name))
+    _apply(graph, node, lambda codes, name: _reshaped(graph, codes, sides(codes), name))
 
 
 def unsqueeze(graph: Graph, node: Node) -> None:
     """With more axes of one index."""
-    axes = _axes(graph, node) or []
+    axes = whole(graph, node, 1, "axes")
+    if axes is None:
+        raise node.fail("its axes are missing")
 
     def sides(codes: Codes) -> Dims:
         rank = len(codes.dims) + graph.batched + len(axes)
-        places = sorted(axis % rank if -rank <= axis < rank else -1 for axis in axes)
-        if graph.batched and 0 in places:
+        found = sorted(places(node, axes, rank))
+        if graph.batched and 0 in found:
             raise BatchError
-        if len(set(places)) < len(places) or -1 in places or rank > 8:
-            raise node.fail(f"axes {axes[:8]} of a tensor of {rank} axes")
+        if rank > 8:
+            raise node.fail(f"a tensor of {rank} axes")
         dims = list(codes.dims)
-        for place in places:
+        for place in found:
             dims.insert(place - graph.batched, 1)
         return tuple(dims)
 
-    _apply(graph, node, lambda array: np.expand_dims(array, tuple(axes)),
-           lambda codes, name: _reshaped(graph, codes, sides(codes), name))
+    _apply(graph, node, lambda codes, name: _reshaped(graph, codes, sides(codes), name))
 
 
 def transpose(graph: Graph, node: Node) -> None:
@@ -171,7 +148,7 @@ def transpose(graph: Graph, node: Node) -> None:
         op = graph.build.move(name, codes.op, split, tuple(lies.index(place) for place in places), stored_shape(dims, PLAIN))
         return Codes(op, dims, PLAIN, codes.form, codes.zero)
 
-    _apply(graph, node, lambda array: array.transpose(perm), turned)
+    _apply(graph, node, turned)
 
 
 def same(graph: Graph, node: Node) -> None:
@@ -184,8 +161,7 @@ def same(graph: Graph, node: Node) -> None:
 def pad(graph: Graph, node: Node) -> None:
     """Rows and columns around an image: of codes with the zero point, of float32 with 0."""
     value = graph.value(node, 0)
-    pads = (graph.constant(node, 1, "pads").ravel().tolist() if graph.has(node, 1)
-            else list(node.attributes.get("pads", ())))
+    pads = whole(graph, node, 1, "pads") or []
     if node.attributes.get("mode", "constant") != "constant" or graph.has(node, 3):
         raise node.fail("pads of constants along all axes are supported")
     filler = (graph.constant(node, 2, "value").ravel() if graph.has(node, 2)
@@ -213,25 +189,19 @@ def pad(graph: Graph, node: Node) -> None:
                                    (top, bottom, left, right), zero_point=codes.zero), graph.build.scale(codes.op))
         return Codes(op, dims, codes.layout, codes.form, codes.zero)
 
-    _apply(graph, node, lambda array: array, padded)
+    _apply(graph, node, padded)
 
 
 def cut(graph: Graph, node: Node) -> None:
     """Slice: starts, ends, axes, steps."""
-    def numbers(slot: int, name: str) -> list[int] | None:
-        if graph.has(node, slot):
-            return [int(number) for number in graph.constant(node, slot, name).ravel()]
-        return list(node.attributes[name]) if name in node.attributes else None
-
-    starts, ends = numbers(1, "starts") or [], numbers(2, "ends") or []
-    axes = numbers(3, "axes") or list(range(len(starts)))
-    steps = numbers(4, "steps") or [1] * len(starts)
-    if not len(starts) == len(ends) == len(axes) == len(steps) or any(step < 1 for step in steps):
-        raise node.fail("starts, ends, axes and steps of one length are wanted, and steps of 1 or more")
+    cuts = slices(graph, node)
+    if any(step < 1 for *_, step in cuts):
+        raise node.fail("steps of 1 or more are supported where codes are cut")
 
     def taken(codes: Codes, name: str) -> Codes:
         chosen = [range(side) for side in codes.dims]
-        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        places(node, [cut[0] for cut in cuts], len(chosen) + graph.batched)
+        for axis, start, end, step in cuts:
             place = graph.axis(node, axis, codes.dims)
             chosen[place] = range(codes.dims[place])[slice(start, end, step)]
         if not all(chosen):
@@ -241,15 +211,15 @@ def cut(graph: Graph, node: Node) -> None:
         dims = tuple(map(len, chosen))
         lies = (*range(1, len(chosen)), 0) if codes.layout == IMAGE else tuple(range(len(chosen)))
         laid = [chosen[axis] for axis in lies]
-        whole = range(1)
-        laid = [*[whole] * (3 - len(laid)), *laid] if codes.layout == IMAGE or len(laid) < 2 else laid if len(laid) == 3 \
-            else [laid[0], whole, laid[1]]
+        one = range(1)
+        laid = [*[one] * (3 - len(laid)), *laid] if codes.layout == IMAGE or len(laid) < 2 else laid if len(laid) == 3 \
+            else [laid[0], one, laid[1]]
         op = graph.build.add(SliceOp(graph.build.name(name), codes.op, stored_shape(dims, codes.layout), codes.form,
                                      *_triples(laid), zero_point=codes.zero),
                              graph.build.scale(codes.op))
         return Codes(op, dims, codes.layout, codes.form, codes.zero)
 
-    _apply(graph, node, lambda array: array, taken)
+    _apply(graph, node, taken)
 
 
 def _triples(ranges: Sequence[range]) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
@@ -258,5 +228,6 @@ def _triples(ranges: Sequence[range]) -> tuple[tuple[int, int, int], tuple[int, 
     return (a.start, b.start, c.start), (a[-1] + 1, b[-1] + 1, c[-1] + 1), (a.step, b.step, c.step)
 
 
-OPERATORS = {"Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Transpose": transpose,
-             "Identity": same, "Dropout": same, "Pad": pad, "Slice": cut}
+OPERATORS = {**{kind: or_folded(operator) for kind, operator in {
+    "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Transpose": transpose, "Pad": pad,
+    "Slice": cut}.items()}, "Identity": same, "Dropout": same}

@@ -1,6 +1,7 @@
 """Quant, BipolarQuant, Trunc and MultiThreshold: each closes the float operators before it, as exact levels of sums."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -86,17 +87,31 @@ def multi_threshold(graph: Graph, node: Node) -> None:
     if layout and layout.index("C") != 1 and rank > 2:
         raise node.fail(f"data_layout {layout[:8]!r} is not supported, NCHW is")
     low, high = int(offset), int(offset + step * levels.shape[1])
-    form = IntFormat.holding(low, high)
+    rows = len(levels)
 
-    def counted(x: np.ndarray, s: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """[channels, ...] or, outside, any shape with one row of thresholds."""
-        rows = levels if len(levels) in (1, len(x)) and x.ndim == 2 else levels[:1]
-        whole: np.ndarray = np.zeros(np.broadcast_shapes(x.shape, (len(rows), 1) if x.ndim == 2 else ()), np.int64)
-        for level in np.sort(rows, axis=1).T:
-            whole += x >= (level[:, None] if x.ndim == 2 else level[0])
-        return whole * int(step) + low
+    def counted(axis: int) -> Rule:
+        """Of numbers whose channels, all or one for all, are along an axis."""
+        def rule(x: np.ndarray, s: np.ndarray, z: np.ndarray) -> np.ndarray:
+            sides = [rows if place == axis else 1 for place in range(x.ndim)]
+            whole = np.zeros(np.broadcast_shapes(x.shape, sides), np.int64)
+            for level in levels.T:
+                whole += x >= level.reshape(sides)
+            return whole * int(step) + low
+        return rule
 
-    _closed(graph, node, counted, np.ones(1, np.float32), np.zeros((), np.float32), form, np.array([unit], np.float32))
+    _closed(graph, node, counted(1), np.ones(1, np.float32), np.zeros((), np.float32), IntFormat.holding(low, high),
+            np.array([unit], np.float32), by_channel=(counted(0), rows))
+
+
+def _check_rows(graph: Graph, node: Node, rows: int, value: Value) -> None:
+    """Raise ImporterError unless there is one row of thresholds, or one for each index of axis 1, the channels."""
+    source = leaf(value)
+    known: Any = value if source is None else source
+    dims = value.shape if isinstance(value, np.ndarray) else (*([1] * graph.batched), *known.dims)
+    is_last = isinstance(source, Real) and source.codes.layout != IMAGE
+    if rows > 1 and (len(dims) < 2 or dims[1] != rows or (is_last and len(dims) > 2)):
+        raise node.fail(f"{rows} rows of thresholds for a tensor of the sides {list(dims)}: one is wanted, or one for each "
+                        "of its channels, which are axis 1 of an image or of [N, channels]")
 
 
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -104,17 +119,20 @@ Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _closed(graph: Graph, node: Node, rule: Rule, scale: np.ndarray, zero: np.ndarray, form: IntFormat,
-            out_scale: np.ndarray | None = None, clamps: bool = True) -> None:
+            out_scale: np.ndarray | None = None, clamps: bool = True, by_channel: "tuple[Rule, int] | None" = None) -> None:
     """What the quantizer gives: constants, an input of codes, or codes of what is before it.
 
-    A rule that does not clamp may leave the declared form: then the codes have one that holds all that can come.
+    `by_channel`: where `rule`, for whole ONNX tensors, is another for numbers [channels or 1, ...], that, and how many
+    channels it knows (1: any).  A rule that does not clamp may leave the declared form: then the codes have one that holds
+    all that can come.
     """
-    step = scale if out_scale is None else out_scale
+    step, (inside, rows) = scale if out_scale is None else out_scale, by_channel or (rule, 1)
     value = graph.value(node, 0)
     graph.types[node.outputs[0]] = "float"
     if isinstance(value, Weights):
         value = value.array
     if isinstance(value, np.ndarray):
+        _check_rows(graph, node, rows, value)
         if value.dtype.kind != "f":
             raise node.fail(f"reads constants of type {value.dtype}")
         codes = rule(value.astype(np.float32), scale, zero)
@@ -127,10 +145,12 @@ def _closed(graph: Graph, node: Node, rule: Rule, scale: np.ndarray, zero: np.nd
     start = leaf(value)
     made: Codes | None
     if isinstance(start, Outside):
+        _check_rows(graph, node, rows, value)
         made = _from_outside(graph, value, start, lambda x: rule(x, scale, zero), form, point, float(step.reshape(())))
     else:
-        flat = scale.reshape(()), zero.reshape(())
-        made = close(graph, node, graph.settle(graph, value), lambda x: rule(x, *flat), form if clamps else None,
+        flat, value = (scale.reshape(()), zero.reshape(())), graph.settle(graph, value)
+        _check_rows(graph, node, rows, value)
+        made = close(graph, node, value, lambda x: inside(x, *flat), form if clamps else None,
                      _held(form, point), float(step.reshape(())), node.outputs[0])
         if made is None:
             raise node.fail("what it quantizes is no function of one sum of quantized activations and quantized weights: "

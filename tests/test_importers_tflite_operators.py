@@ -81,15 +81,15 @@ def sides(fields, height, width, rows, columns):
     )
 
 
-def conv(rng, kind="int8", weight="int8"):
+def conv(rng, kind="int8", weight="int8", groups=1):
     rows, columns, channels, out = (
         int(rng.integers(1, 4)),
         int(rng.integers(1, 4)),
         int(rng.integers(1, 9)),
-        int(rng.integers(1, 12)),
+        groups * int(rng.integers(1, 12)),
     )
     fields = geometry(rng)
-    x = activation(rng, (1, 9, 8, channels), kind)
+    x = activation(rng, (1, 9, 8, groups * channels), kind)
     w = weights(rng, (out, rows, columns, channels), out, weight)
     y = activation(rng, (1, *sides(fields, 9, 8, rows, columns), out), kind)
     y.scale = np.float32(rng.uniform(0.3, 3) * x.scale * (1 if kind == "int8" else 8))
@@ -365,6 +365,9 @@ CASES = {
     "conv": conv,
     "conv_int16": wide(conv),
     "conv_int4": lambda rng: conv(rng, "int8", "int4"),
+    "conv_grouped": lambda rng: conv(rng, groups=int(rng.integers(2, 7))),
+    "conv_grouped_int16": lambda rng: conv(rng, "int16", groups=int(rng.integers(2, 7))),
+    "conv_grouped_int4": lambda rng: conv(rng, "int8", "int4", groups=int(rng.integers(2, 7))),
     "depthwise": depthwise,
     "depthwise_int4": lambda rng: depthwise(rng, "int8", "int4"),
     "depthwise_int16": wide(depthwise),

@@ -1,12 +1,10 @@
 """Operators of one code: a table over all codes, filled when the file is read.  And softmax, a definition over rows.
 
-Functions of real numbers are rounded half away from 0, in all runtimes measured; those that only scale have each runtime's
-own fixed point (`SCALED`), as has HARD_SWISH (hard_swish.py).
+Functions of real numbers are rounded half away from 0, in all runtimes measured; HARD_SWISH has a fixed point of its own
+(hard_swish.py), as have those that only scale (scaled.py).
 """
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +13,9 @@ from sim.formats import IntFormat
 from sim.functions import FUNCTIONS
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import RELU, RELU6, RELU_N1_TO_1, Graph
+from sim.importers.tflite.graph import Graph
 from sim.importers.tflite.operators.hard_swish import hard_swish_code
 from sim.ops.defined import DefinedOp
-from sim.requantizers import requantizer_named
 
 SOFTMAX_SCALES = {8: (1 / 256, -128), 16: (1 / 32768, 0)}
 """What a step of softmax stands for and the code of 0, by bits: the schema fixes both."""
@@ -72,107 +69,37 @@ def elu(graph: Graph, node: Operator) -> None:
 def hard_swish(graph: Graph, node: Operator) -> None:
     """HARD_SWISH in fixed point."""
     given, result = graph.tensor(node, 0), graph.result(node)
-    _tabulate(
+    tabulate(
         graph,
         node,
         lambda code: hard_swish_code(code, graph.scale(given), graph.zero(given), graph.scale(result), graph.zero(result)),
     )
 
 
-def relu(activation: int) -> Callable[[Graph, Operator], None]:
-    """An operator that rescales codes and clamps them as a fused activation does; `double` in every runtime."""
-
-    def convert(graph: Graph, node: Operator) -> None:
-        given, result = graph.tensor(node, 0), graph.result(node)
-        is_same = (given.type, graph.scale(given), graph.zero(given)) == (
-            result.type,
-            graph.scale(result),
-            graph.zero(result),
-        )
-        if node.code == "RELU6" and graph.profile.name.startswith("tflite_micro") and not is_same:
-            raise ImporterError(f"{node}: rescales, which tflite-micro does not do in RELU6")
-        limits, scaled = graph.limits(node, result, activation), _multiplied("double", _real(graph, node))
-        _tabulate(graph, node, lambda code: scaled(code - graph.zero(given)) + graph.zero(result), limits)
-
-    return convert
-
-
-def leaky_relu(graph: Graph, node: Operator) -> None:
-    """LEAKY_RELU: a multiplier for each side of 0."""
-    given, result = graph.tensor(node, 0), graph.result(node)
-    alpha, name = np.float32(node.options.get("Alpha", 0.0)), _scaling(graph, node)
-    if name == "xnnpack":
-        ratio = graph.scale(given) / graph.scale(result)
-        above, below = _multiplied(name, float(ratio)), _multiplied(name, float(ratio * alpha))
-    else:
-        above = _multiplied(name, _real(graph, node))
-        below = _multiplied(name, float(graph.scale(given)) * float(alpha) / float(graph.scale(result)))
-    _tabulate(
-        graph,
-        node,
-        lambda code: graph.zero(result) + (above if code >= graph.zero(given) else below)(code - graph.zero(given)),
-    )
-
-
-def absolute(graph: Graph, node: Operator) -> None:
-    """ABS."""
-    scaled = _multiplied("double", _real(graph, node))
-    given, result = graph.tensor(node, 0), graph.result(node)
-    _tabulate(graph, node, lambda code: graph.zero(result) + scaled(abs(code - graph.zero(given))))
-
-
-def requantized(graph: Graph, node: Operator) -> None:
-    """QUANTIZE of codes: the same values in another format or scale."""
-    given, result = graph.tensor(node, 0), graph.result(node)
-    scaled = _multiplied(_scaling(graph, node), _real(graph, node))
-    _tabulate(graph, node, lambda code: graph.zero(result) + scaled(code - graph.zero(given)), is_wide=True)
-
-
-def _real(graph: Graph, node: Operator) -> float:
-    return float(graph.scale(graph.tensor(node, 0))) / float(graph.scale(graph.result(node)))
-
-
-def _scaling(graph: Graph, node: Operator) -> str:
-    """The profile's rule for codes that are only scaled; of 16-bit codes that of the reference kernels."""
-    name = graph.rule("requantize").requant
-    is_narrow = all(graph.form(tensor).bits == 8 for tensor in (graph.tensor(node, 0), graph.result(node)))
-    return name if name.startswith("tosa") or (name == "xnnpack" and is_narrow) else "double"
-
-
-def _multiplied(name: str, real: float) -> Callable[[int], int]:
-    """x -> x times a real number in the fixed point of a rule.
-
-    `xnnpack` here is not its convolutions' rule but that of its conversions: a multiplier of 8 fractional bits, half up.
-    """
-    if name == "xnnpack":
-        multiplier = round(Fraction(real) * 256)
-        return lambda x: (x * multiplier + 128) >> 8
-    rule: Any = requantizer_named(name).from_real(np.array([real]), np.zeros(1, np.int64))  # type: ignore[attr-defined]
-    return lambda x: int(rule.scaled(x, lambda key: int(getattr(rule, key)[0])))
-
-
 def _looked_up(graph: Graph, node: Operator, function: Callable[[np.ndarray], np.ndarray]) -> None:
     given, result = graph.tensor(node, 0), graph.result(node)
     source, form = graph.form(given), graph.form(result)
-    _require_bytes(node, source)
+    require_bytes(node, source)
     reals = (np.arange(source.min, source.max + 1, dtype=np.float64) - graph.zero(given)) * float(graph.scale(given))
     steps = function(reals) / float(graph.scale(result))
     codes = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + graph.zero(result)
-    _put_table(graph, node, codes.clip(form.min, form.max))
+    put_table(graph, node, codes.clip(form.min, form.max))
 
 
-def _tabulate(
-    graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = (), is_wide: bool = False
-) -> None:
-    """Codes one by one, within limits or else the format; of more than 8 bits if `is_wide`."""
+def tabulate(graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = ()) -> None:
+    """The node's output, an 8-bit code by an 8-bit code, within limits or else the format."""
+    require_bytes(node, graph.form(graph.tensor(node, 0)))
+    put_table(graph, node, codes_of(graph, node, code_of, limits))
+
+
+def codes_of(graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = ()) -> np.ndarray:
+    """A code for each of the input's, within limits or else the format."""
     source, form = graph.form(graph.tensor(node, 0)), graph.form(graph.result(node))
-    if not is_wide:
-        _require_bytes(node, source)
     low, high = limits or (form.min, form.max)
-    _put_table(graph, node, np.array([min(max(code_of(code), low), high) for code in range(source.min, source.max + 1)]))
+    return np.array([min(max(code_of(code), low), high) for code in range(source.min, source.max + 1)])
 
 
-def _put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
+def put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
     """The node's output: a code for each of its input's."""
     result = graph.result(node)
     graph.put(
@@ -188,7 +115,8 @@ def _put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
     )
 
 
-def _require_bytes(node: Operator, source: IntFormat) -> None:
+def require_bytes(node: Operator, source: IntFormat) -> None:
+    """Raise ImporterError for codes of more than 8 bits."""
     if source.bits > 8:
         raise ImporterError(f"{node}: supported are codes of 8 bits, not {source}")
 
@@ -201,9 +129,4 @@ OPERATORS: Mapping[str, Callable[[Graph, Operator], None]] = {
     "GELU": gelu,
     "ELU": elu,
     "HARD_SWISH": hard_swish,
-    "RELU": relu(RELU),
-    "RELU6": relu(RELU6),
-    "RELU_N1_TO_1": relu(RELU_N1_TO_1),
-    "LEAKY_RELU": leaky_relu,
-    "ABS": absolute,
 }

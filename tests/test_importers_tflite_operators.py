@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.importers import load_model
+from sim.importers import ImporterError, load_model
 from sim.machine import Machine
 from sim.profiles import profile
 from tests.examples import examples
@@ -235,10 +235,9 @@ def unary(code, options="", version=2, fields=None, target=None, source=None):
         x = activation(rng, (1, 16, 16, 1))
         if source:
             x.zero = source(rng)
-        if target:
-            y = Value(x.shape, "int8", *target)
-        else:
-            y = activation(rng, x.shape, scale=np.float32(x.scale * ratio(rng)))
+        if rng.random() < 0.3:
+            x.scale = np.float32(2.0 ** rng.integers(-6, 5 if target else 1))
+        y = Value(x.shape, "int8", *target) if target else activation(rng, x.shape, scale=np.float32(x.scale * ratio(rng)))
         return one(code, [x, y], options, fields(rng) if fields else {}, version)
 
     return make
@@ -509,3 +508,30 @@ def test_leaky_relu__is_not_xnnpacks_below_a_256th(tmp_path, alpha, code):
     x, y = Value((1, 1, 1), "int8", 1 / 128, 22), Value((1, 1, 1), "int8", 1.0, 0)
     content = one("LEAKY_RELU", [x, y], "LeakyReluOptions", {"Alpha": alpha})
     assert codes_of(tmp_path, "litert_xnnpack", content, np.full((1, 1, 1), -128, np.int8)) == [code]
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu__is_exact_where_it_is_the_identity(tmp_path, approximate):
+    """x / 2 for x from 11 / 2 on, half away from 0, as LiteRT's float32 has it."""
+    x, y = Value((1, 1, 117), "int8", 0.5, 0), Value((1, 1, 117), "int8", 1.0, 0)
+    content = one("GELU", [x, y], "GeluOptions", {"Approximate": approximate})
+    codes = np.arange(11, 128, dtype=np.int8)
+    for name in LITERT:
+        assert codes_of(tmp_path, name, content, codes) == [(int(code) + 1) // 2 for code in codes]
+
+
+@pytest.mark.parametrize("code", ["LOGISTIC", "TANH"])
+def test_logistic_and_tanh__of_zero_in_tflite_micro_at_a_coarse_scale(tmp_path, code):
+    """Its radius of inputs that it computes is 15 / 2^e in codes: 0 at a scale of 20, and then 0 is below, not between."""
+    target = (1 / 256, -128) if code == "LOGISTIC" else (1 / 128, 0)
+    x = Value((1, 1, 3), "int8", 20.0, 0)
+    content, codes = one(code, [x, Value((1, 1, 3), "int8", *target)]), np.array([-1, 0, 1], np.int8)
+    assert codes_of(tmp_path, TFLM, content, codes) == [-128, -128, 127]
+    assert codes_of(tmp_path, "litert_reference", content, codes) == [-128, 0, 127]
+
+
+@pytest.mark.parametrize("scale", [1e38, 1e-45])
+def test_function__at_scales_that_float32_cannot_hold_is_refused(tmp_path, scale):
+    x, y = Value((1, 1, 3), "int8", scale, 0), Value((1, 1, 3), "int8", 1e-45, 0)
+    with pytest.raises(ImporterError, match="float32 does not hold"):
+        codes_of(tmp_path, "litert_reference", one("GELU", [x, y], "GeluOptions"), np.zeros((1, 1, 3), np.int8))

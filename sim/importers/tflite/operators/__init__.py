@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping
 
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators import arithmetic, edges, matmul, parts, products, reductions, scaled, shapes, tables, windows
+from sim.importers.tflite.operators import (
+    arithmetic,
+    edges,
+    matmul,
+    parts,
+    products,
+    reductions,
+    scaled,
+    shapes,
+    tables,
+    windows,
+)
 
 Convert = Callable[[Graph, Operator], None]
 

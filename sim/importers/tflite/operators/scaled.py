@@ -1,9 +1,11 @@
 """Operators that only scale codes: each runtime's own fixed point, one kernel of a runtime not always as another.
 
-    double      R1: a multiplier of 31 bits; RELU, RELU6 and ABS in all runtimes, of a quotient of scales in float32 in LiteRT, in
-                float64 in tflite-micro
-    ruy_blocks  QUANTIZE of 8-bit codes in LiteRT's optimized kernel: R3 in whole blocks of 16 elements of the tensor, R1 in the rest
-    xnnpack     (x rint(256 r) + 128) >> 8 for r = f32(s_x / s_y); the delegate leaves an r beyond 2^-8 .. 2^7 to the kernels above
+    double      R1: a multiplier of 31 bits; RELU, RELU6 and ABS in all runtimes, of a quotient of scales that is float32 in
+                LiteRT, float64 in tflite-micro
+    ruy_blocks  QUANTIZE of 8-bit codes in LiteRT's optimized kernel: R3 in whole blocks of 16 elements of the tensor, R1 in
+                the rest
+    xnnpack     (x rint(256 r) + 128) >> 8 for r = f32(s_x / s_y); the delegate leaves an r beyond 2^-8 .. 2^7 to the kernels
+                above
 """
 
 from collections.abc import Callable, Mapping
@@ -158,7 +160,7 @@ def _is_narrow(graph: Graph, node: Operator) -> bool:
 
 def _is_delegated(ratio: np.float32) -> bool:
     """Whether XNNPACK multiplies by a ratio of scales."""
-    return LEAST_RATIO <= abs(ratio) and LEAST_BELOW <= ratio <= MOST_RATIO
+    return abs(ratio) >= LEAST_RATIO and LEAST_BELOW <= ratio <= MOST_RATIO
 
 
 def _elementwise(graph: Graph, node: Operator) -> str:

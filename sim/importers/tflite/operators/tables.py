@@ -1,9 +1,10 @@
 """Operators of one code: a table over all codes, filled when the file is read.  And softmax, a definition over rows.
 
-Functions of real numbers are rounded half away from 0, in all runtimes measured; HARD_SWISH has a fixed point of its own
-(hard_swish.py), as have those that only scale (scaled.py).
+Functions of real numbers are computed in float32 and rounded half away from 0 in all runtimes measured, but ELU in XNNPACK.
+HARD_SWISH has a fixed point of its own (hard_swish.py), as have those that only scale (scaled.py).
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -16,6 +17,9 @@ from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph
 from sim.importers.tflite.operators.hard_swish import hard_swish_code
 from sim.ops.defined import DefinedOp
+
+Convert = Callable[[Graph, Operator], None]
+Real = Callable[[np.ndarray], np.ndarray]
 
 SOFTMAX_SCALES = {8: (1 / 256, -128), 16: (1 / 32768, 0)}
 """What a step of softmax stands for and the code of 0, by bits: the schema fixes both."""
@@ -46,24 +50,63 @@ def softmax(graph: Graph, node: Operator) -> None:
     )
 
 
-def function_of(name: str) -> Callable[[Graph, Operator], None]:
+def function_of(name: str) -> Convert:
     """An operator that is one of sim/functions.py."""
 
     def convert(graph: Graph, node: Operator) -> None:
-        _looked_up(graph, node, FUNCTIONS[name])
+        _looked_up(graph, node, lambda x: _single(FUNCTIONS[name], x))
+
+    convert.__doc__ = f"{name} of the real number."
+    return convert
+
+
+def squashing(name: str) -> Convert:
+    """LOGISTIC or TANH: in tflite-micro the ends of the format from +-15 / 2^e on, in whole codes, where s_x = m 2^e."""
+    plain = function_of(name)
+
+    def convert(graph: Graph, node: Operator) -> None:
+        if not graph.profile.name.startswith("tflite_micro"):
+            plain(graph, node)
+            return
+        given, form = graph.tensor(node, 0), graph.form(graph.result(node))
+        require_bytes(node, graph.form(given))
+        codes = _codes_of_function(graph, node, lambda x: _single(FUNCTIONS[name], x))
+        radius = math.floor(math.ldexp(15.0, -math.frexp(float(graph.scale(given)))[1]))
+        centered = np.arange(len(codes)) + graph.form(given).min - graph.zero(given)
+        put_table(graph, node, np.select([centered <= -radius, centered >= radius], [form.min, form.max], codes))
 
     convert.__doc__ = f"{name} of the real number."
     return convert
 
 
 def gelu(graph: Graph, node: Operator) -> None:
-    """GELU, or its tanh form."""
-    _looked_up(graph, node, FUNCTIONS["gelu" if graph.option(node, "Approximate") else "gelu_erf"])
+    """GELU, or its tanh form, term by term in float32."""
+    _looked_up(graph, node, _gelu_tanh if graph.option(node, "Approximate") else _gelu_erf)
+
+
+def _gelu_erf(x: np.ndarray) -> np.ndarray:
+    half, root = np.float32(0.5), np.float32(math.sqrt(0.5))
+    return half * x * _single(lambda wide: 1.0 - FUNCTIONS["erf"](wide), x * -root)
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    half, one, root, cubic = (np.float32(number) for number in (0.5, 1.0, math.sqrt(2.0 / math.pi), 0.044715))
+    return half * x * (one + _single(FUNCTIONS["tanh"], root * x * (one + cubic * x * x)))
 
 
 def elu(graph: Graph, node: Operator) -> None:
-    """ELU: e^x - 1 below 0."""
-    _looked_up(graph, node, lambda x: np.where(x < 0.0, FUNCTIONS["exp"](x) - 1.0, x))
+    """ELU: e^x - 1 below 0; XNNPACK rounds half to even behind the zero point."""
+    _looked_up(graph, node, _elu, is_even=graph.rule("requantize").requant == "xnnpack")
+
+
+def _elu(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 0.0, _single(FUNCTIONS["exp"], x) - np.float32(1.0), x)
+
+
+def _single(function: Real, x: np.ndarray) -> np.ndarray:
+    """A function of float32 numbers, rounded to one: as good libraries have it, but where their last bit is wrong."""
+    result: np.ndarray = function(x.astype(np.float64)).astype(np.float32)
+    return result
 
 
 def hard_swish(graph: Graph, node: Operator) -> None:
@@ -76,14 +119,29 @@ def hard_swish(graph: Graph, node: Operator) -> None:
     )
 
 
-def _looked_up(graph: Graph, node: Operator, function: Callable[[np.ndarray], np.ndarray]) -> None:
+def _looked_up(graph: Graph, node: Operator, function: Real, is_even: bool = False) -> None:
+    require_bytes(node, graph.form(graph.tensor(node, 0)))
+    put_table(graph, node, _codes_of_function(graph, node, function, is_even))
+
+
+def _codes_of_function(graph: Graph, node: Operator, function: Real, is_even: bool = False) -> np.ndarray:
+    """A code for each of the input's: in float32, and times the output's inverted scale, as the runtimes fill their tables.
+
+    Rounded half away from 0, or, `is_even`, half to even with the zero point, which float32 rounds to first.
+    """
     given, result = graph.tensor(node, 0), graph.result(node)
-    source, form = graph.form(given), graph.form(result)
-    require_bytes(node, source)
-    reals = (np.arange(source.min, source.max + 1, dtype=np.float64) - graph.zero(given)) * float(graph.scale(given))
-    steps = function(reals) / float(graph.scale(result))
-    codes = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + graph.zero(result)
-    put_table(graph, node, codes.clip(form.min, form.max))
+    source, form, zero = graph.form(given), graph.form(result), graph.zero(result)
+    codes = np.arange(source.min, source.max + 1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is clamped
+        values = function((codes - np.float32(graph.zero(given))) * graph.scale(given))
+        steps = (values * (np.float32(1.0) / graph.scale(result))).astype(np.float64)
+    if np.isnan(steps).any():
+        scales = f"{graph.scale(given):g} and {graph.scale(result):g}"
+        raise ImporterError(f"{node}: float32 does not hold its results at scales of {scales}")
+    even = np.rint((steps + zero).astype(np.float32))
+    rounded = even if is_even else np.copysign(np.floor(np.abs(steps) + 0.5), steps) + zero
+    clamped: np.ndarray = rounded.clip(form.min, form.max)
+    return clamped
 
 
 def tabulate(graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = ()) -> None:
@@ -121,10 +179,10 @@ def require_bytes(node: Operator, source: IntFormat) -> None:
         raise ImporterError(f"{node}: supported are codes of 8 bits, not {source}")
 
 
-OPERATORS: Mapping[str, Callable[[Graph, Operator], None]] = {
+OPERATORS: Mapping[str, Convert] = {
     "SOFTMAX": softmax,
-    "LOGISTIC": function_of("sigmoid"),
-    "TANH": function_of("tanh"),
+    "LOGISTIC": squashing("sigmoid"),
+    "TANH": squashing("tanh"),
     "EXP": function_of("exp"),
     "GELU": gelu,
     "ELU": elu,

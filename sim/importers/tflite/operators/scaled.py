@@ -160,7 +160,7 @@ def _is_narrow(graph: Graph, node: Operator) -> bool:
 
 def _is_delegated(ratio: np.float32) -> bool:
     """Whether XNNPACK multiplies by a ratio of scales."""
-    return abs(ratio) >= LEAST_RATIO and LEAST_BELOW <= ratio <= MOST_RATIO
+    return bool(abs(ratio) >= LEAST_RATIO and LEAST_BELOW <= ratio <= MOST_RATIO)
 
 
 def _elementwise(graph: Graph, node: Operator) -> str:

@@ -123,8 +123,8 @@ def _inputs(data: Path | None, limit: int) -> Inputs:
         raise EvalError(f"{printable(data)}: array {missing[0]} is missing")
     pixels, labels = (arrays[name] for name in TEST)
     if labels.ndim != 1 or pixels.shape[:1] != labels.shape or not labels.size:
-        raise EvalError(f"{printable(data)}: x_test {list(pixels.shape)} and y_test {list(labels.shape)} are not so many images "
-                        "and a label for each")
+        raise EvalError(f"{printable(data)}: x_test {list(pixels.shape)} and y_test {list(labels.shape)} are not so many "
+                        "images and a label for each")
     pixels, labels = pixels[:limit], labels[:limit]
     return Inputs(f"{len(labels):,} test images of {data.stem}", np.ascontiguousarray(pixels), labels, len(labels))
 

@@ -44,7 +44,7 @@ def erf(x: float) -> float:
     s = 1.0
     for n in range(128, 0, -1):
         s = s * ((y * y) * (2.0 / (2 * n + 1))) + 1.0
-    return clip(y * s * exp(-(y * y)) * 1.1283791670955126, -1.0, 1.0)
+    return y / 6.0 if abs(y) == 6.0 else clip(y * s * exp(-(y * y)) * 1.1283791670955126, -1.0, 1.0)
 
 
 def sigmoid(x: float) -> float:
@@ -151,6 +151,14 @@ def test_erf_and_gelu_erf__are_those_of_libm(x):
     assert FUNCTIONS["erf"](np.float64(x)) == pytest.approx(math.erf(x), rel=2e-15, abs=0)
     expected = 0.5 * x * math.erfc(-x * math.sqrt(0.5))
     assert abs(FUNCTIONS["gelu_erf"](np.float64(x)) - expected) <= 2e-15 * abs(x)
+
+
+@pytest.mark.parametrize("x", [6.0, 6.5, 8.0, 40.0, 1e300])
+def test_erf_and_gelu_erf__are_exact_where_the_error_function_rounds_to_one(x):
+    assert [float(FUNCTIONS["erf"](np.float64(value))) for value in (-x, x)] == [-1.0, 1.0] == [math.erf(-x), math.erf(x)]
+    assert float(FUNCTIONS["gelu_erf"](np.float64(x * 1.5))) == x * 1.5
+    assert float(FUNCTIONS["gelu_erf"](np.float64(-x * 1.5))) == 0.0
+    assert table(FUNCTIONS["gelu_erf"], 0.5, IntFormat(8, True), 1.0, IntFormat(8, True))[-1] == 64  # 63.5, half to even
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))

@@ -186,3 +186,24 @@ def test_table_command__every_cell_is_an_evaluation(path, tmp_path):
                     "accumulator: '8:24'", "with commas")
     assert_one_line(run("sim.importers.table", "--model", path, "--json", path), "--model")
     assert path.read_bytes() == small()
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_table__of_no_images_is_refused(path, tmp_path, limit):
+    assert_one_line(run("sim.importers.table", "--model", path, "--json", tmp_path / "x.json", "--limit", limit),
+                    f"limit: {limit} is not allowed, choose 1 or more images")
+
+
+@pytest.mark.parametrize(("arrays", "words"), [
+    (None, "not a readable .npz"), ({"a": np.zeros(3)}, "array x_test is missing"),
+    ({"x_test": np.uint8(3), "y_test": np.int64(3)}, "x_test [] and y_test [] are not"),
+    ({"x_test": np.zeros((3, 8, 8, 3), np.uint8), "y_test": np.zeros(2, int)}, "x_test [3, 8, 8, 3] and y_test [2] are not"),
+    ({"x_test": np.zeros((3, 5, 8, 3), np.uint8), "y_test": np.zeros(3, np.int64)}, "are wanted, not uint8 [3, 5, 8, 3]")])
+def test_table__of_a_file_that_is_no_test_set_is_refused(path, tmp_path, arrays, words):
+    file = tmp_path / "data.npz"
+    if arrays is None:
+        file.write_text("nothing")
+    else:
+        np.savez(file, **arrays)
+    assert_one_line(run("sim.importers.table", "--model", path, "--data", file, "--json", tmp_path / "x.json",
+                        "--hardware", "litert_ruy"), words)

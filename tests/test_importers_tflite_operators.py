@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.importers import load_model
+from sim.importers import ImporterError, load_model
 from sim.machine import Machine
 from sim.profiles import profile
 from tests.examples import examples
@@ -20,6 +20,12 @@ INFO = {"int8": (-128, 127), "int16": (-32768, 32767)}
 
 def scale(rng, low=0.005, high=0.2):
     return np.float32(rng.uniform(low, high))
+
+
+def ratio(rng, least=1 / 64, most=64):
+    """Of two scales: any, or a power of 2, by which ties come."""
+    power = rng.uniform(np.log2(least), np.log2(most))
+    return 2.0 ** (np.rint(power) if rng.random() < 0.3 else power)
 
 
 def zero(rng, kind="int8"):
@@ -81,15 +87,15 @@ def sides(fields, height, width, rows, columns):
     )
 
 
-def conv(rng, kind="int8", weight="int8"):
+def conv(rng, kind="int8", weight="int8", groups=1):
     rows, columns, channels, out = (
         int(rng.integers(1, 4)),
         int(rng.integers(1, 4)),
         int(rng.integers(1, 9)),
-        int(rng.integers(1, 12)),
+        groups * int(rng.integers(1, 12)),
     )
     fields = geometry(rng)
-    x = activation(rng, (1, 9, 8, channels), kind)
+    x = activation(rng, (1, 9, 8, groups * channels), kind)
     w = weights(rng, (out, rows, columns, channels), out, weight)
     y = activation(rng, (1, *sides(fields, 9, 8, rows, columns), out), kind)
     y.scale = np.float32(rng.uniform(0.3, 3) * x.scale * (1 if kind == "int8" else 8))
@@ -164,7 +170,9 @@ def binary(code, options, version=2):
         x, w = activation(rng, a, kind), activation(rng, b, kind)
         y = activation(rng, np.broadcast_shapes(a, b), kind)
         largest = INFO[kind][1] * rng.uniform(0.2, 1.0)
-        y.scale = np.float32(x.scale * w.scale * largest if code == "MUL" else max(x.scale, w.scale) * rng.uniform(0.6, 2.0))
+        w.scale = np.float32(x.scale * ratio(rng))
+        whole = x.scale * w.scale * largest if code == "MUL" else max(x.scale, w.scale)
+        y.scale = np.float32(whole * (ratio(rng, 1 / 8, 64) if code == "MUL" else ratio(rng, 1 / 64, 8)))
         fields = {"FusedActivationFunction": int(rng.choice((0, 1, 3)))}
         if kind == "int16" and code != "MUL":
             fields["PotScaleInt16"] = False
@@ -204,7 +212,7 @@ def mean(rng):
     x = activation(rng, (1, *(int(n) for n in rng.integers(1, 10, 2)), int(rng.integers(1, 20))))
     keep = bool(rng.integers(2))
     y = activation(rng, (1, 1, 1, x.shape[3]) if keep else (1, x.shape[3]))
-    y.scale, y.zero = (x.scale, x.zero) if rng.random() < 0.5 else (np.float32(x.scale * rng.uniform(0.4, 1.5)), y.zero)
+    y.scale, y.zero = (x.scale, x.zero) if rng.random() < 0.5 else (np.float32(x.scale * ratio(rng)), y.zero)
     axes = Value((2,), "int32", data=[1, 2])
     return one("MEAN", [x, axes, y], "ReducerOptions", {"KeepDims": keep})
 
@@ -227,10 +235,9 @@ def unary(code, options="", version=2, fields=None, target=None, source=None):
         x = activation(rng, (1, 16, 16, 1))
         if source:
             x.zero = source(rng)
-        if target:
-            y = Value(x.shape, "int8", *target)
-        else:
-            y = activation(rng, x.shape, scale=np.float32(x.scale * rng.uniform(0.6, 1.3)))
+        if rng.random() < 0.3:
+            x.scale = np.float32(2.0 ** rng.integers(-6, 5 if target else 1))
+        y = Value(x.shape, "int8", *target) if target else activation(rng, x.shape, scale=np.float32(x.scale * ratio(rng)))
         return one(code, [x, y], options, fields(rng) if fields else {}, version)
 
     return make
@@ -243,11 +250,10 @@ def same(rng):
 
 def quantize(source, target):
     def make(rng):
-        x, y = activation(rng, (1, 16, 16, 1), source), activation(rng, (1, 16, 16, 1), target)
-        ratio = {("int8", "int8"): 1.0, ("int16", "int8"): 256.0, ("int16", "int16"): 1.0, ("int8", "int16"): 1 / 256}[
-            source, target
-        ]
-        y.scale = np.float32(x.scale * ratio * rng.uniform(0.6, 1.4))
+        shape = (1, 16, 16, 1) if rng.random() < 0.5 else (1, *(int(side) for side in rng.integers(1, 6, 3)))
+        x, y = activation(rng, shape, source), activation(rng, shape, target)
+        of_formats = {("int8", "int8"): 1.0, ("int16", "int8"): 256.0, ("int16", "int16"): 1.0, ("int8", "int16"): 1 / 256}
+        y.scale = np.float32(x.scale * of_formats[source, target] * ratio(rng))
         return one("QUANTIZE", [x, y], "", {}, 2)
 
     return make
@@ -365,6 +371,9 @@ CASES = {
     "conv": conv,
     "conv_int16": wide(conv),
     "conv_int4": lambda rng: conv(rng, "int8", "int4"),
+    "conv_grouped": lambda rng: conv(rng, groups=int(rng.integers(2, 7))),
+    "conv_grouped_int16": lambda rng: conv(rng, "int16", groups=int(rng.integers(2, 7))),
+    "conv_grouped_int4": lambda rng: conv(rng, "int8", "int4", groups=int(rng.integers(2, 7))),
     "depthwise": depthwise,
     "depthwise_int4": lambda rng: depthwise(rng, "int8", "int4"),
     "depthwise_int16": wide(depthwise),
@@ -466,3 +475,63 @@ def test_an_operator_equals_the_live_runtime(case, name, tmp_path_factory, seed)
         assert not len(wrong), (
             f"{len(wrong)} of {expected.size}: {codes[tuple(wrong[0])]}, expected {expected[tuple(wrong[0])]}"
         )
+
+
+def codes_of(tmp_path, name, content, codes):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(content)
+    program = load_model(path, profile(name)).program
+    return Machine(program).run(codes.reshape(1, *program.ops[0].shape)).ravel().tolist()
+
+
+@pytest.mark.parametrize(("count", "up"), [(7, 0), (16, 16), (37, 32), (48, 48)])
+def test_quantize__rounds_half_up_in_whole_blocks_of_sixteen_under_ruy(tmp_path, count, up):
+    """-2 at a quarter of the scale is -0.5: half up it is 0, half away from zero -1."""
+    x = Value((1, 1, count), "int8", 0.25, 0)
+    content = one("QUANTIZE", [x, Value(x.shape, "int8", 1.0, 0)])
+    codes = np.full(x.shape, -2, np.int8)
+    assert codes_of(tmp_path, "litert_ruy", content, codes) == [0] * up + [-1] * (count - up)
+    assert codes_of(tmp_path, "litert_reference", content, codes) == [-1] * count
+    assert codes_of(tmp_path, "litert_xnnpack", content, codes) == [0] * count  # its own rule: half up
+
+
+@pytest.mark.parametrize(("name", "code"), [("litert_reference", 82), ("litert_xnnpack", 82), (TFLM, 81)])
+def test_relu__has_a_quotient_of_scales_in_float32_in_litert(tmp_path, name, code):
+    """177 times the quotient is 95.5, or a bit less in float64."""
+    x, y = Value((1, 1, 1), "int8", 0.07374119013547897, -57), Value((1, 1, 1), "int8", 0.13667215406894684, -14)
+    assert codes_of(tmp_path, name, one("RELU", [x, y]), np.full((1, 1, 1), 120, np.int8)) == [code]
+
+
+@pytest.mark.parametrize(("alpha", "code"), [(0.5, -1), (0.4, 0)])
+def test_leaky_relu__is_not_xnnpacks_below_a_256th(tmp_path, alpha, code):
+    """-150 alpha / 128 is -0.47 at 0.4, of which XNNPACK, that takes no less than 1/256, would make (-150 + 128) >> 8."""
+    x, y = Value((1, 1, 1), "int8", 1 / 128, 22), Value((1, 1, 1), "int8", 1.0, 0)
+    content = one("LEAKY_RELU", [x, y], "LeakyReluOptions", {"Alpha": alpha})
+    assert codes_of(tmp_path, "litert_xnnpack", content, np.full((1, 1, 1), -128, np.int8)) == [code]
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu__is_exact_where_it_is_the_identity(tmp_path, approximate):
+    """x / 2 for x from 11 / 2 on, half away from 0, as LiteRT's float32 has it."""
+    x, y = Value((1, 1, 117), "int8", 0.5, 0), Value((1, 1, 117), "int8", 1.0, 0)
+    content = one("GELU", [x, y], "GeluOptions", {"Approximate": approximate})
+    codes = np.arange(11, 128, dtype=np.int8)
+    for name in LITERT:
+        assert codes_of(tmp_path, name, content, codes) == [(int(code) + 1) // 2 for code in codes]
+
+
+@pytest.mark.parametrize("code", ["LOGISTIC", "TANH"])
+def test_logistic_and_tanh__of_zero_in_tflite_micro_at_a_coarse_scale(tmp_path, code):
+    """Its radius of inputs that it computes is 15 / 2^e in codes: 0 at a scale of 20, and then 0 is below, not between."""
+    target = (1 / 256, -128) if code == "LOGISTIC" else (1 / 128, 0)
+    x = Value((1, 1, 3), "int8", 20.0, 0)
+    content, codes = one(code, [x, Value((1, 1, 3), "int8", *target)]), np.array([-1, 0, 1], np.int8)
+    assert codes_of(tmp_path, TFLM, content, codes) == [-128, -128, 127]
+    assert codes_of(tmp_path, "litert_reference", content, codes) == [-128, 0, 127]
+
+
+@pytest.mark.parametrize("scale", [1e38, 1e-45])
+def test_function__at_scales_that_float32_cannot_hold_is_refused(tmp_path, scale):
+    x, y = Value((1, 1, 3), "int8", scale, 0), Value((1, 1, 3), "int8", 1e-45, 0)
+    with pytest.raises(ImporterError, match="float32 does not hold"):
+        codes_of(tmp_path, "litert_reference", one("GELU", [x, y], "GeluOptions"), np.zeros((1, 1, 3), np.int8))

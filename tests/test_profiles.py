@@ -48,6 +48,12 @@ def test_profile__has_the_rules_of_the_table_in_arithmetic(name, kind, requant):
     assert profile(name).rule(kind).requant == requant
 
 
+def test_convolutions_of_groups__have_the_register_that_an_evaluation_asks_for():
+    for named in (profile(name) for name in NAMES):
+        if "grouped" in dict(named.rules):
+            assert named.with_(Accumulator(16)).rule("grouped").accumulator == Accumulator(16)
+
+
 @pytest.mark.parametrize(("name", "text"), [
     ("avx2_maddubs", "2:16:saturate,end:32:wrap"), ("avx512_vnni", "end:32:wrap"), ("cmsis_nn_smlad", "end:32:wrap"),
     ("fbgemm_acc16", "2:16:saturate,256:16:saturate,end:32:wrap"), ("mac16_array", "16:16:wrap,end:32:wrap"),

@@ -13,8 +13,10 @@ import typer
 
 from sim.accumulator import Accumulator, AccumulatorError
 from sim.command import new_app, new_console, output_file, printable, run_app
+from sim.evaluation import Source, check_source
 from sim.importers import ImporterError, load_model
 from sim.importers.pixels import image_program
+from sim.inputs import InputError
 from sim.machine import Machine
 from sim.outputs import EvalError, check_outputs
 from sim.profiles import Profile, ProfileError, profile
@@ -24,6 +26,7 @@ from sim.records import write_record
 
 PROFILES = "litert_reference,litert_ruy,litert_xnnpack,tflite_micro_cmsis_nn,tosa_1_0"
 WIDTHS = "32,24,20,18,16,14"
+TEST = ("x_test", "y_test")
 
 app = new_app()
 
@@ -41,7 +44,11 @@ class Inputs:
         """For a program."""
         if self.pixels is not None:
             return self.pixels
-        (source,) = (op for op in program.ops if op.is_input)
+        sources = [op for op in program.ops if op.is_input]
+        if len(sources) != 1:
+            names = ", ".join(printable(op.name) for op in sources)
+            raise EvalError(f"model: it has {len(sources)} inputs ({names}), one is supported here")
+        (source,) = sources
         assert source.format is not None
         codes = np.random.default_rng(0).integers(source.format.min, source.format.max + 1, (self.count, *source.shape))
         return codes.astype(source.format.dtype)
@@ -66,6 +73,7 @@ def main(
                "pixels-as": pixels_as, "limit": limit}
     check_outputs({"json": json_file}, {"model": model, "data": data}, {"json": RUNTIMES})
     record = provenance(command_line("sim.importers.table", options))
+    check_source(Source(limit=limit))
     console, inputs, widths, rows = new_console(), _inputs(data, limit), _widths(accumulator), []
     for named in [profile(name) for name in hardware.split(",")]:
         for row in rows_of(model, named, inputs, widths, pixels_as):
@@ -104,8 +112,20 @@ def _answers(model: Path, hardware: Profile, register: Accumulator | None, input
 def _inputs(data: Path | None, limit: int) -> Inputs:
     if data is None:
         return Inputs(f"{limit:,} random inputs", None, None, limit)
-    with np.load(data, allow_pickle=False) as file:
-        pixels, labels = file["x_test"][:limit], file["y_test"][:limit]
+    from training.data.dataset import DataError  # noqa: TID251 - files of arrays are read where all are
+    from training.data.sources.archive import read_arrays  # noqa: TID251
+
+    try:
+        arrays, _ = read_arrays(data, TEST)
+    except DataError as error:
+        raise EvalError(str(error)) from None
+    if missing := [name for name in TEST if name not in arrays]:
+        raise EvalError(f"{printable(data)}: array {missing[0]} is missing")
+    pixels, labels = (arrays[name] for name in TEST)
+    if labels.ndim != 1 or pixels.shape[:1] != labels.shape or not labels.size:
+        raise EvalError(f"{printable(data)}: x_test {list(pixels.shape)} and y_test {list(labels.shape)} are not so many "
+                        "images and a label for each")
+    pixels, labels = pixels[:limit], labels[:limit]
     return Inputs(f"{len(labels):,} test images of {data.stem}", np.ascontiguousarray(pixels), labels, len(labels))
 
 
@@ -127,4 +147,4 @@ def _line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app, AccumulatorError, EvalError, ImporterError, ProfileError, ProgramError)
+    run_app(app, AccumulatorError, EvalError, ImporterError, InputError, ProfileError, ProgramError)

@@ -26,7 +26,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _PRODUCTS = ("requant", "requant_4", "requant_64", "zero_point", "accumulator", "accumulator_64")
 KEYS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("conv", "depthwise", "fully_connected"), (*_PRODUCTS, "bias")),
+    **dict.fromkeys(("conv", "depthwise", "fully_connected", "grouped"), (*_PRODUCTS, "bias")),
     "matmul": _PRODUCTS,
     **dict.fromkeys(("add", "requantize", "concat"), ("requant",)),
     "multiply": ("requant", "product"),
@@ -35,9 +35,12 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "softmax": ("softmax",),
     "table": ("rounding",),
 }
-"""The kinds of operations, each a table of a profile's file, and what can be said of each."""
+"""The kinds of operations, each a table of a profile's file, and what can be said of each.
+
+`grouped` is for convolutions of several groups that have a rule of their own; without it they have that of `conv`.
+"""
 KINDS = tuple(KEYS)
-ACCUMULATING = ("conv", "depthwise", "fully_connected", "matmul")
+ACCUMULATING = ("conv", "depthwise", "fully_connected", "grouped", "matmul")
 _ABOUT = ("source", "version")
 
 

@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping
 
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators import arithmetic, edges, matmul, parts, products, reductions, shapes, tables, windows
+from sim.importers.tflite.operators import (
+    arithmetic,
+    edges,
+    matmul,
+    parts,
+    products,
+    reductions,
+    scaled,
+    shapes,
+    tables,
+    windows,
+)
 
 Convert = Callable[[Graph, Operator], None]
 
@@ -17,5 +28,6 @@ OPERATORS: Mapping[str, Convert] = {
     **shapes.OPERATORS,
     **parts.OPERATORS,
     **tables.OPERATORS,
+    **scaled.OPERATORS,
     **edges.OPERATORS,
 }

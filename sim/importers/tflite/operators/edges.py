@@ -3,7 +3,7 @@
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
 from sim.importers.tflite.graph import Graph
-from sim.importers.tflite.operators.tables import requantized
+from sim.importers.tflite.operators.scaled import requantized
 
 
 def quantize(graph: Graph, node: Operator) -> None:

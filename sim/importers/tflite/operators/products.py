@@ -29,13 +29,14 @@ def conv_2d(graph: Graph, node: Operator) -> None:
     weights = _weights(graph, node, 4, 0).transpose(1, 2, 3, 0)
     if channels % weights.shape[2]:
         raise ImporterError(f"{node}: {channels} channels are no groups of {weights.shape[2]}")
+    groups = channels // weights.shape[2]
     _convolved(
         graph,
         node,
-        "conv",
+        "grouped" if groups > 1 and "grouped" in dict(graph.profile.rules) else "conv",
         graph.codes(node, 0),
         weights,
-        channels // weights.shape[2],
+        groups,
         window_of(graph, node, weights.shape[:2]),
     )
 

@@ -1,12 +1,11 @@
 """Operators of one code: a table over all codes, filled when the file is read.  And softmax, a definition over rows.
 
-Functions of real numbers are rounded half away from 0, in all runtimes measured; those that only scale have each runtime's
-own fixed point (`SCALED`), as has HARD_SWISH (hard_swish.py).
+Functions of real numbers are computed in float32 and rounded half away from 0 in all runtimes measured, but ELU in XNNPACK.
+HARD_SWISH has a fixed point of its own (hard_swish.py), as have those that only scale (scaled.py).
 """
 
+import math
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -15,10 +14,12 @@ from sim.formats import IntFormat
 from sim.functions import FUNCTIONS
 from sim.importers.imported import ImporterError
 from sim.importers.tflite.file import Operator
-from sim.importers.tflite.graph import RELU, RELU6, RELU_N1_TO_1, Graph
+from sim.importers.tflite.graph import Graph
 from sim.importers.tflite.operators.hard_swish import hard_swish_code
 from sim.ops.defined import DefinedOp
-from sim.requantizers import requantizer_named
+
+Convert = Callable[[Graph, Operator], None]
+Real = Callable[[np.ndarray], np.ndarray]
 
 SOFTMAX_SCALES = {8: (1 / 256, -128), 16: (1 / 32768, 0)}
 """What a step of softmax stands for and the code of 0, by bits: the schema fixes both."""
@@ -49,130 +50,114 @@ def softmax(graph: Graph, node: Operator) -> None:
     )
 
 
-def function_of(name: str) -> Callable[[Graph, Operator], None]:
+def function_of(name: str) -> Convert:
     """An operator that is one of sim/functions.py."""
 
     def convert(graph: Graph, node: Operator) -> None:
-        _looked_up(graph, node, FUNCTIONS[name])
+        _looked_up(graph, node, lambda x: _single(FUNCTIONS[name], x))
+
+    convert.__doc__ = f"{name} of the real number."
+    return convert
+
+
+def squashing(name: str) -> Convert:
+    """LOGISTIC or TANH: in tflite-micro the ends of the format from +-15 / 2^e on, in whole codes, where s_x = m 2^e."""
+    plain = function_of(name)
+
+    def convert(graph: Graph, node: Operator) -> None:
+        if not graph.profile.name.startswith("tflite_micro"):
+            plain(graph, node)
+            return
+        given, form = graph.tensor(node, 0), graph.form(graph.result(node))
+        require_bytes(node, graph.form(given))
+        codes = _codes_of_function(graph, node, lambda x: _single(FUNCTIONS[name], x))
+        radius = math.floor(math.ldexp(15.0, -math.frexp(float(graph.scale(given)))[1]))
+        centered = np.arange(len(codes)) + graph.form(given).min - graph.zero(given)
+        put_table(graph, node, np.select([centered <= -radius, centered >= radius], [form.min, form.max], codes))
 
     convert.__doc__ = f"{name} of the real number."
     return convert
 
 
 def gelu(graph: Graph, node: Operator) -> None:
-    """GELU, or its tanh form."""
-    _looked_up(graph, node, FUNCTIONS["gelu" if graph.option(node, "Approximate") else "gelu_erf"])
+    """GELU, or its tanh form, term by term in float32."""
+    _looked_up(graph, node, _gelu_tanh if graph.option(node, "Approximate") else _gelu_erf)
+
+
+def _gelu_erf(x: np.ndarray) -> np.ndarray:
+    half, root = np.float32(0.5), np.float32(math.sqrt(0.5))
+    return half * x * _single(lambda wide: 1.0 - FUNCTIONS["erf"](wide), x * -root)
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    half, one, root, cubic = (np.float32(number) for number in (0.5, 1.0, math.sqrt(2.0 / math.pi), 0.044715))
+    return half * x * (one + _single(FUNCTIONS["tanh"], root * x * (one + cubic * x * x)))
 
 
 def elu(graph: Graph, node: Operator) -> None:
-    """ELU: e^x - 1 below 0."""
-    _looked_up(graph, node, lambda x: np.where(x < 0.0, FUNCTIONS["exp"](x) - 1.0, x))
+    """ELU: e^x - 1 below 0; XNNPACK rounds half to even behind the zero point."""
+    _looked_up(graph, node, _elu, is_even=graph.rule("requantize").requant == "xnnpack")
+
+
+def _elu(x: np.ndarray) -> np.ndarray:
+    return np.where(x < 0.0, _single(FUNCTIONS["exp"], x) - np.float32(1.0), x)
+
+
+def _single(function: Real, x: np.ndarray) -> np.ndarray:
+    """A function of float32 numbers, rounded to one: as good libraries have it, but where their last bit is wrong."""
+    result: np.ndarray = function(x.astype(np.float64)).astype(np.float32)
+    return result
 
 
 def hard_swish(graph: Graph, node: Operator) -> None:
     """HARD_SWISH in fixed point."""
     given, result = graph.tensor(node, 0), graph.result(node)
-    _tabulate(
+    tabulate(
         graph,
         node,
         lambda code: hard_swish_code(code, graph.scale(given), graph.zero(given), graph.scale(result), graph.zero(result)),
     )
 
 
-def relu(activation: int) -> Callable[[Graph, Operator], None]:
-    """An operator that rescales codes and clamps them as a fused activation does; `double` in every runtime."""
-
-    def convert(graph: Graph, node: Operator) -> None:
-        given, result = graph.tensor(node, 0), graph.result(node)
-        is_same = (given.type, graph.scale(given), graph.zero(given)) == (
-            result.type,
-            graph.scale(result),
-            graph.zero(result),
-        )
-        if node.code == "RELU6" and graph.profile.name.startswith("tflite_micro") and not is_same:
-            raise ImporterError(f"{node}: rescales, which tflite-micro does not do in RELU6")
-        limits, scaled = graph.limits(node, result, activation), _multiplied("double", _real(graph, node))
-        _tabulate(graph, node, lambda code: scaled(code - graph.zero(given)) + graph.zero(result), limits)
-
-    return convert
+def _looked_up(graph: Graph, node: Operator, function: Real, is_even: bool = False) -> None:
+    require_bytes(node, graph.form(graph.tensor(node, 0)))
+    put_table(graph, node, _codes_of_function(graph, node, function, is_even))
 
 
-def leaky_relu(graph: Graph, node: Operator) -> None:
-    """LEAKY_RELU: a multiplier for each side of 0."""
-    given, result = graph.tensor(node, 0), graph.result(node)
-    alpha, name = np.float32(node.options.get("Alpha", 0.0)), _scaling(graph, node)
-    if name == "xnnpack":
-        ratio = graph.scale(given) / graph.scale(result)
-        above, below = _multiplied(name, float(ratio)), _multiplied(name, float(ratio * alpha))
-    else:
-        above = _multiplied(name, _real(graph, node))
-        below = _multiplied(name, float(graph.scale(given)) * float(alpha) / float(graph.scale(result)))
-    _tabulate(
-        graph,
-        node,
-        lambda code: graph.zero(result) + (above if code >= graph.zero(given) else below)(code - graph.zero(given)),
-    )
+def _codes_of_function(graph: Graph, node: Operator, function: Real, is_even: bool = False) -> np.ndarray:
+    """A code for each of the input's: in float32, and times the output's inverted scale, as the runtimes fill their tables.
 
-
-def absolute(graph: Graph, node: Operator) -> None:
-    """ABS."""
-    scaled = _multiplied("double", _real(graph, node))
-    given, result = graph.tensor(node, 0), graph.result(node)
-    _tabulate(graph, node, lambda code: graph.zero(result) + scaled(abs(code - graph.zero(given))))
-
-
-def requantized(graph: Graph, node: Operator) -> None:
-    """QUANTIZE of codes: the same values in another format or scale."""
-    given, result = graph.tensor(node, 0), graph.result(node)
-    scaled = _multiplied(_scaling(graph, node), _real(graph, node))
-    _tabulate(graph, node, lambda code: graph.zero(result) + scaled(code - graph.zero(given)), is_wide=True)
-
-
-def _real(graph: Graph, node: Operator) -> float:
-    return float(graph.scale(graph.tensor(node, 0))) / float(graph.scale(graph.result(node)))
-
-
-def _scaling(graph: Graph, node: Operator) -> str:
-    """The profile's rule for codes that are only scaled; of 16-bit codes that of the reference kernels."""
-    name = graph.rule("requantize").requant
-    is_narrow = all(graph.form(tensor).bits == 8 for tensor in (graph.tensor(node, 0), graph.result(node)))
-    return name if name.startswith("tosa") or (name == "xnnpack" and is_narrow) else "double"
-
-
-def _multiplied(name: str, real: float) -> Callable[[int], int]:
-    """x -> x times a real number in the fixed point of a rule.
-
-    `xnnpack` here is not its convolutions' rule but that of its conversions: a multiplier of 8 fractional bits, half up.
+    Rounded half away from 0, or, `is_even`, half to even with the zero point, which float32 rounds to first.
     """
-    if name == "xnnpack":
-        multiplier = round(Fraction(real) * 256)
-        return lambda x: (x * multiplier + 128) >> 8
-    rule: Any = requantizer_named(name).from_real(np.array([real]), np.zeros(1, np.int64))  # type: ignore[attr-defined]
-    return lambda x: int(rule.scaled(x, lambda key: int(getattr(rule, key)[0])))
-
-
-def _looked_up(graph: Graph, node: Operator, function: Callable[[np.ndarray], np.ndarray]) -> None:
     given, result = graph.tensor(node, 0), graph.result(node)
-    source, form = graph.form(given), graph.form(result)
-    _require_bytes(node, source)
-    reals = (np.arange(source.min, source.max + 1, dtype=np.float64) - graph.zero(given)) * float(graph.scale(given))
-    steps = function(reals) / float(graph.scale(result))
-    codes = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + graph.zero(result)
-    _put_table(graph, node, codes.clip(form.min, form.max))
+    source, form, zero = graph.form(given), graph.form(result), graph.zero(result)
+    codes = np.arange(source.min, source.max + 1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is clamped
+        values = function((codes - np.float32(graph.zero(given))) * graph.scale(given))
+        steps = (values * (np.float32(1.0) / graph.scale(result))).astype(np.float64)
+    if np.isnan(steps).any():
+        scales = f"{graph.scale(given):g} and {graph.scale(result):g}"
+        raise ImporterError(f"{node}: float32 does not hold its results at scales of {scales}")
+    even = np.rint((steps + zero).astype(np.float32))
+    rounded = even if is_even else np.copysign(np.floor(np.abs(steps) + 0.5), steps) + zero
+    clamped: np.ndarray = rounded.clip(form.min, form.max)
+    return clamped
 
 
-def _tabulate(
-    graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = (), is_wide: bool = False
-) -> None:
-    """Codes one by one, within limits or else the format; of more than 8 bits if `is_wide`."""
+def tabulate(graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = ()) -> None:
+    """The node's output, an 8-bit code by an 8-bit code, within limits or else the format."""
+    require_bytes(node, graph.form(graph.tensor(node, 0)))
+    put_table(graph, node, codes_of(graph, node, code_of, limits))
+
+
+def codes_of(graph: Graph, node: Operator, code_of: Callable[[int], int], limits: tuple[int, ...] = ()) -> np.ndarray:
+    """A code for each of the input's, within limits or else the format."""
     source, form = graph.form(graph.tensor(node, 0)), graph.form(graph.result(node))
-    if not is_wide:
-        _require_bytes(node, source)
     low, high = limits or (form.min, form.max)
-    _put_table(graph, node, np.array([min(max(code_of(code), low), high) for code in range(source.min, source.max + 1)]))
+    return np.array([min(max(code_of(code), low), high) for code in range(source.min, source.max + 1)])
 
 
-def _put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
+def put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
     """The node's output: a code for each of its input's."""
     result = graph.result(node)
     graph.put(
@@ -188,22 +173,18 @@ def _put_table(graph: Graph, node: Operator, codes: np.ndarray) -> None:
     )
 
 
-def _require_bytes(node: Operator, source: IntFormat) -> None:
+def require_bytes(node: Operator, source: IntFormat) -> None:
+    """Raise ImporterError for codes of more than 8 bits."""
     if source.bits > 8:
         raise ImporterError(f"{node}: supported are codes of 8 bits, not {source}")
 
 
-OPERATORS: Mapping[str, Callable[[Graph, Operator], None]] = {
+OPERATORS: Mapping[str, Convert] = {
     "SOFTMAX": softmax,
-    "LOGISTIC": function_of("sigmoid"),
-    "TANH": function_of("tanh"),
+    "LOGISTIC": squashing("sigmoid"),
+    "TANH": squashing("tanh"),
     "EXP": function_of("exp"),
     "GELU": gelu,
     "ELU": elu,
     "HARD_SWISH": hard_swish,
-    "RELU": relu(RELU),
-    "RELU6": relu(RELU6),
-    "RELU_N1_TO_1": relu(RELU_N1_TO_1),
-    "LEAKY_RELU": leaky_relu,
-    "ABS": absolute,
 }

@@ -96,6 +96,15 @@ def test_quantizers_in_a_row__are_those_that_the_runtime_makes(data: Any) -> Non
     assert _left(model) == (2 if chain.nodes[-3].op_type == "Conv" else 1)
 
 
+def test_four_pairs__are_merged_two_by_two() -> None:
+    """One after the other gives another scale."""
+    chain = _Chain()
+    for scale, zero in ((0.0114, 255), (0.0235, 255), (0.00566610, 105), (0.00465629, 129)):
+        chain.pair(scale, np.uint8(zero))
+    assert _left(chain.model()) == 1
+    assert differing(chain.model(), {"x": _numbers()}, every=False)[1] == {}
+
+
 def test_merged__scale_and_zero_point_are_plain_numbers() -> None:
     chain = _Chain()
     chain.pair(0.5, np.uint8(128))

@@ -406,10 +406,11 @@ def test_check__refuses_levels_out_of_order_and_scales_that_are_none():
 
 
 LONG = [pytest.param(name, marks=pytest.mark.exhaustive) for name in (
-    "single", "ruy", "xnnpack", "ort", "tosa_single", "tosa_double", "mul_add_shift", "mul_add_divide", "thresholds")]
+    "single", "ruy", "xnnpack", "ort", "tosa_single", "tosa_double", "mul_add_shift", "mul_add_shift_floor",
+    "mul_add_divide", "thresholds")]
 
 
-@pytest.mark.parametrize("name", ["double", "mul_add_shift_floor", *LONG])
+@pytest.mark.parametrize("name", ["double", *LONG])
 def test_requantizer__is_within_a_code_of_fp32_and_its_oracle_in_networks(name):
     check_requantizer(name, examples=scaled(20))
 

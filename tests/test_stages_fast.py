@@ -24,7 +24,7 @@ from sim.steps.counting import counting
 from sim.steps.groups import Groups
 from sim.steps.loops import ConvLoops
 from sim.steps.patched import PatchedConvolution
-from tests.examples import examples, instruction_sets
+from tests.examples import compiling, examples, instruction_sets
 from tests.strategies import codes, generators, requantizers
 
 RULES = st.tuples(st.sampled_from(["wrap", "saturate"]), st.sampled_from([0, 1, 1, 3]))
@@ -83,7 +83,7 @@ def narrow_stages(draw, weights, form):
 
 @pytest.mark.parametrize("isa", FAST)
 @given(data=st.data())
-@examples(60)
+@compiling(60)
 def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
     image, op = data.draw(convolutions(form, narrow_stages))
@@ -109,7 +109,7 @@ def pairs_of_16_bits(draw, weights, form):
 
 @pytest.mark.skipif(not {VNNI, AMX} & set(runnable()), reason="this processor has no AVX512-VNNI")
 @given(data=st.data())
-@examples(60)
+@compiling(60)
 def test_pairs__equal_plain_integers_in_sums_codes_and_overflows(data):
     form = IntFormat(data.draw(st.sampled_from([8, 8, 8, 7])), signed=False)
     image, op = data.draw(convolutions(form, pairs_of_16_bits, is_even=True))
@@ -131,7 +131,7 @@ def any_stages(draw, weights, form):
 
 @pytest.mark.parametrize("isa", [isa for isa in available()[-1:] if isa != PLAIN])
 @given(data=st.data())
-@examples(200)
+@compiling(200)
 def test_tiled__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     form = IntFormat(data.draw(st.sampled_from([1, 4, 8, 12])), signed=data.draw(st.booleans()))
     image, op = data.draw(convolutions(form, any_stages))

@@ -58,7 +58,8 @@ CASES = [
 
 
 @pytest.mark.skipif(VNNI not in runnable(), reason="no AVX512-VNNI here: no registers to end in")
-@pytest.mark.parametrize("name", TILED)
+@pytest.mark.parametrize("name", [name if name in ("fp32", "double") else pytest.param(name, marks=pytest.mark.exhaustive)
+                                  for name in TILED])
 def test_codes__in_registers_are_those_of_plain_loops(name):
     for number, case in enumerate(CASES):
         rng = np.random.default_rng(number)

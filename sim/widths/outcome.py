@@ -39,7 +39,7 @@ def lower_bound(right: int, count: int) -> float:
     """
     share, extra = right / count, Z95**2 / count
     half = Z95 * math.sqrt(share * (1.0 - share) / count + extra / (4.0 * count))
-    return max(0.0, (share + extra / 2.0 - half) / (1.0 + extra))
+    return min(share, max(0.0, (share + extra / 2.0 - half) / (1.0 + extra)))  # rounding may pass either
 
 
 @dataclass(frozen=True, repr=False, eq=False)

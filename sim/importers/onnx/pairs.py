@@ -6,12 +6,14 @@ that it says, and all zero points are of one type.  Both then have the numbers t
     low = max of f32((min - zero) scale), high = min of f32((max - zero) scale)
     scale = f32(f32(high - low) / (max - min)), zero = f32(min - f32(low / scale)), half away from zero
 
-It does so before it fuses operators, in the order of the graph, so that three pairs become one; what changes nothing (an
-Identity, a Dropout, adding 0, multiplying by 1) is gone by then.  Equal pairs keep their numbers.
+It does so before it fuses operators, in the order of the graph, again and again: of four pairs the first two become one, and
+the last two, then what is left.  What changes nothing (an Identity, a Dropout, adding 0, multiplying by 1) is gone by then.
+Equal pairs keep their numbers.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,10 +54,13 @@ class _Merging:
         self.surface = {self._source(info.name) for info in model.outputs}
 
     def done(self) -> Model:
-        """In the order of the graph."""
-        for index, node in enumerate(self.nodes):
-            if node.kind == "DequantizeLinear" and node.outputs:
-                self._merge(index)
+        """In the order of the graph, until nothing changes; what was merged just now waits for the next time."""
+        before = -1
+        while len(self.gone) > before:
+            before, made = len(self.gone), set[int]()
+            for index, node in enumerate(self.nodes):
+                if node.kind == "DequantizeLinear" and node.outputs and index not in self.gone | made:
+                    made.update(self._merge(index))
         if not self.gone:
             return self.model
         left = tuple(node for index, node in enumerate(self.nodes) if index not in self.gone)
@@ -86,22 +91,22 @@ class _Merging:
         found = self.readers.get(name, [])
         return found[0] if len(found) == 1 and name not in self.surface else None
 
-    def _merge(self, index: int) -> None:
-        """DQ1 and Q2 go, if all is as ONNX Runtime wants it."""
+    def _merge(self, index: int) -> Sequence[int]:
+        """DQ1 and Q2 go, if all is as ONNX Runtime wants it; gives the DQ2 that stay instead."""
         inner = self.nodes[index]
         first = self.maker.get(self._source(inner.inputs[0]))
         behind = self._one_reader(inner.outputs[0])
         if first is None or behind is None or self.nodes[first].kind != "QuantizeLinear" \
                 or self._one_reader(self.nodes[first].outputs[0]) != index or self.nodes[first].inputs[0] in self.constants:
-            return
+            return ()
         second, codes = self.nodes[behind], self.nodes[first].outputs[0]
         last = self.readers.get(second.outputs[0], [])
         chain = [self.nodes[first], inner, second, *(self.nodes[place] for place in last)]
         if second.kind != "QuantizeLinear" or not last or second.outputs[0] in self.surface or not self._in_line(chain):
-            return
+            return ()
         pairs = [self._pair(node) for node in chain]
         if any(pair is None for pair in pairs) or not _fit(pairs):
-            return
+            return ()
         told = _narrowed(second, pairs[0], pairs[2])  # type: ignore[arg-type]
         for place in (first, *last):
             node = self.nodes[place]
@@ -111,6 +116,7 @@ class _Merging:
         ends = {inner.outputs[0], second.outputs[0]}
         self.gone |= {index, behind} | {place for place, node in enumerate(self.nodes)
                                         if node.outputs and self.through.get(node.outputs[0]) in ends}
+        return last
 
     def _in_line(self, chain: list[Node]) -> bool:
         """Whether each reads the codes or numbers of the one before it, and nothing else of it."""

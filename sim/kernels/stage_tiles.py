@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import prange
 
 from sim.kernels.ir import I8, I32, I64, call, constant, load, loop, machine_code, offset, registers, splat, store
-from sim.kernels.jit import specialize
+from sim.kernels.jit import inline, specialize
 from sim.kernels.layout import LANES
 
 PIXELS = 4
@@ -109,17 +109,17 @@ class _Registers:
         return held
 
 
-def _make_tile(rules: tuple[str, str], every: bool) -> Any:
+def make_tile(kind: Any, rules: tuple[str, str], pixels: int, every: bool = False) -> Any:
     """tile((addresses, places, w, events, products, low, high, last_low, last_high, out)).
 
-    `addresses` points to the int64 addresses of the first int32 code of PIXELS windows, `places` to int64 [products] bytes,
-    `w` to int32 [products, 16], `out` to int32 [2, PIXELS, 16]: what last registers hold, and not 0 where an output
-    overflowed.  `rules` are those of both registers; `every`: the first one is consulted after each product.
+    `addresses` points to the int64 addresses of the first int32 code of so many windows, `places` to int64 [products] bytes,
+    `w` to int32 [products, 16], `out` to int32 [told, pixels, 16]: what registers of this `kind` tell of each pixel.
+    `rules` are those of both registers; `every`: the first one is consulted after each product.
     """
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
         addresses, places, w, events, products, *limits, out = arguments
-        held = _Registers(builder, rules, limits_in(builder, limits))
-        sources = [load(builder, offset(builder, addresses, p, 8), I64, 8) for p in range(PIXELS)]
+        held = kind(builder, rules, limits_in(builder, limits))
+        sources = [load(builder, offset(builder, addresses, p, 8), I64, 8) for p in range(pixels)]
         acts = ((CONSULT, held.consult_first), (HAND_ON, held.hand_on), (CONSULT_LAST, held.consult_last))
         with loop(builder, products) as product:
             weights = load(builder, offset(builder, w, product.index, 4 * LANES), WORDS, 4 * LANES)
@@ -130,13 +130,23 @@ def _make_tile(rules: tuple[str, str], every: bool) -> Any:
                 held.receive(p, builder.mul(code, weights), every)
             for event, act in acts[every:]:
                 with builder.if_then(happens(builder, mask, event)):
-                    for p in range(PIXELS):
+                    for p in range(pixels):
                         act(p)
-        for p in range(PIXELS):
+        for p in range(pixels):
             for number, each in enumerate(held.told(p)):
-                store(builder, each, offset(builder, out, number * PIXELS + p, 4 * LANES), 4)
+                store(builder, each, offset(builder, out, number * pixels + p, 4 * LANES), 4)
 
     return machine_code(10, emit)
+
+
+@inline
+def aim(addresses: np.ndarray, x: np.ndarray, place: tuple[int, int, int], columns: int, corner: tuple[int, int],
+        steps: tuple[int, int]) -> None:
+    """Addresses of windows side by side, from `place` (image, row, column) on; beyond the line they are its last one's."""
+    n, i, begin = place
+    first = x.ctypes.data + n * x.strides[0] + (i * steps[0] + corner[0]) * x.strides[1] + corner[1] * x.strides[2]
+    for p in range(len(addresses)):
+        addresses[p] = first + min(begin + p, columns - 1) * steps[1] * x.strides[2]
 
 
 _tile: Any = constant
@@ -157,12 +167,10 @@ def _tiled(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], table
         counts[line] = np.int32(0)
         addresses = np.empty(PIXELS, np.int64)
         found = np.empty((2, PIXELS, LANES), np.int32)
-        first = x.ctypes.data + n * x.strides[0] + (i * steps[0] + corner[0]) * x.strides[1] + corner[1] * x.strides[2]
         for block in range(len(weights)):
             channel = block * LANES
             for begin in range(0, columns, PIXELS):
-                for p in range(PIXELS):
-                    addresses[p] = first + min(begin + p, columns - 1) * steps[1] * x.strides[2]
+                aim(addresses, x, (n, i, begin), columns, corner, steps)
                 _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, events.ctypes.data,
                        len(places), low, high, last_low, last_high, found.ctypes.data))
                 for p in range(min(PIXELS, columns - begin)):
@@ -175,4 +183,4 @@ def _tiled(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], table
 def tiled(rules: tuple[str, str], every: bool) -> Any:
     """The loop for registers of these rules; `every`: the first one is consulted after each product."""
     name = f"stages_{'_'.join(rules)}{'_each' if every else ''}"
-    return specialize(_tiled, name, _tile=_make_tile(rules, every))
+    return specialize(_tiled, name, _tile=make_tile(_Registers, rules, PIXELS, every))

@@ -8,22 +8,28 @@ JOBS ?= 2
 # Of the examples of every property in test-all; CI takes a part, to end in time
 EXAMPLES ?= 1
 
-.PHONY: demo test test-all test-python test-interpreted test-bounds lint bench bench-quick peers clean
+.PHONY: demo test test-all test-python test-threads test-interpreted test-bounds lint bench bench-quick peers clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m training.run --scheme takd --out $(RUN) --resume
 	$(BIN)/python -m sim.eval --model $(RUN)/ckpt.pt --bits 2 --verify
 
-# What people wait for: few examples of each property, one processor for each half of the tests: kernels without threads
-# compile in half the time. Bit planes, whose kernels take longest to compile, have tests of their own; test-all takes whichever way is faster everywhere
+# What people wait for: few examples of each property, one processor for each half of the tests, as most of the time is
+# compiling: kernels without threads take half of it, less optimized ones four fifths. Bit planes, whose kernels take longest,
+# have tests of their own. test-all tests what users run: optimized kernels, whichever way is faster
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 BITTRUE_METHOD=bytes BITTRUE_EXAMPLES=0.2 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not exhaustive'
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 NUMBA_OPT=1 BITTRUE_METHOD=bytes BITTRUE_EXAMPLES=0.15 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not exhaustive'
 
-# Everything: all examples on every instruction set, and the kernels interpreted and with checked indices
-test-all: $(VENV)/.installed-test test-python test-interpreted test-bounds
+# Everything: all examples on every instruction set, and the kernels in threads, interpreted and with checked indices
+test-all: $(VENV)/.installed-test test-python test-threads test-interpreted test-bounds
 
+# Kernels without threads compile in half the time; what threads could change is tested with them below, and by test-bounds
 test-python: $(VENV)/.installed-test
-	OMP_WAIT_POLICY=passive BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-threads: $(VENV)/.installed-test
+	OMP_WAIT_POLICY=passive BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_agreement.py tests/test_core_threads.py \
+		tests/test_files.py
 
 # The kernels as plain Python, where numpy reports every overflow and coverage sees every line
 test-interpreted: $(VENV)/.installed-test

@@ -18,7 +18,7 @@ from sim.ops.add import AddOp
 from sim.program import ConvOp, PoolOp, Program
 from sim.testing import lowered
 from tests.conftest import INTERPRETED
-from tests.examples import examples
+from tests.examples import compiling, examples
 from tests.strategies import arrays_for, networks, pixels_for
 from training.data import load_dataset
 from training.network import QuantNetwork
@@ -60,6 +60,7 @@ def test_fp32__equals_plain_integers_on_random_networks(data):
 
 
 @given(st.data())
+@compiling(100)
 def test_tflite_single__is_within_one_code_of_the_model_on_equal_inputs(data):
     """Wherever float32 itself is within a quarter of a code: beyond that the model is the one that is off."""
     spec = data.draw(networks())

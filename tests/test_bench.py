@@ -153,8 +153,9 @@ def test_random_spec__uses_the_range_of_codes(model):
             assert len(np.unique(codes[row.name])) > 16, row.name
 
 
-def test_profile__gives_seconds_to_every_operation_and_names_what_runs_it():
-    machine = TimedMachine(lower(random_spec("mobilenetv2", 32, 8)))
+@pytest.mark.parametrize("model", ["resnet8", pytest.param("mobilenetv2", marks=pytest.mark.exhaustive)])
+def test_profile__gives_seconds_to_every_operation_and_names_what_runs_it(model):
+    machine = TimedMachine(lower(random_spec(model, 32, 8)))
     seconds = profile(machine, random_pixels(2, 32), 2)
     assert list(seconds) == [op.name for op in machine.program.ops]
     assert all(value > 0.0 for value in seconds.values())

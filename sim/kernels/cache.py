@@ -39,8 +39,9 @@ def source_digest(*folders: str) -> str:
     for path in sorted(path for folder in folders or (".",) for path in (root / folder).rglob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     cpu = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
+    settings = ("NUMBA_BOUNDSCHECK", "NUMBA_OPT", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
     facts = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__, *cpu,
-             *(os.environ.get(name, "") for name in ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")))
+             *(os.environ.get(name, "") for name in settings))
     digest.update(repr(facts).encode())
     return digest.hexdigest()[:16]
 

@@ -29,6 +29,7 @@ from tests import cli
 from tests.examples import examples
 from tests.strategies import accumulators, given_to, programs
 from tests.tflite_models import Node, Value, model
+from training.report import registers
 from training.report.catalog import Report
 from training.tables import make_tables
 
@@ -392,6 +393,25 @@ def test_tables__are_made_of_records(swept, tmp_path):
                                                    if key not in ("schema", "digest")}))
     with pytest.raises(ValueError, match="damaged record"):
         Report.of([tmp_path])
+
+
+def test_tables__tell_persistent_and_transient_outputs_of_all(tmp_path):
+    """Plain counting beside the cells, whose two digits never make all of nearly all."""
+    found = sweep(CHECKPOINT, accumulator="5:8", overflow="saturate", tile="1", counters=True, limit=4, requant="fp32")
+    found.save(tmp_path / "one.json", "python -m sim.sweep")
+    text = make_tables(tmp_path)["register-sweeps.md"]
+    (part,) = re.findall(r"persistent \+ transient$.*", text, re.M | re.S)
+    for row in found.rows[1:]:
+        outputs = sum(layer["outputs"] for layer in row["layers"] if layer["register"] != "unlimited")
+        wanted = [100 * sum(layer[kind] for layer in row["layers"]) / outputs for kind in ("persistent", "transient")]
+        (cells,) = re.findall(rf"^\| +{row['bits']} \| +(\S+) \+ (\S+) \|$", part, re.M)
+        assert list(map(float, cells)) == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.parametrize(("percent", "cell"), [(0.0, "0"), (1e-9, "1e-09"), (12.34, "12"), (99.4, "99"), (99.6, "> 99"),
+                                               (100.0 - 1e-9, "> 99"), (100.0, "100")])
+def test_share__tells_all_from_nearly_all(percent, cell):
+    assert registers.share_cell(percent) == cell
 
 
 def test_subject__is_the_one_that_was_asked_for():

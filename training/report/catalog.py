@@ -191,7 +191,8 @@ TABLES: Mapping[str, Table] = MappingProxyType({
         "models of others: in all but the first and last, which have the `boundary accumulator`), from `python -m "
         "sim.sweep`; every number is that of `sim.eval`. Columns name rule and tile, or the stages. Accuracy in percent, in "
         "brackets the percentage of sums that the "
-        "register got wrong (wrap) or clipped at least once (saturate). Layers: `register-layers.md`. Every row with its "
+        "register got wrong (wrap) or clipped at least once (saturate). Sweeps with `--counters` have a second table, of "
+        "persistent and transient outputs. Layers: `register-layers.md`. Every row with its "
         "command: `register-sweeps.csv`.",
         ("dataset", "network", "requantizer", "boundary accumulator", "registers", "accumulator"), summarize_sweeps),
     "register-layers": Table(

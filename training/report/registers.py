@@ -18,6 +18,12 @@ NETWORK = ("dataset", "network", "images", "requantizer", "boundary accumulator"
 KIND = "registers"
 """What they are called beside their width: rule and tile, or stages."""
 _FREE = "unlimited"
+COUNTED = ("clipped outputs", "persistent outputs", "transient outputs", "outputs")
+"""Outputs that some register clipped, those of both kinds, and all."""
+_BOTH = ("Percent of outputs of which a register's exact sum does not fit (persistent), and of which only sums on the way "
+         "do not (transient), of all stages together.")
+_WHOLE = 99.5
+"""What two digits would make 100 of."""
 
 
 def sweep_rows(records: Records) -> Iterator[dict[str, Any]]:
@@ -27,7 +33,7 @@ def sweep_rows(records: Records) -> Iterator[dict[str, Any]]:
             limited = [layer for layer in row["layers"] if layer["register"] != _FREE] or row["layers"]
             worst = max(limited, key=lambda layer: layer["overflows"] / layer["outputs"])
             yield {**_common(record, row), "bit-true": row["accuracy"], "answers changed": row["changed"],
-                   "overflowed outputs %": row["overflowed_percent"], **_counted(row),
+                   "overflowed outputs %": row["overflowed_percent"], "outputs": row["outputs"], **_counted(row),
                    "worst layer %": 100.0 * worst["overflows"] / worst["outputs"],
                    "worst layer": printable(worst["layer"]) if worst["overflows"] else "-", **origin_of(record)}
 
@@ -94,11 +100,18 @@ def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
         limited = part[part["accumulator"] > 0]
         cells = limited.assign(cell=[_cell(*pair) for pair in zip(limited["bit-true"], limited["overflowed outputs %"],
                                                                   strict=True)])
-        table = _merged(_wide(cells.sort_values("accumulator", kind="stable"), "accumulator", KIND, "cell"))
         free = part[part["accumulator"] == 0]["bit-true"]
         text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
-        sections.append(_section(title, text, table, limited))
+        sections.append(_section(title, text, _by_width(cells), limited))
+        if limited["clipped outputs"].notna().any():
+            cells = limited.assign(cell=[_both(*row) for row in limited[list(COUNTED)].itertuples(index=False)])
+            sections.append(_section(f"{title}, persistent + transient", _BOTH, _by_width(cells), limited))
     return sections
+
+
+def shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """Percent of outputs that are clipped, and of these persistent and transient; missing where nobody counted."""
+    return rows[list(COUNTED[:3])].astype(float).mul(100.0 / rows["outputs"], axis=0)
 
 
 def summarize_layers(rows: pd.DataFrame) -> list[Section]:
@@ -108,7 +121,7 @@ def summarize_layers(rows: pd.DataFrame) -> list[Section]:
         for kind, few in part.groupby(KIND, sort=False):
             seen = few.groupby("accumulator")["overflows"].transform("sum") > 0
             if seen.any():
-                cells = few[seen].assign(cell=few[seen]["overflowed outputs %"].map(_share))
+                cells = few[seen].assign(cell=few[seen]["overflowed outputs %"].map(share_cell))
                 table = _wide(cells.sort_values("number"), ["layer", "safe bits"], "accumulator", "cell")
                 sections.append(_section(f"{title}, {kind}", "", table.astype(str), few))
     return sections
@@ -126,6 +139,11 @@ def _wide(cells: pd.DataFrame, index: Any, column: str, values: str) -> pd.DataF
     return table[list(dict.fromkeys(names))].fillna("").reset_index().rename_axis(columns=None)
 
 
+def _by_width(cells: pd.DataFrame) -> pd.DataFrame:
+    """A row for each width, a column for each kind of register."""
+    return _merged(_wide(cells.sort_values("accumulator", kind="stable"), "accumulator", KIND, "cell"))
+
+
 def _merged(table: pd.DataFrame) -> pd.DataFrame:
     """Widths that follow each other with the same in every column as one row."""
     cells = table.drop(columns="accumulator")
@@ -139,8 +157,14 @@ def _merged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(accuracy: float, share: float) -> str:
-    return f"{accuracy:.2f} ({_share(share)})"
+    return f"{accuracy:.2f} ({share_cell(share)})"
 
 
-def _share(percent: float) -> str:
-    return f"{percent:.2g}" if percent else "0"
+def _both(_: float, persistent: float, transient: float, outputs: int) -> str:
+    return " + ".join(share_cell(100.0 * count / outputs) for count in (persistent, transient))
+
+
+def share_cell(percent: float) -> str:
+    """In two digits, of which 100 has one more; all and nearly all, none and nearly none are told from each other."""
+    nearly = f"{percent:.2g}" if percent < _WHOLE else "> 99"
+    return {0.0: "0", 100.0: "100"}.get(percent, nearly)

@@ -39,6 +39,7 @@ from training.data import DATASETS, Dataset, describe_augment, load_dataset
 from training.display import RunDisplay
 from training.effects import refuse_unread
 from training.folder import CURVES_FILE, FINAL_FILE, KIND, RECORD_FILE, RESUME_FILE, Now, digests_of, held, open_record
+from training.memory import keep_freed_memory
 from training.models import MODELS
 from training.network import QuantNetwork
 from training.options import OPTIONS, ConfigError, read_options, shown_options
@@ -175,6 +176,7 @@ def execute(given: Mapping[str, Any], display: Display, *, data: Dataset | None 
     command can name; `say` gets a line for whatever was decided for the user.
     """
     typed = read_options(given)
+    keep_freed_memory()
     options, repeats = _repeated(typed)
     for name, table in TABLES.items():
         if name in options:

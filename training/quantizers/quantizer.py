@@ -178,10 +178,12 @@ def best_interval(values: Tensor, largest: Tensor, levels: int, method: str) -> 
     """
     if method == "minmax":
         return largest
+    values = values.detach()
     best, least = largest, torch.full_like(largest, torch.inf)
+    work = torch.empty_like(values)
     for fraction in torch.linspace(0.05, 1.0, 80, dtype=values.dtype):
         interval = largest * fraction
-        codes = (values / interval.clamp_min(LEAST)).clamp(-1.0, 1.0).mul(levels).round()
-        error = (codes * (interval / levels) - values).square().sum(1, keepdim=True)
+        torch.div(values, interval.clamp_min(LEAST), out=work).clamp_(-1.0, 1.0).mul_(levels).round_()
+        error = work.mul_(interval / levels).sub_(values).square_().sum(1, keepdim=True)
         best, least = torch.where(error < least, interval, best), torch.minimum(error, least)
     return best

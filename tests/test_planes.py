@@ -210,9 +210,10 @@ def test_endings__of_every_rule_with_zero_points_limits_and_starts(force, name, 
     assert convolution.path.startswith("planes") == (not op.operand_zero and not is_clipping)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("bits", "hardware"), [
-    (1, HardwareSpec()), pytest.param(2, HardwareSpec(Accumulator(8, "wrap")), marks=pytest.mark.exhaustive),
-    pytest.param(1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"), marks=pytest.mark.exhaustive)])
+    (1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
+    (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))])
 def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
     """Every code, logit and counter of bytes, planes and the choice between them, portable and plain."""
     program, found = lower(resnet20_spec(bits), hardware), []

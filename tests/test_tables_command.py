@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sim.records import write_record
 from tests import records
 from training.plots import COLORS, MOST_SERIES, plot_accumulators, plot_curves, style_of
 from training.report.evaluations import accumulator_rows
-from training.report.markup import csv, latex_text, markdown_text
+from training.report.markup import LONG, WIDTH, Section, csv, latex_text, markdown, markdown_text
 from training.report.records import Record, TableError
 from training.report.rows import curve_rows
 from training.tables import PLOTS, Report, main, make_tables
@@ -155,6 +157,22 @@ def test_what_users_name_is_text_in_every_format(name, tmp_path):
     body = (tmp_path / "out/schemes.tex").read_text().split("midrule")[1].replace(r"$\pm$", "")
     assert not re.search(r"(?<!\\)[$#&]\w", body)
     ET.parse(tmp_path / "out/curves.svg")
+
+
+@given(st.lists(st.integers(1, LONG), min_size=1, max_size=30), st.integers(1, 20))
+def test_markup__parts_of_wide_tables_hold_every_cell_once(lengths, key):
+    cells = {f"c{number}": ["x" * length, str(number)] for number, length in enumerate(lengths)}
+    text = markdown([Section(pd.DataFrame({"key": ["k" * key, "l"], **cells}), common=(), keys=("key",))])
+    seen = {}
+    for part in text.strip().split("\n\n"):
+        lines = part.split("\n")
+        assert max(map(len, lines)) <= WIDTH
+        header, first, second = ([cell.strip() for cell in lines[number].split("|")[1:-1]] for number in (0, 2, 3))
+        assert (header[0], first[0], second[0]) == ("key", "k" * key, "l")
+        assert not seen.keys() & set(header[1:])
+        seen.update({name: [above, below] for name, above, below in zip(header[1:], first[1:], second[1:], strict=True)})
+    assert seen == cells
+    assert list(seen) == list(cells)
 
 
 def test_markup__escapes():

@@ -30,12 +30,16 @@ PROVENANCE = ("commit", "date", "hardware", "command")
 
 @dataclass(frozen=True)
 class Section:
-    """A table of text cells under a heading; columns in `common` are named once, above it, where all rows agree."""
+    """A table of text cells under a heading; columns in `common` are named once, above it, where all rows agree.
+
+    Of a table that is too wide for a line parts stand below each other, each with the columns `keys`, if there are any.
+    """
 
     table: pd.DataFrame
     heading: str = ""
     text: str = ""
     common: tuple[str, ...] = field(default=("commit", "date", "hardware"))
+    keys: tuple[str, ...] = ()
 
     def split(self) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
         """The columns that differ, and those that do not with their value; provenance of a single row is of the latter."""
@@ -74,11 +78,21 @@ def _fitted(section: Section) -> Iterator[str]:
         cells[column] = [_noted(cell, notes) for cell in cells[column]]
     if shared:
         yield f"In all rows: {'; '.join(shared)}."
-    yield _pipes(cells)
+    yield from map(_pipes, _parts(cells, list(map(markdown_text, section.keys))))
     if notes:
         yield "\n".join(f"- ({number}) {note}" for number, note in enumerate(notes, 1))
     if dropped:
         yield f"Of each row in the CSV file: {', '.join(dropped)}."
+
+
+def _parts(cells: pd.DataFrame, keys: list[str]) -> Iterator[pd.DataFrame]:
+    """The columns from left to right, as many at a time as a line takes beside those of `keys`."""
+    others = [column for column in cells if column not in keys] if keys else []
+    while others and _width(cells[keys + others]) > WIDTH:
+        count = next((size for size in range(len(others), 1, -1) if _width(cells[keys + others[:size]]) <= WIDTH), 1)
+        yield cells[keys + others[:count]]
+        others = others[count:]
+    yield cells[keys + others] if keys else cells
 
 
 def _width(cells: pd.DataFrame) -> int:

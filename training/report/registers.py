@@ -102,10 +102,10 @@ def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
                                                                   strict=True)])
         free = part[part["accumulator"] == 0]["bit-true"]
         text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
-        sections.append(_section(title, text, _by_width(cells), limited))
+        sections.append(_section(title, text, _by_width(cells), limited, ("bits",)))
         if limited["clipped outputs"].notna().any():
             cells = limited.assign(cell=[_both(*row) for row in limited[list(COUNTED)].itertuples(index=False)])
-            sections.append(_section(f"{title}, persistent + transient", _BOTH, _by_width(cells), limited))
+            sections.append(_section(f"{title}, persistent + transient", _BOTH, _by_width(cells), limited, ("bits",)))
     return sections
 
 
@@ -123,13 +123,14 @@ def summarize_layers(rows: pd.DataFrame) -> list[Section]:
             if seen.any():
                 cells = few[seen].assign(cell=few[seen]["overflowed outputs %"].map(share_cell))
                 table = _wide(cells.sort_values("number"), ["layer", "safe bits"], "accumulator", "cell")
-                sections.append(_section(f"{title}, {kind}", "", table.astype(str), few))
+                sections.append(_section(f"{title}, {kind}", "", table.astype(str), few, ("layer", "safe bits")))
     return sections
 
 
-def _section(title: str, text: str, table: pd.DataFrame, rows: pd.DataFrame) -> Section:
+def _section(title: str, text: str, table: pd.DataFrame, rows: pd.DataFrame, keys: tuple[str, ...]) -> Section:
     origin = {name: values[0] for name, values in {**origin_cells(rows), "command": list(rows["command"])}.items()}
-    return Section(table.astype(str).assign(**origin), heading=markdown_text(title), text=text, common=tuple(origin))
+    return Section(table.astype(str).assign(**origin), heading=markdown_text(title), text=text, common=tuple(origin),
+                   keys=keys)
 
 
 def _wide(cells: pd.DataFrame, index: Any, column: str, values: str) -> pd.DataFrame:

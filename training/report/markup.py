@@ -74,11 +74,12 @@ def _fitted(section: Section) -> Iterator[str]:
     if _width(cells) > WIDTH:
         cells = cells.map(lambda cell: cell.replace(" ± ", "±"))
     notes: list[str] = []
-    while _width(cells) > WIDTH and (column := _longest(cells)) is not None:
+    keys = list(map(markdown_text, section.keys))
+    while max(map(_width, _parts(cells, keys))) > WIDTH and (column := _longest(cells)) is not None:
         cells[column] = [_noted(cell, notes) for cell in cells[column]]
     if shared:
         yield f"In all rows: {'; '.join(shared)}."
-    yield from map(_pipes, _parts(cells, list(map(markdown_text, section.keys))))
+    yield from map(_pipes, _parts(cells, keys))
     if notes:
         yield "\n".join(f"- ({number}) {note}" for number, note in enumerate(notes, 1))
     if dropped:

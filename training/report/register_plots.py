@@ -84,7 +84,7 @@ def _draw_maps(figure: Any, maps: Sequence[tuple[Any, pd.DataFrame]]) -> None:
         table = few.sort_values("number").pivot_table(index="layer", columns="accumulator", values="overflowed outputs %",
                                                       sort=False).sort_index(axis="columns")
         drawn = axis.imshow(table.where(table > 0), aspect="auto", cmap="viridis", norm=LogNorm(_FAINTEST, 100.0, clip=True),
-                            interpolation="nearest")
+                            interpolation="nearest", clip_on=False)  # matplotlib names clips after addresses in memory
         _label(axis, table, str(kind), number % across == 0)
     for axis in axes.flat[len(maps):]:
         axis.set_axis_off()

@@ -24,6 +24,7 @@ from sim.steps.counting import counting
 from sim.steps.groups import Groups
 from sim.steps.loops import ConvLoops
 from sim.steps.patched import PatchedConvolution
+from sim.steps.watch import Watch
 from tests.examples import compiling, examples, instruction_sets
 from tests.strategies import codes, generators, requantizers
 
@@ -42,10 +43,10 @@ def _reach(arguments):
 
 
 @st.composite
-def convolutions(draw, form: IntFormat, stages, is_even: bool = False):
+def convolutions(draw, form: IntFormat, stages, is_even: bool = False, is_tall: bool = False):
     """Any kernel, strides, paddings, zero points, residual, to codes; `stages(draw, weights, form)` are registers.
 
-    `is_even`: channels come in pairs, strides are equal.
+    `is_even`: channels come in pairs, strides are equal; `is_tall`: images may have more lines than share counters.
     """
     depth = draw(st.sampled_from([2, 4, 6, 8] if is_even else [1, 2, 3, 4, 6, 8]))
     channels = draw(st.sampled_from([5, 33]))
@@ -54,7 +55,8 @@ def convolutions(draw, form: IntFormat, stages, is_even: bool = False):
     strides, dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2))), draw(st.sampled_from([1, 1, 2]))
     strides = strides[:1] * 2 if is_even else strides
     tall, wide = ((side - 1) * dilation + 1 for side in sides)
-    height, width = tall + draw(st.integers(0, 1)), wide + draw(st.sampled_from([0, 1, 4, 9]))
+    height = tall + draw(st.sampled_from([0, 1, 3, 7, 11] if is_tall else [0, 1]))
+    width = wide + draw(st.sampled_from([0, 1, 4, 9]))
     rows = output_side(height + sum(paddings[:2]), tall, strides[0], 0)
     columns = output_side(width + sum(paddings[2:]), wide, strides[1], 0)
     rng = draw(generators)
@@ -96,6 +98,23 @@ def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     padded, told = _compare(step, image, op, isa, data.draw)
     if plain.before[0] == op.accumulator.before[0]:  # what wraps is simplified to a tile of 1
         _compare_counters(step.counters, padded, told[:, 0])
+
+
+def one_register(draw, weights, form):
+    """That some sums on the way leave, at one end or the other; consulted after some products, or once."""
+    ends = weights.reshape(-1, weights.shape[3])[..., None] * [form.min, form.max]
+    low, high = (np.minimum(ends, 0).sum(0).min(), np.maximum(ends, 0).sum(0).max())
+    bits = max(2, bits_for(int(low), int(high)) - draw(st.integers(1, 3)))
+    return Accumulator(bits, draw(st.sampled_from(["wrap", "saturate"])), draw(st.sampled_from([1, 1, 0, 3, 1000])))
+
+
+@pytest.mark.parametrize("isa", FAST)
+@given(data=st.data())
+@compiling(120)
+def test_single_register__tells_persistent_and_transient_outputs_in_the_pass_that_makes_codes(isa, data):
+    form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
+    image, op = data.draw(convolutions(form, one_register, is_even=True, is_tall=True))
+    _compare(step_for(op, [], isa), image, op, isa, data.draw)
 
 
 def pairs_of_16_bits(draw, weights, form):
@@ -200,18 +219,25 @@ def _compare(step, image, op, isa, draw):
     x = codes(draw, (2, *image.shape), op.operand).astype(op.operand.dtype)
     padded = Padded.of(x, 2, image.zero_point)
     expected, counts, told = _sums(op, x, image.zero_point)
-    _compare_counters(counting(op, isa), padded, told)
+    if op.accumulator.before:
+        _compare_counters(counting(op, isa), padded, told)
     sums, overflows = step.registers([padded])
     np.testing.assert_array_equal(sums, expected)
     np.testing.assert_array_equal(overflows, counts)
     skip = codes(draw, (2, *op.shape), op.format).astype(op.format.dtype) if op.skip else None
     out = Padded.filled(2, op.shape, op.format.dtype, 1, 1)
-    overflows = step([padded] if skip is None else [padded, Padded.of(skip, 1)], out)
+    inputs = [padded] if skip is None else [padded, Padded.of(skip, 1)]
+    overflows = step(inputs, out)
     np.testing.assert_array_equal(overflows, counts)
     for n in range(2):
         values = reference.requantize((expected[n] - (op.correction if op.operand_zero else 0)).tolist(), op,
                                       None if skip is None else skip[n].tolist())
         np.testing.assert_array_equal(out.interior[n], values)
+    told_out = Padded.filled(2, op.shape, op.format.dtype, 1, 1)
+    overflows, counters = Watch(op, isa, step).run(step, inputs, told_out)
+    np.testing.assert_array_equal(told_out.array, out.array)
+    np.testing.assert_array_equal(overflows, counts)
+    np.testing.assert_array_equal([counters.persistent, counters.transient], told)
     out.interior[...] = 1
     assert (out.array == 1).all()
     return padded, told

@@ -43,11 +43,13 @@ def conv_staged(  # noqa: PLR0913 - a kernel sees arrays, not objects
         flags = np.empty((TOGETHER * columns, width // LANES), np.uint8)
         flags[:] = np.uint8(0)
         mine = counts[part * shares + start // each :]
-        for line in range(start, min(start + TOGETHER, lines)):
-            n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, limits,
-                  flags[(line - start) * columns :], constants, first, count, skip, n * has_skip, (i + skip_pad) * has_skip,
-                  skip_pad, out, i + pad, pad, mine[(line - start) // each, 0])
+        for begin in range(start, min(start + TOGETHER, lines), each):
+            counted = mine[(begin - start) // each, 0]
+            for line in range(begin, min(begin + each, lines)):
+                n, i = line // rows, line % rows
+                _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, limits,
+                      flags[(line - start) * columns :], constants, first, count, skip, n * has_skip,
+                      (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, counted)
         _replay(x, corner, stride, part, start, rows, columns, flags, operands, replays, low, high, constants, first, count,
                 skip, skip_pad, has_skip, out, pad, mine, each)
     add_counts(counts, parts, totals)
@@ -72,6 +74,8 @@ def _replay_flagged(  # noqa: PLR0913
                 addresses[found] = (x.ctypes.data + line // rows * x.strides[0]
                                     + (line % rows * stride + corner) * x.strides[1] + (j * stride + corner) * x.strides[2])
                 found += 1
+        if found == 0:  # the call alone takes a while
+            continue
         found = _those_that_leave(addresses, places, found, x.strides[1], operands, part, block, low, high, scratch, counts,
                                   each * columns, replays[4])
         for begin in range(0, found, PIXELS):

@@ -20,7 +20,7 @@ from sim.program import ConvOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.simplify import simplified
 from sim.steps import pairs, step_for, tiled
-from sim.steps.counting import counting
+from sim.steps.counting import of_stages
 from sim.steps.groups import Groups
 from sim.steps.loops import ConvLoops
 from sim.steps.patched import PatchedConvolution
@@ -97,7 +97,7 @@ def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     step = PatchedConvolution(op, isa, loops, groups)
     padded, told = _compare(step, image, op, isa, data.draw)
     if plain.before[0] == op.accumulator.before[0]:  # what wraps is simplified to a tile of 1
-        _compare_counters(step.counters, padded, told[:, 0])
+        _compare_counters(step, padded, told[:, :1])
 
 
 def one_register(draw, weights, form):
@@ -220,7 +220,7 @@ def _compare(step, image, op, isa, draw):
     padded = Padded.of(x, 2, image.zero_point)
     expected, counts, told = _sums(op, x, image.zero_point)
     if op.accumulator.before:
-        _compare_counters(counting(op, isa), padded, told)
+        _compare_counters(of_stages(op, isa), padded, told)
     sums, overflows = step.registers([padded])
     np.testing.assert_array_equal(sums, expected)
     np.testing.assert_array_equal(overflows, counts)
@@ -243,10 +243,10 @@ def _compare(step, image, op, isa, draw):
     return padded, told
 
 
-def _compare_counters(count, padded, told):
+def _compare_counters(teller, padded, told):
     """Persistent and transient outputs of each stage, image and channel, if there is a fast way to tell."""
-    if count is not None:
-        for found, expected in zip(count(padded), told, strict=True):
+    if teller is not None:
+        for found, expected in zip(teller.counters([padded]), told, strict=True):
             np.testing.assert_array_equal(found, expected)
 
 

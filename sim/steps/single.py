@@ -11,11 +11,9 @@ from sim.buffers import Padded
 from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
 from sim.steps.conv import Convolution
+from sim.steps.loops import Told
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
-
-Told = tuple[np.ndarray, np.ndarray]
-"""Outputs that are persistent and transient, int64 [stages, images, channels] each."""
 
 
 class SingleRegister:

@@ -95,9 +95,8 @@ def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     groups = Groups.of(loops)
     assume(groups is not None)
     step = PatchedConvolution(op, isa, loops, groups)
-    padded, told = _compare(step, image, op, isa, data.draw)
-    if plain.before[0] == op.accumulator.before[0]:  # what wraps is simplified to a tile of 1
-        _compare_counters(step, padded, told[:, :1])
+    is_as_it_is = plain.before[0] == op.accumulator.before[0]  # what wraps is simplified to a tile of 1
+    _compare(step, image, op, isa, data.draw, step if is_as_it_is else None)
 
 
 def one_register(draw, weights, form):
@@ -214,8 +213,8 @@ def test_reach__is_what_products_add_up_to_above_and_below_0(data):
         assert ends[:, column].tolist() == [sum(p for p in products if p > 0), sum(p for p in products if p < 0)]
 
 
-def _compare(step, image, op, isa, draw):
-    """Sums, codes and overflows of a step beside plain integers."""
+def _compare(step, image, op, isa, draw, first=None):
+    """Sums, codes, overflows and counters of a step beside plain integers; `first` tells of the first stage."""
     x = codes(draw, (2, *image.shape), op.operand).astype(op.operand.dtype)
     padded = Padded.of(x, 2, image.zero_point)
     expected, counts, told = _sums(op, x, image.zero_point)
@@ -238,9 +237,15 @@ def _compare(step, image, op, isa, draw):
     np.testing.assert_array_equal(told_out.array, out.array)
     np.testing.assert_array_equal(overflows, counts)
     np.testing.assert_array_equal([counters.persistent, counters.transient], told)
+    if first is not None:
+        told_out.interior[...] = 1
+        overflows, found = first.codes(inputs, told_out)
+        np.testing.assert_array_equal(told_out.array, out.array)
+        np.testing.assert_array_equal(overflows, counts)
+        np.testing.assert_array_equal(found, told[:, :1])
+        _compare_counters(first, padded, told[:, :1])
     out.interior[...] = 1
     assert (out.array == 1).all()
-    return padded, told
 
 
 def _compare_counters(teller, padded, told):

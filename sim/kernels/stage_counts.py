@@ -54,10 +54,8 @@ class _Exact:
         return self._builder.add(self._builder.load(self._sums[p]), self._low)
 
     def ends(self, p: int) -> tuple[Any, Any]:
-        """The sum, and how far one was on the way, which is 0 where the sum does not fit."""
-        total, farthest = self._builder.load(self._sums[p]), self._builder.load(self._farthest[p])
-        none = ir.Constant(WORDS, None)
-        return total, self._builder.select(self._builder.icmp_unsigned(">", total, self._width), none, farthest)
+        """The sum, and the one that was farthest on the way, both less the lowest that fits."""
+        return self._builder.load(self._sums[p]), self._builder.load(self._farthest[p])
 
     def beyond(self, sums: Any) -> Any:
         """All ones where a sum does not fit."""
@@ -74,7 +72,7 @@ class _Registers:
         self._exact = [_Exact(builder, *each) for each in zip(rules, ends, (registers, stored), strict=True)]
         self._held, self._waiting = (registers(builder, WORDS, PIXELS) for _ in range(2))
         self._handed, self._last, self._products = (stored(builder, WORDS, PIXELS) for _ in range(3))
-        self._persists, self._passes = (stored(builder, WORDS, PIXELS) for _ in range(2))
+        self._persists, self._leaves = (stored(builder, WORDS, PIXELS) for _ in range(2))
 
     def receive(self, p: int, product: Any, at_once: bool) -> None:
         """A product of a pixel, which waits for the first register unless that takes it `at_once`."""
@@ -91,7 +89,7 @@ class _Registers:
         """The first register is judged, and begins anew."""
         exact = self._exact[0]
         if self._rules[0] != NONE:
-            for kept, end in zip((self._persists[p], self._passes[p]), exact.ends(p), strict=True):
+            for kept, end in zip((self._persists[p], self._leaves[p]), exact.ends(p), strict=True):
                 exact.keep_largest(kept, end)
         self._change(self._products[p], exact.sums(p))
         self._change(self._handed[p], self._taken(self._held[p]))
@@ -116,14 +114,14 @@ class _Registers:
     def _of(self, p: int) -> tuple[Any, ...]:
         """What the last register of a pixel holds; all ones where it is one of COUNTS."""
         build, (first, last) = self.builder, self._exact
-        persists, passes = (first.beyond(build.load(each[p])) for each in (self._persists, self._passes))
-        persists_last, passes_last = (last.beyond(end) for end in last.ends(p))
+        persists, leaves = (first.beyond(build.load(each[p])) for each in (self._persists, self._leaves))
+        persists_last, leaves_last = (last.beyond(end) for end in last.ends(p))
         held = build.load(self._last[p])
         overflows = build.sext(build.icmp_signed("!=", held, build.load(self._products[p])), WORDS)
-        for rule, flags in zip(self._rules, ((persists, passes), (persists_last, passes_last)), strict=True):
-            if rule == SATURATE:
-                overflows = build.or_(overflows, build.or_(*flags))
-        return held, overflows, persists, build.and_(passes, build.not_(persists)), persists_last, passes_last
+        for rule, clipped in zip(self._rules, (leaves, leaves_last), strict=True):
+            overflows = build.or_(overflows, clipped) if rule == SATURATE else overflows
+        return (held, overflows, persists, build.and_(leaves, build.not_(persists)), persists_last,
+                build.and_(leaves_last, build.not_(persists_last)))
 
     def _take(self, which: int, register: Any, p: int, more: Any) -> None:
         total = self.builder.add(self.builder.load(register), more)

@@ -1,5 +1,6 @@
 """The fast ways of two stages of registers, in sums and codes, against plain Python integers."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,12 @@ from sim import plain_registers, reference
 from sim.accumulator import Accumulator, Stage, bits_for, parse_accumulator
 from sim.buffers import Padded
 from sim.formats import IntFormat
-from sim.kernels.isa import AMX, PLAIN, VNNI, available, runnable
+from sim.kernels import vnni
+from sim.kernels.isa import AMX, AVX_VNNI, PLAIN, VNNI, available, runnable
 from sim.kernels.jit import inline
+from sim.kernels.layout import divide
 from sim.kernels.pairs import sides_of
+from sim.kernels.peek import PIXELS, peek
 from sim.kernels.reach import pack_products, reach
 from sim.ops.codes_input import CodesInputOp
 from sim.program import ConvOp, output_side
@@ -35,6 +39,9 @@ ENDS = ((IntFormat(8, signed=False), {"skip": "s"}),
 FAST = [isa if isa == available()[-1] else pytest.param(isa, marks=pytest.mark.exhaustive)
         for isa in instruction_sets() if isa != PLAIN]
 ORDERS = ("rows", "channels", "channels/4 rows columns channels")
+
+
+_PEEKS = {(lanes, signed): peek(lanes, signed) for lanes in (8, 16) for signed in (False, True)}
 
 
 @inline
@@ -211,6 +218,31 @@ def test_reach__is_what_products_add_up_to_above_and_below_0(data):
         read = x.view(np.int8) if sign else x
         products = [int(read[7 * column + place]) * int(weight) for place, weight in zip(places, weights, strict=True)]
         assert ends[:, column].tolist() == [sum(p for p in products if p > 0), sum(p for p in products if p < 0)]
+
+
+@pytest.mark.skipif(not {VNNI, AVX_VNNI} & set(runnable()), reason="this processor has no vpdpbusd")
+@pytest.mark.parametrize("lanes", [16 if VNNI in runnable() else 8])
+@pytest.mark.parametrize("signed", [False, True])
+@given(data=st.data())
+@examples(100)
+def test_peek__tells_where_sums_leave_after_any_product_and_where_they_end(lanes, signed, data):
+    rng = data.draw(generators)
+    rows, run, row = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9)), 64
+    weights = rng.integers(-128, 128, (rows, run, 1, 32)) * (rng.random((rows, run, 1, 32)) < data.draw(st.floats(0.1, 1)))
+    layout, most = divide(weights, 1, 32), data.draw(st.sampled_from([1, 15, 255]))
+    packed = vnni.pack(weights, layout)
+    x = rng.integers(0, most + 1, (PIXELS, rows, row)).astype(np.uint8)
+    high = data.draw(st.sampled_from([100, 1000, 10_000, 2**30]))
+    operands = (packed, np.zeros((1, 32), np.int32), 1, rows, 1, packed.shape[3], 0, signed)
+    addresses = x.ctypes.data + np.arange(PIXELS) * x.strides[0]
+    found = np.empty((2, PIXELS, 16), np.int32)
+    _PEEKS[lanes, signed](addresses, row, operands, 0, 1, -high - 1, high, found)
+    wide = x.view(np.int8) if signed else x
+    for p, c in np.ndindex(PIXELS, 16):
+        sums = list(itertools.accumulate(int(wide[p, i, k]) * int(weights[i, k, 0, 16 + c])
+                                         for i in range(rows) for k in range(run)))
+        outside = [not -high - 1 <= total <= high for total in sums]
+        assert (found[:, p, c] != 0).tolist() == [any(outside), outside[-1]]
 
 
 def _compare(step, image, op, isa, draw, first=None):

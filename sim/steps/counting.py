@@ -37,8 +37,8 @@ def teller(op: Any, isa: str, step: Step | None = None) -> Teller:
     if all(fitting(op.accumulator, loops.extremes)):
         return Apart(lambda inputs: _nothing(stages, len(inputs[0].array), op.shape[2]))
     if not op.accumulator.before and op.accumulator.order == DEFAULT:
-        found = SingleRegister.of(op, isa, step) if op.kind == ConvOp.kind else None
-        return Apart(ByImage(op, isa).counters) if found is None else found
+        single = SingleRegister.of(op, isa, step) if op.kind == ConvOp.kind else None
+        return Apart(ByImage(op, isa).counters) if single is None else single
     found = of_stages(op, isa) if op.kind == ConvOp.kind else None
     return Apart(lambda inputs: _told_by_loops(loops, inputs)) if found is None else found
 

@@ -189,8 +189,11 @@ class Machine:
                         continue
                     inputs = _inputs(op, part, values)
                     if counters is not None and op.name in limited:
-                        counted.setdefault(op.name, []).append(self._watch(op).counters(inputs))
-                    values[op.name] = result = self._step(run, op, inputs, count)
+                        result, told = self._told(run, op, inputs, count)
+                        counted.setdefault(op.name, []).append(told)
+                    else:
+                        result = self._step(run, op, inputs, count)
+                    values[op.name] = result
                     if op.name in found:  # logits are made anew; codes lie in memory that others take over
                         found[op.name].append(result.array if op.format is None else result.interior.copy())
                 run.images += count
@@ -295,7 +298,7 @@ class Machine:
     def _watch(self, op: Op) -> Watch:
         """What tells of an operation's registers; made when it is first asked for."""
         found = self._watches.get(op.name)
-        return self._watches.setdefault(op.name, Watch(op, self.isa)) if found is None else found
+        return self._watches.setdefault(op.name, Watch(op, self.isa, self._steps[op.name])) if found is None else found
 
     def _padded_all(self, op: Op, codes: Sequence[np.ndarray]) -> list[Padded]:
         """What an operation reads for its products."""
@@ -335,6 +338,16 @@ class Machine:
             counts = step(inputs, result)
         _count(run, op, counts, images)
         return result
+
+    def _told(self, run: _Run, op: Op, inputs: Sequence[Padded], images: int) -> tuple[Padded, Counters]:
+        """The same, and what its registers did."""
+        watch = self._watch(op)
+        if op.format is None:
+            return self._step(run, op, inputs, images), watch.counters(inputs)
+        result = self._output(run, op, images)
+        counts, counters = watch.run(self._steps[op.name], inputs, result)
+        _count(run, op, counts, images)
+        return result, counters
 
     def _output(self, run: _Run, op: Op, images: int) -> Padded:
         """The tensor that receives a result, its border the code of 0: made once for each run at a time."""

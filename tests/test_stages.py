@@ -142,6 +142,17 @@ def test_convolution__equals_plain_integers_for_all_stages_and_orders(isa, data)
         plain_registers.in_order(products, order, sides), stages, int(start[place[-1]])), products)
 
 
+@pytest.mark.parametrize(("tile", "transient"), [(1, 1), (3, 1), (4, 0)])
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+def test_single_register__is_told_when_it_is_consulted(overflow, tile, transient):
+    """180 does not fit 8 bits after three products; after four it is 120 again."""
+    weights = np.array([60, 60, 60, -60, 0, 0, 0, 0])[None, None, :, None] * np.ones(16, int)
+    op, machine = _alone(weights, IntFormat(1, signed=False), Accumulator(8, overflow, tile), side=(2, 3))
+    found = machine.counters(op, np.ones((1, 2, 3, 8), np.uint8))
+    assert (found.transient == 6 * transient).all()
+    assert not found.persistent.any()
+
+
 def test_patches__are_made_where_they_are_few():
     weights = np.ones((3, 3, 16, 8), int)
     weights[1, 1, :4, 2] = 127

@@ -1,5 +1,6 @@
 """The fast ways of two stages of registers, in sums and codes, against plain Python integers."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -11,19 +12,23 @@ from sim import plain_registers, reference
 from sim.accumulator import Accumulator, Stage, bits_for, parse_accumulator
 from sim.buffers import Padded
 from sim.formats import IntFormat
-from sim.kernels.isa import AMX, PLAIN, VNNI, available, runnable
+from sim.kernels import vnni
+from sim.kernels.isa import AMX, AVX_VNNI, PLAIN, VNNI, available, runnable
 from sim.kernels.jit import inline
+from sim.kernels.layout import divide
 from sim.kernels.pairs import sides_of
+from sim.kernels.peek import PIXELS, peek
 from sim.kernels.reach import pack_products, reach
 from sim.ops.codes_input import CodesInputOp
 from sim.program import ConvOp, output_side
 from sim.requantizers.fp32 import Fp32
 from sim.simplify import simplified
 from sim.steps import pairs, step_for, tiled
-from sim.steps.counting import counting
+from sim.steps.counting import of_stages
 from sim.steps.groups import Groups
 from sim.steps.loops import ConvLoops
 from sim.steps.patched import PatchedConvolution
+from sim.steps.watch import Watch
 from tests.examples import compiling, examples, instruction_sets
 from tests.strategies import codes, generators, requantizers
 
@@ -36,16 +41,19 @@ FAST = [isa if isa == available()[-1] else pytest.param(isa, marks=pytest.mark.e
 ORDERS = ("rows", "channels", "channels/4 rows columns channels")
 
 
+_PEEKS = {(lanes, signed): peek(lanes, signed) for lanes in (8, 16) for signed in (False, True)}
+
+
 @inline
 def _reach(arguments):
     reach(arguments)
 
 
 @st.composite
-def convolutions(draw, form: IntFormat, stages, is_even: bool = False):
+def convolutions(draw, form: IntFormat, stages, is_even: bool = False, is_tall: bool = False):
     """Any kernel, strides, paddings, zero points, residual, to codes; `stages(draw, weights, form)` are registers.
 
-    `is_even`: channels come in pairs, strides are equal.
+    `is_even`: channels come in pairs, strides are equal; `is_tall`: images may have more lines than share counters.
     """
     depth = draw(st.sampled_from([2, 4, 6, 8] if is_even else [1, 2, 3, 4, 6, 8]))
     channels = draw(st.sampled_from([5, 33]))
@@ -54,7 +62,8 @@ def convolutions(draw, form: IntFormat, stages, is_even: bool = False):
     strides, dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2))), draw(st.sampled_from([1, 1, 2]))
     strides = strides[:1] * 2 if is_even else strides
     tall, wide = ((side - 1) * dilation + 1 for side in sides)
-    height, width = tall + draw(st.integers(0, 1)), wide + draw(st.sampled_from([0, 1, 4, 9]))
+    height = tall + draw(st.sampled_from([0, 1, 3, 7, 11] if is_tall else [0, 1]))
+    width = wide + draw(st.sampled_from([0, 1, 4, 9]))
     rows = output_side(height + sum(paddings[:2]), tall, strides[0], 0)
     columns = output_side(width + sum(paddings[2:]), wide, strides[1], 0)
     rng = draw(generators)
@@ -93,9 +102,25 @@ def test_patched__equals_plain_integers_in_sums_codes_and_overflows(isa, data):
     groups = Groups.of(loops)
     assume(groups is not None)
     step = PatchedConvolution(op, isa, loops, groups)
-    padded, told = _compare(step, image, op, isa, data.draw)
-    if plain.before[0] == op.accumulator.before[0]:  # what wraps is simplified to a tile of 1
-        _compare_counters(step.counters, padded, told[:, 0])
+    is_as_it_is = plain.before[0] == op.accumulator.before[0]  # what wraps is simplified to a tile of 1
+    _compare(step, image, op, isa, data.draw, step if is_as_it_is else None)
+
+
+def one_register(draw, weights, form):
+    """That some sums on the way leave, at one end or the other; consulted after some products, or once."""
+    ends = weights.reshape(-1, weights.shape[3])[..., None] * [form.min, form.max]
+    low, high = (np.minimum(ends, 0).sum(0).min(), np.maximum(ends, 0).sum(0).max())
+    bits = max(2, bits_for(int(low), int(high)) - draw(st.integers(1, 3)))
+    return Accumulator(bits, draw(st.sampled_from(["wrap", "saturate"])), draw(st.sampled_from([1, 1, 0, 3, 1000])))
+
+
+@pytest.mark.parametrize("isa", FAST)
+@given(data=st.data())
+@compiling(120)
+def test_single_register__tells_persistent_and_transient_outputs_in_the_pass_that_makes_codes(isa, data):
+    form = IntFormat(data.draw(st.integers(1, 8)), signed=data.draw(st.booleans()))
+    image, op = data.draw(convolutions(form, one_register, is_even=True, is_tall=True))
+    _compare(step_for(op, [], isa), image, op, isa, data.draw)
 
 
 def pairs_of_16_bits(draw, weights, form):
@@ -195,32 +220,70 @@ def test_reach__is_what_products_add_up_to_above_and_below_0(data):
         assert ends[:, column].tolist() == [sum(p for p in products if p > 0), sum(p for p in products if p < 0)]
 
 
-def _compare(step, image, op, isa, draw):
-    """Sums, codes and overflows of a step beside plain integers."""
+@pytest.mark.skipif(not {VNNI, AVX_VNNI} & set(runnable()), reason="this processor has no vpdpbusd")
+@pytest.mark.parametrize("lanes", [16 if VNNI in runnable() else 8])
+@pytest.mark.parametrize("signed", [False, True])
+@given(data=st.data())
+@examples(100)
+def test_peek__tells_where_sums_leave_after_any_product_and_where_they_end(lanes, signed, data):
+    rng = data.draw(generators)
+    rows, run, row = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9)), 64
+    weights = rng.integers(-128, 128, (rows, run, 1, 32)) * (rng.random((rows, run, 1, 32)) < data.draw(st.floats(0.1, 1)))
+    layout, most = divide(weights, 1, 32), data.draw(st.sampled_from([1, 15, 255]))
+    packed = vnni.pack(weights, layout)
+    x = rng.integers(0, most + 1, (PIXELS, rows, row)).astype(np.uint8)
+    high = data.draw(st.sampled_from([100, 1000, 10_000, 2**30]))
+    operands = (packed, np.zeros((1, 32), np.int32), 1, rows, 1, packed.shape[3], 0, signed)
+    addresses = x.ctypes.data + np.arange(PIXELS) * x.strides[0]
+    found = np.empty((2, PIXELS, 16), np.int32)
+    _PEEKS[lanes, signed](addresses, row, operands, 0, 1, -high - 1, high, found)
+    wide = x.view(np.int8) if signed else x
+    for p, c in np.ndindex(PIXELS, 16):
+        sums = list(itertools.accumulate(int(wide[p, i, k]) * int(weights[i, k, 0, 16 + c])
+                                         for i in range(rows) for k in range(run)))
+        outside = [not -high - 1 <= total <= high for total in sums]
+        assert (found[:, p, c] != 0).tolist() == [any(outside), outside[-1]]
+
+
+def _compare(step, image, op, isa, draw, first=None):
+    """Sums, codes, overflows and counters of a step beside plain integers; `first` tells of the first stage."""
     x = codes(draw, (2, *image.shape), op.operand).astype(op.operand.dtype)
     padded = Padded.of(x, 2, image.zero_point)
     expected, counts, told = _sums(op, x, image.zero_point)
-    _compare_counters(counting(op, isa), padded, told)
+    if op.accumulator.before:
+        _compare_counters(of_stages(op, isa), padded, told)
     sums, overflows = step.registers([padded])
     np.testing.assert_array_equal(sums, expected)
     np.testing.assert_array_equal(overflows, counts)
     skip = codes(draw, (2, *op.shape), op.format).astype(op.format.dtype) if op.skip else None
     out = Padded.filled(2, op.shape, op.format.dtype, 1, 1)
-    overflows = step([padded] if skip is None else [padded, Padded.of(skip, 1)], out)
+    inputs = [padded] if skip is None else [padded, Padded.of(skip, 1)]
+    overflows = step(inputs, out)
     np.testing.assert_array_equal(overflows, counts)
     for n in range(2):
         values = reference.requantize((expected[n] - (op.correction if op.operand_zero else 0)).tolist(), op,
                                       None if skip is None else skip[n].tolist())
         np.testing.assert_array_equal(out.interior[n], values)
+    told_out = Padded.filled(2, op.shape, op.format.dtype, 1, 1)
+    overflows, counters = Watch(op, isa, step).run(step, inputs, told_out)
+    np.testing.assert_array_equal(told_out.array, out.array)
+    np.testing.assert_array_equal(overflows, counts)
+    np.testing.assert_array_equal([counters.persistent, counters.transient], told)
+    if first is not None:
+        told_out.interior[...] = 1
+        overflows, found = first.codes(inputs, told_out)
+        np.testing.assert_array_equal(told_out.array, out.array)
+        np.testing.assert_array_equal(overflows, counts)
+        np.testing.assert_array_equal(found, told[:, :1])
+        _compare_counters(first, padded, told[:, :1])
     out.interior[...] = 1
     assert (out.array == 1).all()
-    return padded, told
 
 
-def _compare_counters(count, padded, told):
+def _compare_counters(teller, padded, told):
     """Persistent and transient outputs of each stage, image and channel, if there is a fast way to tell."""
-    if count is not None:
-        for found, expected in zip(count(padded), told, strict=True):
+    if teller is not None:
+        for found, expected in zip(teller.counters([padded]), told, strict=True):
             np.testing.assert_array_equal(found, expected)
 
 

@@ -70,6 +70,17 @@ def registers(builder: Any, kind: Any, *shape: int) -> Any:
     return variable
 
 
+def stored(builder: Any, kind: Any, *shape: int) -> Any:
+    """The same, which stay in memory: what is seldom used leaves the registers to what is not."""
+    if shape:
+        return [stored(builder, kind, *shape[1:]) for _ in range(shape[0])]
+    variable = cgutils.alloca_once(builder, kind)
+    same = ir.FunctionType(variable.type, [variable.type])
+    hidden = builder.asm(same, "", "=r,0", [variable], False)  # LLVM does not know that this is its address
+    builder.store(ir.Constant(kind, None), hidden)
+    return hidden
+
+
 def call(builder: Any, name: str, kind: Any, arguments: Sequence[Any]) -> Any:
     """An LLVM intrinsic with a result of type `kind`."""
     signature = ir.FunctionType(kind, [argument.type for argument in arguments])

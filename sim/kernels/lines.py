@@ -34,26 +34,29 @@ def conv_codes(  # noqa: PLR0913 - a kernel sees arrays, not objects
         pad: int) -> None:
     """Codes -> codes, or with `keep_sums` as `_codes` -> int32 registers.
 
-    `spare` bits of 32 are not in the register, 0 if nothing can overflow; `totals` int64 [channels] grow by the sums that do
-    not fit.
+    `spare` bits of 32 are not in the register, 0 if nothing can overflow; `totals` int64 [1, 1 or images, channels] grow by
+    the sums that do not fit.
     """
     images, rows, columns = len(out), out.shape[1] - 2 * pad, out.shape[2] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
-    counts = np.empty((len(parts) * items, width), np.int32)
+    each, shares = lines_counted(totals, lines, rows)
+    counts = np.empty((len(parts) * shares, 1, width), np.int32)
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
         sums = np.empty((columns, width), np.int32)
-        if spare > 0:
-            counts[item] = np.int32(0)
         mine = _enter(operands)
-        for line in range(first, min(first + TOGETHER, lines)):
-            n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, sums)
+        for begin in range(first, min(first + TOGETHER, lines), each):
+            counted = counts[part * shares + begin // each, 0]
             if spare > 0:
-                _limit(sums, spare, counts[item])
-            _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
-                   skip, n, i, skip_pad, residual, out, pad)
+                counted[:] = np.int32(0)
+            for line in range(begin, min(begin + each, lines)):
+                n, i = line // rows, line % rows
+                _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, mine, sums)
+                if spare > 0:
+                    _limit(sums, spare, counted)
+                _codes(requant, sums.reshape(-1), width, columns, repeat, parts[part, 1], parts[part, 2],
+                       skip, n, i, skip_pad, residual, out, pad)
         _leave(mine)
     if spare > 0:
         add_counts(counts, parts, totals)
@@ -67,16 +70,18 @@ def conv_direct(  # noqa: PLR0913
     images, rows = len(out), out.shape[1] - 2 * pad
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
-    counts = np.empty((len(parts) * items, width), np.int32)
+    each, shares = lines_counted(totals, lines, rows)
+    counts = np.empty((len(parts) * shares, 1, width), np.int32)
     for item in prange(len(parts) * items):
         part, first = item // items, item % items * TOGETHER
-        mine = counts[item]
-        if is_limited:
-            mine[:] = np.int32(0)
-        for line in range(first, min(first + TOGETHER, lines)):
-            n, i = line // rows, line % rows
-            _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
-                  parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
+        for begin in range(first, min(first + TOGETHER, lines), each):
+            mine = counts[part * shares + begin // each, 0]
+            if is_limited:
+                mine[:] = np.int32(0)
+            for line in range(begin, min(begin + each, lines)):
+                n, i = line // rows, line % rows
+                _line(x, n, i * stride + corner, corner, stride, parts[part, 0], part, operands, constants, parts[part, 1],
+                      parts[part, 2], skip, n * has_skip, (i + skip_pad) * has_skip, skip_pad, out, i + pad, pad, mine)
     if is_limited:
         add_counts(counts, parts, totals)
 
@@ -86,29 +91,29 @@ def conv_saturating_sums(  # noqa: PLR0913
         risky: np.ndarray, screens: bool, replays: Any, low: Any, high: Any, totals: np.ndarray, out: np.ndarray) -> None:
     """Codes -> int32 contents of registers that clip to low .. high after every tile of products.
 
-    `totals` int64 [channels] grow by those that did.  `risky` tells for each part whether any of its channels can leave the
-    register at all (contract C7).  `positive` and `negative` are the operands of the weights of either sign: where the sums
-    of both lie in low .. high no order of additions can leave it.  Outputs for which that does not hold are replayed, or
-    without `screens` all.
+    `totals` int64 [1 or 2, 1 or images, channels] grow by those that did, and by those whose exact sum does not fit.
+    `risky` tells for each part whether any of its channels can leave the register at all (contract C7).  `positive` and
+    `negative` are the operands of the weights of either sign: where the sums of both lie in low .. high no order of
+    additions can leave it.  Outputs for which that does not hold are replayed, or without `screens` all.
     """
     images, rows, columns, _ = out.shape
     lines = images * rows
     items = (lines + TOGETHER - 1) // TOGETHER
     row, step = x.strides[1], stride * x.strides[2]
-    counts = np.empty((len(parts) * items, width), np.int32)
+    each, shares = lines_counted(totals, lines, rows)
+    counts = np.zeros((len(parts) * shares, len(totals), width), np.int32)
     for item in prange(len(parts) * items):
         part, start = item // items, item % items * TOGETHER
         sums, below = np.empty((columns, width), np.int32), np.empty((columns, width), np.int32)
         pixels, addresses = np.empty(columns, np.int64), np.empty(columns + PIXELS, np.int64)
         scratch = np.empty((2, PIXELS, LANES), np.int32)
-        counts[item] = np.int32(0)
         mine, mine_positive, mine_negative = _enter(operands), _enter(positive), _enter(negative)
         for line in range(start, min(start + TOGETHER, lines)):
             n, i = line // rows, line % rows
             top = i * stride + corner
-            if risky[part] == 0:
+            if risky[part] == 0 or (len(totals) > 1 and not screens):
                 _line(x, n, top, corner, stride, parts[part, 0], part, mine, sums)
-            else:
+            if risky[part] != 0:
                 if screens:
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_positive, sums)
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_negative, below)
@@ -121,8 +126,8 @@ def conv_saturating_sums(  # noqa: PLR0913
                             addresses[flagged] = first + j * step
                             flagged += 1
                     if flagged > 0:
-                        replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums, counts[item],
-                                     scratch)
+                        replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums,
+                                     counts[part * shares + line // each], scratch)
             copy_sums(sums, out[n, i], parts[part, 1], parts[part, 2])
         _leave(mine)
     add_counts(counts, parts, totals)
@@ -171,14 +176,29 @@ def corrected(line: Any) -> Any:
 
 
 @inline
+def lines_counted(totals: np.ndarray, lines: int, rows: int) -> tuple[int, int]:
+    """How many lines share counters, and how many such shares all lines are.
+
+    TOGETHER of them, or fewer where totals tell images apart, so that no share has lines of two.
+    """
+    each = TOGETHER
+    if totals.shape[1] > 1:
+        while rows % each != 0:
+            each //= 2
+    return each, (lines + each - 1) // each
+
+
+@inline
 def add_counts(counts: np.ndarray, parts: np.ndarray, totals: np.ndarray) -> None:
-    """int32 [parts * items, width] -> int64 totals [channels]."""
-    items = len(counts) // len(parts)
+    """int32 [parts * shares, kinds, width] -> int64 totals [kinds, 1 or images, channels]; shares are in order of images."""
+    shares = len(counts) // len(parts)
+    kinds, images, _ = totals.shape
     for index in range(len(counts)):
-        part = index // items
+        part, n = index // shares, index % shares * images // shares
         first = parts[part, 1]
-        for c in range(parts[part, 2]):
-            totals[first + c] += counts[index, c]
+        for kind in range(kinds):
+            for c in range(parts[part, 2]):
+                totals[kind, n, first + c] += counts[index, kind, c]
 
 
 @inline

@@ -59,7 +59,7 @@ def planes_direct(  # noqa: PLR0913 - a kernel sees arrays, not objects
     chunks = (lines + chunk - 1) // chunk
     plane = ((chunk - 1) * stride + rows + 1) * pitch
     packing = pitch, pixels, channels, flip, thresholds.ctypes.data
-    counts = np.empty((images * chunks, width if is_limited else 0), np.int32)
+    counts = np.empty((images * chunks, 1, width if is_limited else 0), np.int32)
     first_border, last_border = corner + padding, x.shape[1] - corner - padding
     x_at, w_at, base_at = x.ctypes.data + corner * x.strides[2], w.ctypes.data, base.ctypes.data
     own_at, limits_at = own.ctypes.data, limits.ctypes.data
@@ -104,7 +104,7 @@ def planes_codes(  # noqa: PLR0913
     chunks = (lines + chunk - 1) // chunk
     plane = ((chunk - 1) * stride + rows + 1) * pitch
     packing = pitch, pixels, channels, flip, thresholds.ctypes.data
-    counts = np.empty((images * chunks, width), np.int32)
+    counts = np.empty((images * chunks, 1, width), np.int32)
     first_border, last_border = corner + padding, x.shape[1] - corner - padding
     x_at, w_at, base_at = x.ctypes.data + corner * x.strides[2], w.ctypes.data, base.ctypes.data
     for item in prange(images * chunks):
@@ -126,7 +126,7 @@ def planes_codes(  # noqa: PLR0913
                        base_at + tile * base.strides[0] + above * base.strides[1] + below * base.strides[2],
                        (sums.ctypes.data, 4 * width), tile * _block, columns)
             if spare > 0:
-                _limit(sums, spare, counts[item])
+                _limit(sums, spare, counts[item, 0])
             _codes(requant, sums.reshape(-1), width, columns, repeat, parts[0, 1], parts[0, 2], skip, n, i, skip_pad,
                    residual, out, pad)
         packed[0] = 0

@@ -116,13 +116,44 @@ def replay_block(addresses: np.ndarray, count: int, pixels: np.ndarray, row: int
                  block: int, low: Any, high: Any, sums: np.ndarray, counts: np.ndarray, scratch: np.ndarray) -> None:
     """Replay the windows at `addresses`, those of the outputs `pixels` (the first `count`), for 16 channels of a part.
 
-    Writes to `sums` [columns, width] and adds to `counts` [width] how many outputs were clipped.
+    Writes to `sums` [columns, width] and adds to `counts` [1 or 2, width] how many outputs were clipped, and of how many
+    the exact sum, which `sums` hold before, does not fit.
     """
     for index in range(count, -(-count // PIXELS) * PIXELS):
         addresses[index] = addresses[count - 1]
     for first in range(0, count, PIXELS):
         replay_windows(addresses[first:], row, operands, part, block, low, high, scratch)
         for p in range(min(PIXELS, count - first)):
+            held = sums[pixels[first + p], block * LANES : (block + 1) * LANES]
+            if len(counts) > 1:
+                add_outside(held, low, high, counts[1, block * LANES :])
             for c in range(LANES):
-                sums[pixels[first + p], block * LANES + c] = scratch[0, p, c]
-                counts[block * LANES + c] += np.int32(scratch[1, p, c] != 0)
+                held[c] = scratch[0, p, c]
+                counts[0, block * LANES + c] += np.int32(scratch[1, p, c] != 0)
+
+
+@inline
+def add_outside(sums: np.ndarray, low: Any, high: Any, counts: np.ndarray) -> None:
+    """Add to counts which of 16 sums are not in low .. high."""
+    for c in range(LANES):
+        counts[c] += np.int32((sums[c] < low) | (sums[c] > high))
+
+
+def _emit_count(builder: Any, arguments: Sequence[Any]) -> None:
+    flags, counts = arguments
+    words = ir.VectorType(I32, LANES)
+    found = builder.icmp_signed("!=", load(builder, flags, words, 4), ir.Constant(words, None))
+    store(builder, builder.sub(load(builder, counts, words, 4), builder.sext(found, words)), counts, 4)
+
+
+count_flags = machine_code(2, _emit_count)
+"""count_flags((flags, counts)): add to int32 [16] at an address which of int32 [16] at another are not 0."""
+
+
+@inline
+def is_any(flags: np.ndarray) -> bool:
+    """Whether any of int32 [16] is not 0."""
+    bits = np.int32(0)
+    for c in range(LANES):
+        bits |= flags[c]
+    return bits != 0

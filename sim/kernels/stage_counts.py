@@ -1,4 +1,7 @@
-"""What registers one after another do, told stage by stage (equations A5 and A6), in the tiles of stage_tiles.py."""
+"""What registers one after another hold in the end, and what they did, stage by stage (equations A5 and A6).
+
+In the tiles of stage_tiles.py.
+"""
 
 from functools import cache
 from typing import Any
@@ -7,24 +10,58 @@ import numpy as np
 from llvmlite import ir
 from numba import prange
 
-from sim.kernels.ir import constant, registers
+from sim.kernels.ir import I32, call, constant, registers, splat, stored
 from sim.kernels.jit import specialize
 from sim.kernels.layout import LANES
-from sim.kernels.stage_tiles import NONE, WORDS, aim, fit, make_tile
+from sim.kernels.stage_tiles import NONE, PIXELS, SATURATE, WORDS, aim, fit, make_tile
 
-PIXELS = 2
-"""Of a tile, whose outputs take nine registers each."""
-TOLD = 4
-"""Persistent and transient at the first stage, then at the last."""
+COUNTS = 5
+"""Outputs that overflowed, then persistent and transient ones at the first stage and at the last."""
 
 
-def _outside(builder: Any, rule: str, total: Any, ends: tuple[Any, Any]) -> Any:
-    """All ones where a sum does not fit."""
-    if rule == NONE:
-        return ir.Constant(WORDS, None)
-    low, high = ends
-    above = builder.icmp_unsigned(">", builder.sub(total, low), builder.sub(high, low))
-    return builder.sext(above, WORDS)
+class _Exact:
+    """Exact sums of registers of PIXELS pixels, and how far from the range of these they ever were.
+
+    Sums are kept less the lowest one that fits, and compared as unsigned numbers: one that does not fit is above `_width`.
+    """
+
+    def __init__(self, builder: Any, rule: str, ends: tuple[Any, Any], make: Any) -> None:
+        self._builder, self._rule, (self._low, high) = builder, rule, ends
+        self._width = builder.sub(high, self._low)
+        self._sums, self._farthest = (make(builder, WORDS, PIXELS) for _ in range(2))
+        for p in range(PIXELS):
+            self.begin(p)
+
+    def begin(self, p: int) -> None:
+        """Anew, with 0."""
+        self._builder.store(self._builder.neg(self._low), self._sums[p])
+        self._builder.store(ir.Constant(WORDS, None), self._farthest[p])
+
+    def add(self, p: int, more: Any) -> None:
+        """What the register of a pixel receives before it is consulted."""
+        total = self._builder.add(self._builder.load(self._sums[p]), more)
+        self._builder.store(total, self._sums[p])
+        if self._rule != NONE:
+            self.keep_largest(self._farthest[p], total)
+
+    def keep_largest(self, kept: Any, more: Any) -> None:
+        """As unsigned numbers."""
+        largest = call(self._builder, f"llvm.umax.v{LANES}i32", WORDS, [self._builder.load(kept), more])
+        self._builder.store(largest, kept)
+
+    def sums(self, p: int) -> Any:
+        """As they are."""
+        return self._builder.add(self._builder.load(self._sums[p]), self._low)
+
+    def ends(self, p: int) -> tuple[Any, Any]:
+        """The sum, and the one that was farthest on the way, both less the lowest that fits."""
+        return self._builder.load(self._sums[p]), self._builder.load(self._farthest[p])
+
+    def beyond(self, sums: Any) -> Any:
+        """All ones where a sum does not fit."""
+        if self._rule == NONE:
+            return ir.Constant(WORDS, None)
+        return self._builder.sext(self._builder.icmp_unsigned(">", sums, self._width), WORDS)
 
 
 class _Registers:
@@ -32,91 +69,111 @@ class _Registers:
 
     def __init__(self, builder: Any, rules: tuple[str, str], ends: tuple[tuple[Any, Any], tuple[Any, Any]]) -> None:
         self.builder, self._rules, self._ends = builder, rules, ends
-        self._held, self._waiting, self._exact, self._left = (registers(builder, WORDS, PIXELS) for _ in range(4))
-        self._persists, self._passes, self._handed = (registers(builder, WORDS, PIXELS) for _ in range(3))
-        self._sum, self._beyond = (registers(builder, WORDS, PIXELS) for _ in range(2))
-
-    def _add(self, register: Any, more: Any) -> Any:
-        """To a register; gives what it is then."""
-        found = self.builder.add(self.builder.load(register), more)
-        self.builder.store(found, register)
-        return found
+        self._exact = [_Exact(builder, *each) for each in zip(rules, ends, (registers, stored), strict=True)]
+        self._held, self._waiting = (registers(builder, WORDS, PIXELS) for _ in range(2))
+        self._handed, self._last, self._products = (stored(builder, WORDS, PIXELS) for _ in range(3))
+        self._persists, self._leaves = (stored(builder, WORDS, PIXELS) for _ in range(2))
 
     def receive(self, p: int, product: Any, at_once: bool) -> None:
-        """A product of a pixel, which waits for the first register; `at_once` would save that, and is for sums alone."""
-        assert not at_once
-        self._add(self._waiting[p], product)
-
-    def _mark(self, register: Any, more: Any) -> None:
-        self.builder.store(self.builder.or_(self.builder.load(register), more), register)
-
-    def _clear(self, *cleared: Any) -> None:
-        for register in cleared:
-            self.builder.store(ir.Constant(WORDS, None), register)
+        """A product of a pixel, which waits for the first register unless that takes it `at_once`."""
+        if at_once:
+            self._take(0, self._held[p], p, product)
+        else:
+            self._change(self._waiting[p], product)
 
     def consult_first(self, p: int) -> None:
-        """What waits goes into the first register of a pixel."""
-        more, (rule, _), (ends, _) = self.builder.load(self._waiting[p]), self._rules, self._ends
-        total = self.builder.add(self.builder.load(self._held[p]), more)
-        self.builder.store(fit(self.builder, rule, total, *ends), self._held[p])
-        self._mark(self._left[p], _outside(self.builder, rule, self._add(self._exact[p], more), ends))
-        self._clear(self._waiting[p])
+        """What waits goes into the first register."""
+        self._take(0, self._held[p], p, self._taken(self._waiting[p]))
 
     def hand_on(self, p: int) -> None:
         """The first register is judged, and begins anew."""
-        is_out = _outside(self.builder, self._rules[0], self.builder.load(self._exact[p]), self._ends[0])
-        self._mark(self._persists[p], is_out)
-        self._mark(self._passes[p], self.builder.and_(self.builder.load(self._left[p]), self.builder.not_(is_out)))
-        self._add(self._handed[p], self.builder.load(self._held[p]))
-        self._clear(self._held[p], self._exact[p], self._left[p])
+        exact = self._exact[0]
+        if self._rules[0] != NONE:
+            for kept, end in zip((self._persists[p], self._leaves[p]), exact.ends(p), strict=True):
+                exact.keep_largest(kept, end)
+        self._change(self._products[p], exact.sums(p))
+        self._change(self._handed[p], self._taken(self._held[p]))
+        exact.begin(p)
 
     def consult_last(self, p: int) -> None:
         """What was handed on goes into the last register."""
-        total = self._add(self._sum[p], self.builder.load(self._handed[p]))
-        self._mark(self._beyond[p], _outside(self.builder, self._rules[1], total, self._ends[1]))
-        self._clear(self._handed[p])
+        self._take(1, self._last[p], p, self._taken(self._handed[p]))
 
-    def told(self, p: int) -> tuple[Any, ...]:
-        """TOLD."""
-        load_of, also = self.builder.load, self.builder.and_
-        persists = load_of(self._persists[p])
-        is_out = _outside(self.builder, self._rules[1], load_of(self._sum[p]), self._ends[1])
-        return (persists, also(load_of(self._passes[p]), self.builder.not_(persists)), is_out,
-                also(load_of(self._beyond[p]), self.builder.not_(is_out)))
+    def told(self, pixels: int, valid: Any) -> list[Any]:
+        """What the last register of each pixel holds, then how many of those that are valid are one of COUNTS."""
+        helds, counts = [], [ir.Constant(WORDS, None)] * COUNTS
+        for p in range(pixels):
+            held, *flags = self._of(p)
+            is_valid = self.builder.icmp_signed("<", constant(p), valid)
+            is_valid = splat(self.builder, self.builder.sext(is_valid, I32), LANES)
+            helds.append(held)
+            counts = [self.builder.sub(count, self.builder.and_(flag, is_valid))
+                      for count, flag in zip(counts, flags, strict=True)]
+        return helds + counts
+
+    def _of(self, p: int) -> tuple[Any, ...]:
+        """What the last register of a pixel holds; all ones where it is one of COUNTS."""
+        build, (first, last) = self.builder, self._exact
+        persists, leaves = (first.beyond(build.load(each[p])) for each in (self._persists, self._leaves))
+        persists_last, leaves_last = (last.beyond(end) for end in last.ends(p))
+        held = build.load(self._last[p])
+        overflows = build.sext(build.icmp_signed("!=", held, build.load(self._products[p])), WORDS)
+        for rule, clipped in zip(self._rules, (leaves, leaves_last), strict=True):
+            overflows = build.or_(overflows, clipped) if rule == SATURATE else overflows
+        return (held, overflows, persists, build.and_(leaves, build.not_(persists)), persists_last,
+                build.and_(leaves_last, build.not_(persists_last)))
+
+    def _take(self, which: int, register: Any, p: int, more: Any) -> None:
+        total = self.builder.add(self.builder.load(register), more)
+        self.builder.store(fit(self.builder, self._rules[which], total, *self._ends[which]), register)
+        if which == 0 or self._rules[which] != NONE:
+            self._exact[which].add(p, more)
+
+    def _change(self, register: Any, more: Any) -> None:
+        self.builder.store(self.builder.add(self.builder.load(register), more), register)
+
+    def _taken(self, register: Any) -> Any:
+        """What it held; it is 0 then."""
+        held = self.builder.load(register)
+        self.builder.store(ir.Constant(WORDS, None), register)
+        return held
 
 
 _tile: Any = constant
-"""As in stage_tiles.py; tells TOLD, not 0 where it is so."""
 
 
-def _told(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], tables: Any, limits: Any, sides: tuple[int, int],
-          found: np.ndarray) -> None:
-    """How many outputs of each line are persistent and transient: `found` int32 [TOLD, N * H, Cout], H and W are `sides`.
+def _told(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], tables: Any, limits: Any, sums: np.ndarray,
+          counts: np.ndarray) -> None:
+    """Codes int32 [N, rows, columns, C] -> what last registers hold, int32 `sums` [N, H, W, Cout].
 
-    The rest as in stage_tiles.py.
+    `tables` are (places, weights int32 [blocks, products, 16], events), `limits` the ends of both registers; `counts` int32
+    [COUNTS, N * H, blocks * 16] receives how many outputs of a line are so.
     """
-    rows, columns = sides
-    channels = found.shape[2]
+    images, rows, columns, channels = sums.shape
     places, weights, events = tables
     low, high, last_low, last_high = limits
-    for line in prange(len(x) * rows):
+    for line in prange(images * rows):
         n, i = line // rows, line % rows
-        found[:, line] = np.int32(0)
+        counts[:, line] = np.int32(0)
         addresses = np.empty(PIXELS, np.int64)
-        told = np.empty((TOLD, PIXELS, LANES), np.int32)
+        found = np.empty((PIXELS + COUNTS, LANES), np.int32)
         for block in range(len(weights)):
             channel = block * LANES
             for begin in range(0, columns, PIXELS):
                 aim(addresses, x, (n, i, begin), columns, corner, steps)
+                valid = min(PIXELS, columns - begin)
                 _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, events.ctypes.data,
-                       len(places), low, high, last_low, last_high, told.ctypes.data))
-                for number in range(TOLD):
-                    for p in range(min(PIXELS, columns - begin)):
-                        for c in range(min(LANES, channels - channel)):
-                            found[number, line, channel + c] += np.int32(told[number, p, c] != 0)
+                       len(places), low, high, last_low, last_high, valid, found.ctypes.data))
+                for p in range(valid):
+                    for c in range(min(LANES, channels - channel)):
+                        sums[n, i, begin + p, channel + c] = found[p, c]
+                for kind in range(COUNTS):
+                    for c in range(LANES):
+                        counts[kind, line, channel + c] += found[PIXELS + kind, c]
 
 
 @cache
-def told(rules: tuple[str, str]) -> Any:
-    """The loop for registers of these rules."""
-    return specialize(_told, f"told_{'_'.join(rules)}", _tile=make_tile(_Registers, rules, PIXELS))
+def told(rules: tuple[str, str], every: bool) -> Any:
+    """The loop for registers of these rules; `every`: the first one is consulted after each product."""
+    name = f"told_{'_'.join(rules)}{'_each' if every else ''}"
+    return specialize(_told, name, _tile=make_tile(_Registers, rules, PIXELS, every))

@@ -85,11 +85,12 @@ class _Registers:
         """What was handed on goes into the last register."""
         self._consult(1, self._last[p], self._taken(self._handed[p]), self._flags[p])
 
-    def told(self, p: int) -> tuple[Any, Any]:
-        """What the last register holds, and not 0 where the output overflowed."""
-        found = self.builder.load(self._last[p])
-        differs = self.builder.xor(found, self.builder.load(self._exact[p]))
-        return found, self.builder.or_(self.builder.load(self._flags[p]), differs)
+    def told(self, pixels: int, valid: Any) -> list[Any]:
+        """What the last registers hold, and not 0 where outputs overflowed."""
+        found = [self.builder.load(last) for last in self._last[:pixels]]
+        differs = [self.builder.xor(held, self.builder.load(exact)) for held, exact in zip(found, self._exact, strict=True)]
+        return found + [self.builder.or_(self.builder.load(flag), each)
+                        for flag, each in zip(self._flags, differs, strict=True)]
 
     def _consult(self, which: int, register: Any, more: Any, flag: Any) -> None:
         total = self.builder.add(self.builder.load(register), more)
@@ -110,14 +111,14 @@ class _Registers:
 
 
 def make_tile(kind: Any, rules: tuple[str, str], pixels: int, every: bool = False) -> Any:
-    """tile((addresses, places, w, events, products, low, high, last_low, last_high, out)).
+    """tile((addresses, places, w, events, products, low, high, last_low, last_high, valid, out)).
 
     `addresses` points to the int64 addresses of the first int32 code of so many windows, `places` to int64 [products] bytes,
-    `w` to int32 [products, 16], `out` to int32 [told, pixels, 16]: what registers of this `kind` tell of each pixel.
-    `rules` are those of both registers; `every`: the first one is consulted after each product.
+    `w` to int32 [products, 16], `out` to int32 [told, 16]: what registers of this `kind` tell of all pixels, of which so
+    many are `valid`.  `rules` are those of both registers; `every`: the first one is consulted after each product.
     """
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        addresses, places, w, events, products, *limits, out = arguments
+        addresses, places, w, events, products, *limits, valid, out = arguments
         held = kind(builder, rules, limits_in(builder, limits))
         sources = [load(builder, offset(builder, addresses, p, 8), I64, 8) for p in range(pixels)]
         acts = ((CONSULT, held.consult_first), (HAND_ON, held.hand_on), (CONSULT_LAST, held.consult_last))
@@ -132,11 +133,10 @@ def make_tile(kind: Any, rules: tuple[str, str], pixels: int, every: bool = Fals
                 with builder.if_then(happens(builder, mask, event)):
                     for p in range(pixels):
                         act(p)
-        for p in range(pixels):
-            for number, each in enumerate(held.told(p)):
-                store(builder, each, offset(builder, out, number * pixels + p, 4 * LANES), 4)
+        for number, each in enumerate(held.told(pixels, valid)):
+            store(builder, each, offset(builder, out, number, 4 * LANES), 4)
 
-    return machine_code(10, emit)
+    return machine_code(11, emit)
 
 
 @inline
@@ -172,7 +172,7 @@ def _tiled(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], table
             for begin in range(0, columns, PIXELS):
                 aim(addresses, x, (n, i, begin), columns, corner, steps)
                 _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, events.ctypes.data,
-                       len(places), low, high, last_low, last_high, found.ctypes.data))
+                       len(places), low, high, last_low, last_high, PIXELS, found.ctypes.data))
                 for p in range(min(PIXELS, columns - begin)):
                     for c in range(min(LANES, channels - channel)):
                         sums[n, i, begin + p, channel + c] = found[0, p, c]

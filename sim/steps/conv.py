@@ -22,7 +22,7 @@ from sim.kernels.isa import AMX, PLAIN, VNNI
 from sim.kernels.layout import Layout
 from sim.kernels.lines import conv_direct, conv_saturating_sums, corrected, driver, keep_sums
 from sim.kernels.overflow import LIMIT_LINE, WRAP
-from sim.kernels.staged_lines import REPLAY_TO_SUMS, conv_staged, replay_to_codes
+from sim.kernels.staged_lines import conv_staged, replay_to_codes, replay_to_counts, replay_to_sums
 from sim.lazy import cached_property
 from sim.ops.op import Op
 from sim.ops.requantize import TableOp
@@ -128,6 +128,15 @@ class Convolution(Step):
         other._ways = {PLANES: Kernels(self._kernels.op, (bit_path(thresholds),), self._kernels.correction)}
         return other
 
+    def telling(self, wraps: bool = False) -> Self | None:
+        """The same, counting as `Kernels` that are telling do, or with `wraps` wrapping; None where these cannot."""
+        kernels = self._kernels.wrapping() if wraps else self._kernels.telling()
+        if self._start is not None or kernels is None:
+            return None
+        other = copy.copy(self)
+        other.__dict__["_kernels"] = kernels
+        return other
+
     @property
     def path(self) -> str:  # type: ignore[override]
         """The kernel path, and how many passes lead from codes to codes."""
@@ -159,7 +168,13 @@ def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:
 
 
 class Kernels:
-    """A convolution as kernels know it, on one instruction set; `correction` [channels] is taken off its sums."""
+    """A convolution as kernels know it, on one instruction set; `correction` [channels] is taken off its sums.
+
+    Its counts are int64 [channels], of outputs that overflow; those of one that is `telling` [kinds, images, channels], of
+    such outputs, and where registers clip on the way also of those whose exact sum does not fit.
+    """
+
+    _tells = _wraps = False
 
     def __init__(self, op: "ConvOp", paths: Sequence[KernelPath], correction: np.ndarray | None = None) -> None:
         self.op, self.correction, self.top = op, correction, op.window.paddings[0]
@@ -191,14 +206,14 @@ class Kernels:
         return f"{self._path.name} to codes" if self._direct is not None else f"{self._path.name} by lines"
 
     def registers(self, x: Padded) -> tuple[np.ndarray, np.ndarray | None]:
-        """What the registers hold after all products [N, H, W, C]; and how many of each channel overflowed, or None."""
+        """What the registers hold after all products [N, H, W, C]; and counts, None where nothing can overflow."""
         if self._path is None or self._layout is None:
             return self._plain(x)
         op, layout = self.op, self._layout
         sums = np.empty((len(x.array), *op.shape), np.int32)
         place = (x.unsigned, x.pad - self.top, op.stride, layout.parts, layout.width)
         nothing = residual_arguments(None)
-        totals = self._zeros()
+        totals = self._zeros(len(sums))
         if self._path.counted is not None:
             driver(conv_direct, line=self._path.counted(op, layout))(
                 *place, self._operands, True, (), *nothing[:2], False, sums, 0, totals)
@@ -206,21 +221,26 @@ class Kernels:
             self._path.sums_loop(op, limit=self._limit, codes=keep_sums)(
                 *place, self._operands, self._spare, totals, (), 1, *nothing, sums, 0)
         elif self._saturation.staged is not None:
-            driver(conv_staged, line=self._path.watched, replay=REPLAY_TO_SUMS)(
+            replayed = (replay_to_counts if self._wraps else replay_to_sums)(self._path.lanes, op.operand.signed)
+            driver(conv_staged, line=self._path.watched, replay=replayed)(
                 *place, *self._saturation.staged, (), *nothing[:2], False, sums, 0, totals)
+            if self._wraps:
+                kept = sums << self._spare >> self._spare
+                totals[0] = (kept != sums).sum((1, 2))
+                sums = kept
         else:
             self._path.run(conv_saturating_sums)(*place, self._operands, *self._saturation.arguments, totals, sums)
         return sums, self._counted(totals)
 
     def codes_into(self, x: Padded, skip: Padded | None, out: Padded) -> np.ndarray | None:
-        """Requantized codes; returns how many sums of each channel overflowed, or None."""
+        """Requantized codes; returns counts, None where nothing can overflow."""
         op, layout = self.op, self._layout
         assert op.format is not None
         is_bytes = out.array.itemsize == 1 and (skip is None or skip.array.itemsize == 1)
         if self._path is None or layout is None or not is_bytes or not self._is_narrow:
             return self._by_registers(x, skip, out)
         place = (x.unsigned, x.pad - self.top, op.stride, layout.parts, layout.width)
-        totals = self._zeros()
+        totals = self._zeros(len(x.array))
         if self._direct is not None:
             run, arguments = self._direct["" if skip is None else "signed" if skip.array.dtype == np.int8 else "unsigned"]
             residual, pad, _ = residual_arguments(skip)
@@ -290,7 +310,9 @@ class Kernels:
                             bool(op.zero_point or op.limits))
             if staged is not None and path.to_codes is not None:
                 line = path.to_codes(op, layout, ending, True)
-                loops[residual] = driver(conv_staged, line=line, replay=replay_to_codes(ending)), (*staged, constants)
+                signed = op.operand.signed
+                replayed = replay_to_counts(path.lanes, signed) if self._wraps else replay_to_codes(ending, signed)
+                loops[residual] = driver(conv_staged, line=line, replay=replayed), (*staged, constants)
             elif staged is None and (loop := path.codes_loop(op, layout, ending)) is not None:
                 loops[residual] = loop, (self._operands, self._is_counting, constants)
             else:
@@ -312,13 +334,35 @@ class Kernels:
         """A line of such registers."""
         return LIMIT_LINE[self._overflow or WRAP]
 
-    def _zeros(self) -> np.ndarray:
-        """Counters of all channels."""
-        return np.zeros(self.op.shape[2], np.int64)
+    def telling(self) -> Self | None:
+        """The same, on the same operands; None for plain loops."""
+        if self._path is None:
+            return None
+        other = copy.copy(self)
+        other._tells = True
+        return other
+
+    def wrapping(self) -> Self | None:
+        """The same, telling, of registers that wrap and are watched as these are, which clip: counts are of outputs whose
+        exact sum does not fit, and of those that these clip; None where these are not watched in stages."""
+        found = self.telling()
+        if found is None or found._saturation is None or found._saturation.staged is None:
+            return None
+        found._wraps = True
+        found.__dict__.pop("_direct", None)
+        found.__dict__["_overflow"] = WRAP
+        return found
+
+    def _zeros(self, images: int) -> np.ndarray:
+        """Counters as loops want them: int64 [1 or 2, 1 or images, channels]."""
+        kinds = 2 if self._tells and self._saturation is not None else 1
+        return np.zeros((kinds, images if self._tells else 1, self.op.shape[2]), np.int64)
 
     def _counted(self, totals: np.ndarray) -> np.ndarray | None:
-        """Counters, None where nothing can overflow."""
-        return totals if self._is_counting else None
+        """Counts, None where nothing can overflow."""
+        if not self._is_counting:
+            return None
+        return totals if self._tells else totals[0, 0]
 
     @property
     def _is_counting(self) -> bool:

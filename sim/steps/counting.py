@@ -1,57 +1,115 @@
-"""How outputs of convolutions are told from each other, stage by stage, faster than by plain loops."""
+"""How registers are told from each other, stage by stage, by those who compute codes or sums anyway; else by plain loops."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
+from sim.kernels.stage_loops import COUNT
 from sim.ops.conv import ConvOp
+from sim.orders import DEFAULT
 from sim.simplify import fitting
 from sim.steps import pairs, patched, tiled
 from sim.steps.groups import Groups
-from sim.steps.loops import ConvLoops
+from sim.steps.loops import LOOPS, ConvLoops, Told
+from sim.steps.single import ByImage, SingleRegister
+from sim.steps.step import Step
 
-Counting = Callable[[Padded], tuple[np.ndarray, np.ndarray]]
-"""Codes -> outputs that are persistent and transient, int64 [stages, images, channels] each."""
+
+class Teller(Protocol):
+    """Of the registers of one operation as they are."""
+
+    has_codes: bool
+
+    def counters(self, inputs: Sequence[Padded]) -> Told:
+        """Of the codes that it reads."""
+
+    def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray | None, Told]:
+        """Codes in the same pass, if it `has_codes`: overflows of each channel as steps count them, and what is told."""
 
 
-def counting(op: ConvOp, isa: str) -> Counting | None:
-    """Of the registers as they are; None where only plain loops can tell."""
+def teller(op: Any, isa: str, step: Step | None = None) -> Teller:
+    """The fastest one; `step` runs the operation, if there is one already."""
+    loops = LOOPS[op.kind](op, op.accumulator)
+    stages = len(op.accumulator.stages)
+    if all(fitting(op.accumulator, loops.extremes)):
+        return Apart(lambda inputs: _nothing(stages, len(inputs[0].array), op.shape[2]))
+    if not op.accumulator.before and op.accumulator.order == DEFAULT:
+        single = SingleRegister.of(op, isa, step) if op.kind == ConvOp.kind else None
+        return Apart(ByImage(op, isa).counters) if single is None else single
+    found = of_stages(op, isa) if op.kind == ConvOp.kind else None
+    return Apart(lambda inputs: _told_by_loops(loops, inputs)) if found is None else found
+
+
+class Apart:
+    """What only counts: codes need another pass."""
+
+    has_codes = False
+
+    def __init__(self, counters: Any) -> None:
+        self.counters = counters
+
+    def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray | None, Told]:
+        """There are none."""
+        raise NotImplementedError
+
+
+class Stages:
+    """Told by a step that knows of fewer stages, as the others never overflow, or of one more that is not there."""
+
+    has_codes = True
+
+    def __init__(self, found: Any, stages: int) -> None:
+        self._found, self._stages = found, stages
+
+    def counters(self, inputs: Sequence[Padded]) -> Told:
+        """As a Teller."""
+        return self._all(self._found.counters(inputs))
+
+    def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray | None, Told]:
+        """As a Teller."""
+        overflows, told = self._found.codes(inputs, out)
+        return overflows, self._all(told)
+
+    def _all(self, told: Told) -> Told:
+        persistent, transient = (np.concatenate([each, np.zeros((self._stages, *each.shape[1:]), np.int64)])[: self._stages]
+                                 for each in told)
+        return persistent, transient
+
+
+def of_stages(op: ConvOp, isa: str) -> Stages | None:
+    """Of several registers, or an order that kernels do not take; None where only plain loops can tell."""
     loops = ConvLoops(op, op.accumulator)
     stages = len(op.accumulator.stages)
     found = None
     if fitting(op.accumulator, loops.extremes) == [False] + [True] * (stages - 1):
         found = _of_the_first(op, isa)
-    if found is not None:
-        return _all_stages(found, stages)
-    return _by_tiles(tiled.Tiles(loops), stages) if tiled.is_possible(loops, isa) else None
+    if found is None and tiled.is_possible(loops, isa):
+        found = tiled.TiledConvolution(op, loops)
+    return None if found is None else Stages(found, stages)
 
 
-def _of_the_first(op: ConvOp, isa: str) -> Counting | None:
-    """Of the first register alone, [images, channels], where no other one can overflow."""
+def _of_the_first(op: ConvOp, isa: str) -> Any:
+    """Of the first register alone, where no other one can overflow."""
     accumulator = Accumulator(before=op.accumulator.stages[:1], order=op.accumulator.order)
     loops = ConvLoops(op, accumulator)
     groups = Groups.of(loops)
     if groups is not None and patched.is_better(op, isa, groups):
-        return patched.PatchedConvolution(op, isa, loops, groups).counters
-    return pairs.PairConvolution(op, isa).counters if pairs.is_possible(loops, isa) else None
+        return patched.PatchedConvolution(op, isa, loops, groups)
+    if not pairs.is_possible(loops, isa):
+        return None
+    # a pair that is clipped stays beyond 16 bits, as its first product alone fits: it is persistent
+    telling = pairs.PairConvolution(op, isa).telling()
+    return None if telling is None else SingleRegister(telling)
 
 
-def _all_stages(first: Counting, stages: int) -> Counting:
-    """With zeros for those that fit."""
-    def counters(x: Padded) -> tuple[np.ndarray, np.ndarray]:
-        persistent, transient = first(x)
-        others = np.zeros((stages - 1, *persistent.shape), np.int64)
-        return np.concatenate([persistent[None], others]), np.concatenate([transient[None], others])
-
-    return counters
+def _nothing(stages: int, images: int, channels: int) -> Told:
+    zeros = np.zeros((stages, images, channels), np.int64)
+    return zeros, zeros
 
 
-def _by_tiles(tiles: tiled.Tiles, stages: int) -> Counting:
-    """Tiles always have a last register; it is no stage where there is only one."""
-    def counters(x: Padded) -> tuple[np.ndarray, np.ndarray]:
-        persistent, transient = tiles.counters(x)
-        return persistent[:stages], transient[:stages]
-
-    return counters
+def _told_by_loops(loops: Any, inputs: Sequence[Padded]) -> Told:
+    _, _, details = loops.run(inputs, COUNT)
+    return details.persistent, details.transient

@@ -21,6 +21,8 @@ from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into
 
+Told = tuple[np.ndarray, np.ndarray]
+"""Outputs that are persistent and transient, int64 [stages, images, channels] each."""
 ALL = 63
 """Bits of registers that nothing passes: sums have at most 53."""
 
@@ -120,24 +122,26 @@ class StagedConvolution(Step):
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
-        sums, overflows = self._corrected(inputs)
-        requantize_into(self.op, sums, inputs[1] if self.op.skip else None, out)
+        sums, overflows = self.registers(inputs)
+        self._requantize(sums, inputs, out)
         return overflows
 
     def logits(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """Of whole sums."""
-        sums, overflows = self._corrected(inputs)
-        return self.op.requant.logits(sums), overflows
+        sums, overflows = self.registers(inputs)
+        return self.op.requant.logits(self._corrected(sums)), overflows
 
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """What the last registers hold in the end [N, H, W, C]; and how many outputs of each channel overflowed."""
         sums, overflows, _ = self._loops.run(inputs)
         return sums, overflows
 
-    def _corrected(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
-        """The same less the zero point's share."""
-        sums, overflows = self.registers(inputs)
-        return sums - self.op.correction if self.op.operand_zero else sums, overflows
+    def _requantize(self, sums: np.ndarray, inputs: Sequence[Padded], out: Padded) -> None:
+        requantize_into(self.op, self._corrected(sums), inputs[1] if self.op.skip else None, out)
+
+    def _corrected(self, sums: np.ndarray) -> np.ndarray:
+        """Sums less the zero point's share."""
+        return sums - self.op.correction if self.op.operand_zero else sums
 
 
 class StagedProduct(MatrixProduct):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from sim.accumulator import Accumulator
-from sim.buffers import Padded
 from sim.kernels import pairs
 from sim.kernels.finish import Ending
 from sim.kernels.isa import AMX, VNNI
@@ -73,12 +72,3 @@ class PairConvolution(Convolution):
         super().__init__(replace(op, accumulator=Accumulator()), isa)
         (plain, *_) = self._ways.values()
         self._ways = {BYTES: Kernels(plain.op, (PATH,), plain.correction)}
-
-    def counters(self, x: Padded) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs that are persistent and transient at the first stage, int64 [images, channels] each: a pair that is
-        clipped stays beyond 16 bits, as its first product alone fits."""
-        persistent = np.zeros((len(x.array), self.op.shape[2]), np.int64)
-        for image in range(len(x.array)):
-            _, clipped = self.registers([Padded(x.array[image : image + 1], x.pad)])
-            persistent[image] = 0 if clipped is None else clipped
-        return persistent, np.zeros_like(persistent)

@@ -19,10 +19,12 @@ from sim.kernels.reach import join, pack_products
 from sim.ops.conv import ConvOp
 from sim.steps.conv import Convolution
 from sim.steps.groups import Groups
-from sim.steps.loops import ConvLoops, StagedConvolution
+from sim.steps.loops import ConvLoops, StagedConvolution, Told
 from sim.steps.paths import sign_of
 from sim.steps.zero import requantize_into
 
+Changes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of outputs, their marks, and how many pixels of a line have some, as kernels/group_search.py has them."""
 MOST = 0.004
 """So many groups for each product may be looked at; for more, other ways are faster."""
 TOGETHER = 32
@@ -69,11 +71,20 @@ class PatchedConvolution(StagedConvolution):
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""
+        return self._patch(self._changes(inputs[0], False), inputs, out)
+
+    def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray, Told]:
+        """The same; overflows, and what is told of the first stage, by one search."""
+        changes = self._changes(inputs[0], True)
+        return self._patch(changes, inputs, out), self._told(changes[1])
+
+    def _patch(self, changes: Changes, inputs: Sequence[Padded], out: Padded) -> np.ndarray:
+        """Codes, and overflows."""
         overflows = self._exact(inputs, out)
-        found = self._search(inputs[0])
+        found = self._search(inputs[0], *changes)
         if found is None:
             return self._counts(overflows, None)
-        sums = found.sums - self.op.correction if self.op.operand_zero else found.sums
+        sums = self._corrected(found.sums)
         codes = Padded(np.empty(sums.shape, out.array.dtype), 0)
         requantize_into(self.op, sums, found.chosen(inputs[1]) if self.op.skip else None, codes)
         self._replace(found, codes.unsigned, out.unsigned, out.pad)
@@ -82,14 +93,13 @@ class PatchedConvolution(StagedConvolution):
     def registers(self, inputs: Sequence[Padded]) -> tuple[np.ndarray, np.ndarray | None]:
         """What the last registers hold in the end [N, H, W, C]; and how many outputs of each channel overflowed."""
         sums, overflows = self._exact.registers(inputs)
-        found = self._search(inputs[0])
+        found = self._search(inputs[0], *self._changes(inputs[0], False))
         if found is not None:
             self._replace(found, found.sums, sums, 0)
         return sums, self._counts(overflows, found)
 
-    def _search(self, x: Padded) -> Found | None:
+    def _search(self, x: Padded, changes: np.ndarray, marks: np.ndarray, found: np.ndarray) -> Found | None:
         """What has to be computed again, None if nothing."""
-        changes, marks, found = self._changes(x, False)
         ends = found.cumsum().reshape(found.shape)
         count = int(ends[-1, -1])
         if count == 0:
@@ -102,13 +112,15 @@ class PatchedConvolution(StagedConvolution):
                         changes, marks, ends - found, not self._register[3], pixels, sums.reshape(-1, channels), more)
         return Found(marks, pixels, sums, more.sum((0, 1)))
 
-    def counters(self, x: Padded) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs that are persistent and transient at the first stage, int64 [images, channels] each."""
-        marks = self._changes(x, True)[1]
-        counts = np.zeros((2, len(marks), self.op.shape[2]), np.int64)
+    def counters(self, inputs: Sequence[Padded]) -> Told:
+        """Outputs that are persistent and transient at the first stage."""
+        return self._told(self._changes(inputs[0], True)[1])
+
+    def _told(self, marks: np.ndarray) -> Told:
+        counts = np.zeros((2, 1, len(marks), self.op.shape[2]), np.int64)
         persists = marks & PERSISTENT != 0
-        counts[0][:, self._channels] = persists.sum((1, 3))
-        counts[1][:, self._channels] = ((marks & TRANSIENT != 0) & ~persists).sum((1, 3))
+        counts[0, 0][:, self._channels] = persists.sum((1, 3))
+        counts[1, 0][:, self._channels] = ((marks & TRANSIENT != 0) & ~persists).sum((1, 3))
         return counts[0], counts[1]
 
     def _place(self, x: Padded) -> tuple[Any, ...]:
@@ -116,7 +128,7 @@ class PatchedConvolution(StagedConvolution):
         top, _, left, _ = self.op.window.paddings
         return x.unsigned, sign_of(self.op), (x.pad - top, x.pad - left), self.op.window.steps[:2]
 
-    def _changes(self, x: Padded, tells: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _changes(self, x: Padded, tells: bool) -> Changes:
         """What `find_changes` writes."""
         rows, columns, _ = self.op.shape
         shape = len(x.array), rows, len(self._channels), columns

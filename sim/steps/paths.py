@@ -36,7 +36,7 @@ class KernelPath:
     together as `registers` says.
 
     Some paths can watch saturating registers in stages: `stages(op, layout, operands)` gives the operands for that and the
-    limits, or None where watching is no use; `watched` is a line of sums.
+    limits, or None where watching is no use; `watched` is a line of sums, on instructions of so many `lanes`.
 
     Some have registers of their own: `counted(op, layout)` is a line of what these hold, which counts overflowed outputs, as
     a line to codes does.
@@ -52,6 +52,7 @@ class KernelPath:
     registers: Callable[[Layout], int] = attrgetter("width")
     stages: Callable[["ConvOp", Layout, tuple[Any, ...]], tuple[Any, ...] | None] | None = None
     watched: Callable[..., None] = stay
+    lanes: int = LANES
     counted: Callable[["ConvOp", Layout], Callable[..., None]] | None = None
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
@@ -292,7 +293,7 @@ _VNNI = KernelPath("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[
               stages=_vnni_stages, watched=vnni_lines.WATCHED[VNNI])
 _ODD = KernelPath("vnni odd", _odd_layout, _odd_operands, vnni_lines.ODD_LINE, to_codes=_odd_to_codes)
 _AVX_VNNI = KernelPath("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
-                  watched=vnni_lines.WATCHED[AVX_VNNI])
+                  watched=vnni_lines.WATCHED[AVX_VNNI], lanes=LANES // 2)
 PLANES_PATH = bit_path(None)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 PATHS: Mapping[str, tuple[KernelPath, ...]] = {

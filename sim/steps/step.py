@@ -34,6 +34,12 @@ class Step:
         """For operations with registers: what these hold after all products [N, H, W, C], and overflows."""
         raise NotImplementedError
 
+    def telling(self) -> Self | None:
+        """The same, with counts int64 [kinds, images, channels] in the place of overflows of each channel: outputs that
+        overflow, and where registers clip on the way also those whose exact sum does not fit.  None where that is not known.
+        """
+        return None
+
     def could_replace(self, before: Op) -> bool:
         """Whether `through` may give a step for an operation that this one alone reads: memory is planned for it."""
         return False

@@ -10,11 +10,11 @@ from sim.buffers import Padded
 from sim.kernels.ir import aligned
 from sim.kernels.isa import PLAIN
 from sim.kernels.layout import LANES
-from sim.kernels.stage_counts import TOLD, told
+from sim.kernels.stage_counts import COUNTS, told
 from sim.kernels.stage_tiles import NONE, SATURATE, WRAP, events_of, tiled
 from sim.ops.conv import ConvOp
 from sim.orders import SORTED
-from sim.steps.loops import ConvLoops, StagedConvolution
+from sim.steps.loops import ConvLoops, StagedConvolution, Told
 
 BITS = 32
 """Of a lane."""
@@ -67,13 +67,15 @@ class Tiles:
         tables = places, self._weights, self._events
         return codes, (x.pad - top, x.pad - left), self.op.window.steps[:2], tables, self._limits
 
-    def counters(self, x: Padded) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs that are persistent and transient, int64 [2, images, channels] each, at the first stage and the last."""
-        rows, columns, channels = self.op.shape
-        found = np.empty((TOLD, len(x.array) * rows, channels), np.int32)
-        told(self.rules)(*self.arguments(x), (rows, columns), found)
-        counts = found.reshape(2, 2, len(x.array), rows, channels).sum(3, dtype=np.int64)
-        return counts[:, 0], counts[:, 1]
+    def run(self, x: Padded) -> tuple[np.ndarray, np.ndarray, Told]:
+        """What the last registers hold in the end [N, H, W, C]; how many outputs of each channel overflowed; those that are
+        persistent and transient at the first stage and the last."""
+        images, (rows, _, channels) = len(x.array), self.op.shape
+        sums = np.empty((images, *self.op.shape), np.int32)
+        counts = np.empty((COUNTS, images * rows, len(self._weights) * LANES), np.int32)
+        told(self.rules, self.first.tile == 1)(*self.arguments(x), sums, counts)
+        by_image = counts.reshape(COUNTS, images, rows, -1)[..., :channels].sum(2, dtype=np.int64)
+        return sums, by_image[0].sum(0), (by_image[1::2], by_image[2::2])
 
 
 class TiledConvolution(StagedConvolution):
@@ -93,3 +95,13 @@ class TiledConvolution(StagedConvolution):
         counts = np.empty((images * rows, channels), np.int32)
         self._run(*self._tiles.arguments(inputs[0]), sums, counts)
         return sums, counts.sum(0, dtype=np.int64)
+
+    def counters(self, inputs: Sequence[Padded]) -> Told:
+        """Outputs that are persistent and transient at the first stage and the last."""
+        return self._tiles.run(inputs[0])[2]
+
+    def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray, Told]:
+        """The same while codes are made; and overflows."""
+        sums, overflows, told = self._tiles.run(inputs[0])
+        self._requantize(sums, inputs, out)
+        return overflows, told

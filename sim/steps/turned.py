@@ -4,8 +4,10 @@ Tokens are (tokens, 1, features), an image of one column, whose lines of one pix
 The very memory is read as (rows, tokens / rows, features) here.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 
@@ -70,6 +72,16 @@ class Turned(Step):
             return self._plain.registers(inputs)
         sums, counts = self._turned.registers([self._view(inputs[0])])
         return sums.reshape(len(sums), *self.op.shape), counts
+
+    def telling(self) -> Self | None:
+        """The same, whose convolutions tell."""
+        turned, plain = self._turned.telling(), self._plain.telling()
+        if turned is None or plain is None:
+            return None
+        other = copy.copy(self)
+        other._turned = turned
+        other.__dict__["_plain"] = plain
+        return other
 
     @cached_property
     def _plain(self) -> Convolution:

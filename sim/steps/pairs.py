@@ -15,7 +15,8 @@ from sim.kernels.lines import stay
 from sim.ops.conv import ConvOp
 from sim.orders import SORTED, permutation
 from sim.steps.choice import BYTES
-from sim.steps.conv import Convolution, Kernels
+from sim.steps.conv import Convolution
+from sim.steps.conv_kernels import Kernels
 from sim.steps.loops import ConvLoops
 from sim.steps.paths import KernelPath, vnni_packed
 

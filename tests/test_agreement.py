@@ -43,6 +43,7 @@ def assert_equal_codes(spec: NetworkSpec, program: Program, pixels: np.ndarray) 
 
 
 @given(st.data())
+@compiling(100)
 def test_fp32__equals_the_model_in_every_code_of_random_networks(data):
     spec = data.draw(networks())
     assert_equal_codes(spec, lowered(spec, "fp32"), pixels_for(data.draw, spec.graph))

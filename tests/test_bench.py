@@ -58,6 +58,7 @@ def break_package(tmp_path, monkeypatch):
     return shadow
 
 
+@pytest.mark.exhaustive
 def test_measure__gives_a_row_to_each_in_its_own_process():
     rows = measure([Contest("conv", TINY, PEERS)], 2)
     assert [(r["what"], r["case"], r["impl"], r["unit"]) for r in rows] == [

@@ -66,6 +66,7 @@ def run_script(folder: Path, code: str, **environment: str) -> subprocess.Comple
                           text=True, timeout=500, check=False)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
 def test_one_thread__means_kernels_without_a_pool_of_threads(folder):
     script = """

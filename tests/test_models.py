@@ -127,7 +127,7 @@ def test_float__equals_torchvisions_features_in_the_small_form(name):
 PRECISIONS = (Precision(2), Precision(4), Precision(8), Precision(4, activations=8))
 
 
-QUICK = ("resnet50", "mobilenetv2", "efficientnet_b0", "alexnet", "vgg16_bn", "vgg_small")
+QUICK = ("resnet50", "efficientnet_b0", "alexnet", "vgg16_bn", "vgg_small")
 
 
 @pytest.mark.parametrize(("model", "precision"), [*in_turn(QUICK, PRECISIONS), *(

@@ -74,7 +74,7 @@ def _fitted(section: Section) -> Iterator[str]:
     if _width(cells) > WIDTH:
         cells = cells.map(lambda cell: cell.replace(" ± ", "±"))
     notes: list[str] = []
-    keys = list(map(markdown_text, section.keys))
+    keys = [key for key in map(markdown_text, section.keys) if key in cells]
     while max(map(_width, _parts(cells, keys))) > WIDTH and (column := _longest(cells)) is not None:
         cells[column] = [_noted(cell, notes) for cell in cells[column]]
     if shared:

@@ -50,12 +50,17 @@ def origin_cells(rows: pd.DataFrame) -> dict[str, Sequence[str]]:
             "hardware": list(rows["hardware"])}
 
 
+_KEYS = ("bits", "scheme", "path", "options")
+"""What every part of a table has that is too wide for one."""
+
+
 def by_dataset(table: pd.DataFrame, common: tuple[str, ...], text: str = "") -> list[Section]:
     """A table for each data set, under its name if there are several: figures of two never stand in one column."""
+    keys = tuple(key for key in _KEYS if key in table)
     if table["dataset"].nunique() < 2:
-        return [Section(table, text=text, common=("dataset", *common))]
+        return [Section(table, text=text, common=("dataset", *common), keys=keys)]
     parts = list(table.groupby("dataset", sort=True))
-    return [Section(part.drop(columns="dataset"), markdown_text(name), text if number == 0 else "", common)
+    return [Section(part.drop(columns="dataset"), markdown_text(name), text if number == 0 else "", common, keys)
             for number, (name, part) in enumerate(parts)]
 
 

@@ -1,6 +1,7 @@
 """A table groups only runs that are equal in everything but the seed, and shows what tells its rows apart."""
 
 import csv
+import functools
 import io
 import json
 import re
@@ -18,13 +19,14 @@ from training.tables import make_tables
 
 
 def rows_of(markdown):
-    """The rows of the first table in Markdown as dictionaries; what all rows share is with each."""
+    """The rows of the one table in Markdown as dictionaries, in parts if it is wide; what all rows share is with each."""
     lines = markdown.splitlines()
-    table = [line for line in lines if line.startswith("|")]
     common = next((line for line in lines if line.startswith("In all rows: ")), "").removeprefix("In all rows: ")
     shared = dict(part.split(" ", 1) for part in common.rstrip(".").split("; ") if " " in part)
-    cells = [[re.sub(r"\s*±\s*", " ± ", cell.strip()) for cell in line.strip("|").split(" | ")] for line in table]
-    return [{**shared, **dict(zip(cells[0], row, strict=True))} for row in cells[2:]]
+    parts = [[[re.sub(r"\s*±\s*", " ± ", cell.strip()) for cell in line.strip("|").split(" | ")]
+              for line in part.splitlines()] for part in re.findall(r"(?:^\|.*\n?)+", markdown, re.MULTILINE)]
+    rows = zip(*([dict(zip(cells[0], row, strict=True)) for row in cells[2:]] for cells in parts), strict=True)
+    return [functools.reduce(dict.__or__, row, shared) for row in rows]
 
 
 def tables_of(runs, tmp_path):

@@ -399,6 +399,8 @@ def test_tables__tell_persistent_and_transient_outputs_of_all(tmp_path):
     """Plain counting beside the cells, whose two digits never make all of nearly all."""
     found = sweep(CHECKPOINT, accumulator="5:8", overflow="saturate", tile="1", counters=True, limit=4, requant="fp32")
     found.save(tmp_path / "one.json", "python -m sim.sweep")
+    uncounted = sweep(CHECKPOINT, accumulator="5:8", overflow="wrap", tile="1", limit=4, requant="fp32")
+    uncounted.save(tmp_path / "two.json", "python -m sim.sweep")  # of the same network and images: it has no cells there
     text = make_tables(tmp_path)["register-sweeps.md"]
     (part,) = re.findall(r"persistent \+ transient$.*", text, re.M | re.S)
     for row in found.rows[1:]:

@@ -42,7 +42,7 @@ def _plot_overflows(axis: Any, points: pd.DataFrame, number: int) -> None:
     """Persistent outputs as a line, transient ones dotted, where they were counted; else those that overflowed."""
     found, widths, style = shares(points), points["accumulator"], {"markersize": 4, **style_of(number)}
     if found.notna().all(axis=None):
-        persistent, transient = (found[name].where(found[name] > 0) for name in COUNTED[1:3])
+        persistent, transient = (found[name].where(found[name] > 0) for name in found)
         axis.plot(widths, persistent, **style)
         axis.plot(widths, transient, **{**style, "linestyle": ":", "alpha": 0.7})
     else:
@@ -52,7 +52,7 @@ def _plot_overflows(axis: Any, points: pd.DataFrame, number: int) -> None:
 
 def _finish_overflows(axis: Any, left: Any, part: pd.DataFrame) -> None:
     """As wide as its neighbor."""
-    is_counted = part[part["accumulator"] > 0]["clipped outputs"].notna().all()
+    is_counted = part[part["accumulator"] > 0][COUNTED[0]].notna().all()
     axis.set_title("persistent (line), transient (dotted)" if is_counted else "overflowed: wrong (wrap), clipped (saturate)",
                    fontsize=9, loc="left")
     axis.set(xlabel="accumulator bits", ylabel="outputs %", yscale="log", xlim=left.get_xlim())

@@ -18,8 +18,8 @@ NETWORK = ("dataset", "network", "images", "requantizer", "boundary accumulator"
 KIND = "registers"
 """What they are called beside their width: rule and tile, or stages."""
 _FREE = "unlimited"
-COUNTED = ("clipped outputs", "persistent outputs", "transient outputs", "outputs")
-"""Outputs that some register clipped, those of both kinds, and all."""
+COUNTED = ("clipped outputs", "persistent outputs", "transient outputs")
+"""Outputs that some register clipped, and those of both kinds."""
 _BOTH = ("Percent of outputs of which a register's exact sum does not fit (persistent), and of which only sums on the way "
          "do not (transient), of all stages together.")
 _WHOLE = 99.5
@@ -54,7 +54,7 @@ def layer_rows(records: Records) -> Iterator[dict[str, Any]]:
 
 def _counted(row: Any) -> dict[str, Any]:
     """Outputs that some register clipped, of all stages together, and which of both kinds they are."""
-    return {f"{name} outputs": row.get(name) for name in ("clipped", "persistent", "transient")}
+    return {name: row.get(name.removesuffix(" outputs")) for name in COUNTED}
 
 
 def _common(record: Record, row: Any) -> dict[str, Any]:
@@ -103,15 +103,17 @@ def summarize_sweeps(rows: pd.DataFrame) -> list[Section]:
         free = part[part["accumulator"] == 0]["bit-true"]
         text = f"Without limits {free.iloc[0]:.2f} %, {part['images'].iloc[0]:,} images." if len(free) else ""
         sections.append(_section(title, text, _by_width(cells), limited, ("bits",)))
-        if limited["clipped outputs"].notna().any():
-            cells = limited.assign(cell=[_both(*row) for row in limited[list(COUNTED)].itertuples(index=False)])
-            sections.append(_section(f"{title}, persistent + transient", _BOTH, _by_width(cells), limited, ("bits",)))
+        counted = limited[limited[COUNTED[0]].notna()]
+        if len(counted):
+            both = shares(counted).itertuples(index=False)
+            cells = counted.assign(cell=[" + ".join(map(share_cell, pair)) for pair in both])
+            sections.append(_section(f"{title}, persistent + transient", _BOTH, _by_width(cells), counted, ("bits",)))
     return sections
 
 
 def shares(rows: pd.DataFrame) -> pd.DataFrame:
-    """Percent of outputs that are clipped, and of these persistent and transient; missing where nobody counted."""
-    return rows[list(COUNTED[:3])].astype(float).mul(100.0 / rows["outputs"], axis=0)
+    """Percent of outputs that are persistent and transient; missing where nobody counted."""
+    return rows[list(COUNTED[1:])].astype(float).mul(100.0 / rows["outputs"], axis=0)
 
 
 def summarize_layers(rows: pd.DataFrame) -> list[Section]:
@@ -159,10 +161,6 @@ def _merged(table: pd.DataFrame) -> pd.DataFrame:
 
 def _cell(accuracy: float, share: float) -> str:
     return f"{accuracy:.2f} ({share_cell(share)})"
-
-
-def _both(_: float, persistent: float, transient: float, outputs: int) -> str:
-    return " + ".join(share_cell(100.0 * count / outputs) for count in (persistent, transient))
 
 
 def share_cell(percent: float) -> str:

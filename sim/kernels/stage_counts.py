@@ -13,7 +13,7 @@ from numba import prange
 from sim.kernels.ir import I32, call, constant, registers, splat, stored
 from sim.kernels.jit import specialize
 from sim.kernels.layout import LANES
-from sim.kernels.stage_tiles import NONE, PIXELS, SATURATE, WORDS, aim, fit, make_tile
+from sim.kernels.stage_tiles import NONE, PIXELS, SATURATE, WORDS, add_to, aim, fit, make_tile, taken
 
 COUNTS = 5
 """Outputs that overflowed, then persistent and transient ones at the first stage and at the last."""
@@ -79,11 +79,11 @@ class _Registers:
         if at_once:
             self._take(0, self._held[p], p, product)
         else:
-            self._change(self._waiting[p], product)
+            add_to(self.builder, self._waiting[p], product)
 
     def consult_first(self, p: int) -> None:
         """What waits goes into the first register."""
-        self._take(0, self._held[p], p, self._taken(self._waiting[p]))
+        self._take(0, self._held[p], p, taken(self.builder, self._waiting[p]))
 
     def hand_on(self, p: int) -> None:
         """The first register is judged, and begins anew."""
@@ -91,13 +91,13 @@ class _Registers:
         if self._rules[0] != NONE:
             for kept, end in zip((self._persists[p], self._leaves[p]), exact.ends(p), strict=True):
                 exact.keep_largest(kept, end)
-        self._change(self._products[p], exact.sums(p))
-        self._change(self._handed[p], self._taken(self._held[p]))
+        add_to(self.builder, self._products[p], exact.sums(p))
+        add_to(self.builder, self._handed[p], taken(self.builder, self._held[p]))
         exact.begin(p)
 
     def consult_last(self, p: int) -> None:
         """What was handed on goes into the last register."""
-        self._take(1, self._last[p], p, self._taken(self._handed[p]))
+        self._take(1, self._last[p], p, taken(self.builder, self._handed[p]))
 
     def told(self, pixels: int, valid: Any) -> list[Any]:
         """What the last register of each pixel holds, then how many of those that are valid are one of COUNTS."""
@@ -128,15 +128,6 @@ class _Registers:
         self.builder.store(fit(self.builder, self._rules[which], total, *self._ends[which]), register)
         if which == 0 or self._rules[which] != NONE:
             self._exact[which].add(p, more)
-
-    def _change(self, register: Any, more: Any) -> None:
-        self.builder.store(self.builder.add(self.builder.load(register), more), register)
-
-    def _taken(self, register: Any) -> Any:
-        """What it held; it is 0 then."""
-        held = self.builder.load(register)
-        self.builder.store(ir.Constant(WORDS, None), register)
-        return held
 
 
 _tile: Any = constant

@@ -57,6 +57,18 @@ def happens(builder: Any, mask: Any, event: int) -> Any:
     return builder.icmp_unsigned("!=", builder.and_(mask, ir.Constant(I8, event)), ir.Constant(I8, 0))
 
 
+def add_to(builder: Any, register: Any, more: Any) -> None:
+    """To what a register holds."""
+    builder.store(builder.add(builder.load(register), more), register)
+
+
+def taken(builder: Any, register: Any) -> Any:
+    """What a register held; it is 0 then."""
+    held = builder.load(register)
+    builder.store(ir.Constant(WORDS, None), register)
+    return held
+
+
 class _Registers:
     """Of PIXELS pixels x 16 channels, and what happens to them; `rules` and `ends` are those of the first and the last."""
 
@@ -67,23 +79,23 @@ class _Registers:
 
     def receive(self, p: int, product: Any, at_once: bool) -> None:
         """A product of a pixel, which waits for the first register unless that takes it `at_once`."""
-        self._add(self._exact[p], product)
+        add_to(self.builder, self._exact[p], product)
         if at_once:
             self._consult(0, self._held[p], product, self._flags[p])
         else:
-            self._add(self._waiting[p], product)
+            add_to(self.builder, self._waiting[p], product)
 
     def consult_first(self, p: int) -> None:
         """What waits goes into the first register."""
-        self._consult(0, self._held[p], self._taken(self._waiting[p]), self._flags[p])
+        self._consult(0, self._held[p], taken(self.builder, self._waiting[p]), self._flags[p])
 
     def hand_on(self, p: int) -> None:
         """The first register begins anew."""
-        self._add(self._handed[p], self._taken(self._held[p]))
+        add_to(self.builder, self._handed[p], taken(self.builder, self._held[p]))
 
     def consult_last(self, p: int) -> None:
         """What was handed on goes into the last register."""
-        self._consult(1, self._last[p], self._taken(self._handed[p]), self._flags[p])
+        self._consult(1, self._last[p], taken(self.builder, self._handed[p]), self._flags[p])
 
     def told(self, pixels: int, valid: Any) -> list[Any]:
         """What the last registers hold, and not 0 where outputs overflowed."""
@@ -99,15 +111,6 @@ class _Registers:
             clipped = self.builder.xor(total, kept)
             self.builder.store(self.builder.or_(self.builder.load(flag), clipped), flag)
         self.builder.store(kept, register)
-
-    def _add(self, register: Any, more: Any) -> None:
-        self.builder.store(self.builder.add(self.builder.load(register), more), register)
-
-    def _taken(self, register: Any) -> Any:
-        """What it held; it is 0 then."""
-        held = self.builder.load(register)
-        self.builder.store(ir.Constant(WORDS, None), register)
-        return held
 
 
 def make_tile(kind: Any, rules: tuple[str, str], pixels: int, every: bool = False) -> Any:

@@ -56,7 +56,7 @@ def test_table__has_students_with_intervals_and_definitions_by_register(tmp_path
     speq = next(line for line in lines if line.startswith("speq 32-3"))
     assert speq.endswith(f"37.50 75.00 37.50 75.00 {low:.2f} to {high:.2f}")
     assert "codes that differ 0 of 1,000" in made["squad.md"]
-    header = next(line for line in lines if line.startswith("network"))
+    header = next(line for line in lines if line.startswith("bits network"))
     assert "softmax gelu norm unlimited 16 bit wrap 14 bit wrap" in header
     assert not any(line.startswith("minilm, speq") for line in lines)  # nothing else was run of it: it is a student alone
     row = next(line for line in lines if "itamax" in line)

@@ -33,28 +33,52 @@ def sums(values: Tensor, packed: Tensor | None, weight: Tensor, geometry: Geomet
     `packed` are the same codes as bytes, if there are any; `bounds` are the largest magnitudes of values and weights.  Codes
     whose sums may pass 2^24 are none of this function's business.
     """
-    # oneDNN without AVX-512 was seen to be wrong on strided 1x1; the comparison is false for what is no number
-    is_strided = weight.shape[2] == weight.shape[3] == 1 and geometry.stride > 1
-    if packed is not None and not is_strided and _is_exact(bounds) and bool(weight.abs().amax() <= bounds[1]):
+    if packed is not None and _is_exact(bounds) and bool(weight.abs().amax() <= bounds[1]):  # false for what is no number
         return _integer_sums(packed, weight, geometry)
-    return F.conv2d(values.float(), weight, None, geometry.stride, geometry.padding, 1, geometry.groups)
+    values, (stride, padding, groups) = dense(values, weight, geometry)
+    return F.conv2d(values.float(), weight, None, stride, padding, 1, groups)
+
+
+def dense(values: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """The same convolution without a stride if its kernel is one pixel: then most pixels are not read, and left out here.
+
+    oneDNN without AVX-512 goes astray on strided ones: its 8-bit sums were seen to be wrong, and the gradients of weights of
+    fewer than 8 channels, for which it also writes where it may not.
+    """
+    if geometry.stride == 1 or tuple(weight.shape[2:]) != (1, 1):
+        return values, geometry
+    padding = geometry.padding
+    read = F.pad(values, (padding,) * 4) if padding else values
+    read = read[:, :, ::geometry.stride, ::geometry.stride].contiguous(memory_format=torch.channels_last)
+    return read, Geometry(1, 0, geometry.groups)
 
 
 def gradients(gradient: Tensor, values: Tensor, weight: Tensor, geometry: Geometry,
               wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
     """Those of the values and of the weights, multiplied in the type of `gradient`."""
-    stride, padding, groups = geometry
     if not any(wanted):
         return None, None
+    read, (stride, padding, groups) = dense(values, weight, geometry)
     if gradient.dtype == torch.bfloat16 and (not _multiplies_bfloat16() or any(map(
-            _has_idle_tap, values.shape[2:], weight.shape[2:], gradient.shape[2:], [stride] * 2, [padding] * 2))):
+            _has_idle_tap, read.shape[2:], weight.shape[2:], gradient.shape[2:], [stride] * 2, [padding] * 2))):
         # of idle taps oneDNN leaves the bfloat16 gradient as it finds the memory; and where it has no bfloat16, torch's own
         # loops round every partial sum, not only what is multiplied
         gradient = gradient.float()
     to_values, to_weight, _ = torch.ops.aten.convolution_backward(
-        gradient, values.to(gradient.dtype), weight.to(gradient.dtype), None, [stride] * 2, [padding] * 2, [1, 1], False,
+        gradient, read.to(gradient.dtype), weight.to(gradient.dtype), None, [stride] * 2, [padding] * 2, [1, 1], False,
         [0, 0], groups, [*wanted, False])
+    if to_values is not None and read is not values:
+        to_values = _spread(to_values, values, geometry)
     return to_values, None if to_weight is None else to_weight.float()
+
+
+def _spread(gradient: Tensor, values: Tensor, geometry: Geometry) -> Tensor:
+    """That of all values from that of those which `dense` reads."""
+    stride, padding, _ = geometry
+    rows, columns = (size + 2 * padding for size in values.shape[2:])
+    found = gradient.new_zeros((*values.shape[:2], rows, columns)).contiguous(memory_format=torch.channels_last)
+    found[:, :, ::stride, ::stride] = gradient
+    return found[:, :, padding : rows - padding, padding : columns - padding]
 
 
 @functools.cache
@@ -122,7 +146,7 @@ def _has_integer_sums() -> bool:
 
 
 def _integer_sums(packed: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    stride, padding, groups = geometry
+    packed, (stride, padding, groups) = dense(packed, weight, geometry)
     scales, zeros = torch.ones(len(weight), dtype=torch.float32), torch.zeros(len(weight), dtype=torch.int64)
     place: tuple[Sequence[int], ...] = ([stride] * 2, [padding] * 2, [1, 1])
     onednn = torch.ops.onednn

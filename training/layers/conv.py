@@ -15,7 +15,7 @@ from training.layers.codes import Codes, add_residual, first_weights, is_one, mu
 from training.layers.layer import Context, Layer
 from training.layers.norm import BATCH_NORM_MOMENTUM, Norm
 from training.layers.register import convolution, through_register
-from training.products import Geometry, Products
+from training.products import Geometry, Products, dense
 from training.quantizers import Scale
 
 WIDE_HEAD, WIDE_HEAD_DEVIATION = 512, 0.01
@@ -76,10 +76,13 @@ class ConvLayer(Layer):
 
     def _products(self, values: Tensor, weight: Tensor) -> Tensor:
         if self.window is None:
-            return F.conv2d(values, weight, None, *self.geometry[:2], 1, self.geometry.groups)
+            values, geometry = dense(values, weight, self.geometry)
+            return F.conv2d(values, weight, None, *geometry[:2], 1, geometry.groups)
         top, bottom, left, right = self.window.paddings
-        values = F.pad(values, (left, right, top, bottom))
-        return F.conv2d(values, weight, None, self.window.strides, 0, self.window.dilation, self.geometry.groups)
+        values, strides = F.pad(values, (left, right, top, bottom)), self.window.strides
+        if tuple(weight.shape[2:]) == (1, 1):  # as `dense`
+            values, strides = values[:, :, ::strides[0], ::strides[1]], (1, 1)
+        return F.conv2d(values, weight, None, strides, 0, self.window.dilation, self.geometry.groups)
 
     def folded(self, x_scale: Scale, weight_scale: Scale, skip_scale: Scale | None,
                step: Scale) -> tuple[Tensor, Tensor, Scale | None]:

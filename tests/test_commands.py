@@ -118,7 +118,7 @@ def test_training__float_boundary_is_quantized_on_request(tmp_path):
     assert "requantized" in evaluation.stdout
 
 
-@pytest.mark.parametrize("limit", [2000, 20000])
+@pytest.mark.parametrize("limit", [2000, pytest.param(20000, marks=pytest.mark.exhaustive)])
 def test_training__a_disk_that_refuses_the_write_is_one_line(tmp_path, limit):
     result = run("training.run", "--scheme", "individual", *SMALL, "--out", tmp_path / "out", limit=limit)
     # kernels that were not kept before cannot be kept now, either, which is said and stops nothing

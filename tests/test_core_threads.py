@@ -151,6 +151,7 @@ def test_machine__reuses_the_tensors_of_earlier_runs():
     assert {slot: id(memory) for slot, memory in machine._idle[0].memory.items()} == first
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not FORKS, reason="this system does not fork")
 def test_forked_child__runs_a_machine_that_its_parent_has_run(folder):
     done = run_script(folder, "machine = Machine(program); assert is_right(machine); "
@@ -173,6 +174,7 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not FORKS, reason="this system does not fork")
 @pytest.mark.parametrize("before", ["numba.njit(parallel=True)(lambda x: x + 1)(np.ones(9999))", "torch.ones(9999, 99) * 2"])
 def test_forked_child__runs_whoever_has_used_threads_before(folder, before):
@@ -181,6 +183,7 @@ def test_forked_child__runs_whoever_has_used_threads_before(folder, before):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not FORKS, reason="this system does not fork")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_fork__beside_threads_that_run_and_compile(folder, layer):
@@ -202,6 +205,7 @@ assert is_right(machine)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.exhaustive
 def test_workqueue__serves_two_threads_in_turns(folder):
     done = run_script(folder, """
 import numba

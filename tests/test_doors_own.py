@@ -104,7 +104,7 @@ def test_own_quantizer__that_has_changed_since_is_told(trained, tmp_path):
     assert "has changed since this network was trained" in result.stdout
 
 
-@pytest.mark.parametrize("other", ["dorefa", "my_quantizer.py:Absmax.twin"])
+@pytest.mark.parametrize("other", ["dorefa", pytest.param("my_quantizer.py:Absmax.twin", marks=pytest.mark.exhaustive)])
 def test_own_quantizer__is_not_replaced_by_another(trained, other):
     folder, _ = trained
     result = run(folder, "sim.eval", "--model", f"{OUT}/ckpt.pt", "--quantizer", other)
@@ -194,7 +194,7 @@ def test_own_parts__that_are_not_what_is_wanted_are_refused_in_one_line(tmp_path
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("code", [0, 3, "'done'", ""])
+@pytest.mark.parametrize("code", [3, *(pytest.param(more, marks=pytest.mark.exhaustive) for more in (0, "'done'", ""))])
 def test_own_code__that_exits_is_an_error_wherever_it_is_called(tmp_path, code):
     """Also where it is used, not loaded."""
     (tmp_path / "mine.py").write_text(

@@ -276,7 +276,7 @@ def in_terminal(script, columns):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(parts).decode())
 
 
-@pytest.mark.parametrize("columns", [40, 50, 80, 100, 200])
+@pytest.mark.parametrize("columns", [40, 80, *(pytest.param(more, marks=pytest.mark.exhaustive) for more in (50, 100, 200))])
 def test_bar__shows_no_value_before_there_is_one_and_cuts_none(columns):
     text = in_terminal(BAR, columns)
     before, advanced = text.split("begun")[0], text.split("begun")[1].split("advanced")[0]

@@ -70,7 +70,8 @@ def matched(stored: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> dict
         default=array.size) for key, array in stored.items()}
 
 
-@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "sums"])
+@pytest.mark.parametrize("fuse", [
+    pytest.param(True, id="fused"), pytest.param(False, id="sums", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("folder", folders("deeploy"))
 def test_deeploys_golden_tensors(folder, fuse):
     root = vectors(f"deeploy/{folder}")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sim.text import printable
 from tests import records
+from tests.committed import committed_report, committed_tables
 from tests.examples import examples
 from tests.test_tables_groups import csv_rows
 from training.report import published
@@ -177,7 +178,7 @@ def test_published_figures__stand_beside_lossless_images_only():
 
 
 def test_data_sets__never_share_a_table():
-    for name, text in make_tables(RESULTS / "records").items():
+    for name, text in committed_tables().items():
         if name.endswith(".md"):
             for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
                 assert not ("JPEG-75" in table and "digits" in table), name
@@ -239,7 +240,7 @@ def test_page__is_whole_html_without_scripts_whatever_is_named(name, tmp_path):
 
 
 def test_committed_page__equals_the_records():
-    made = make_report(Report.of([RESULTS / "records"]))
+    made = make_report(committed_report())
     for name, text in made.items():
         assert (RESULTS / name).read_text() == text, "python -m training.report makes it again"
     page = Page(made["report.html"])
@@ -283,7 +284,7 @@ def test_figure__has_a_mark_for_every_point_and_a_legend():
 
 
 def test_committed_rows__are_not_lost():
-    rows = pd.DataFrame(csv_rows(make_tables(RESULTS / "records")["accuracy.csv"]))
+    rows = pd.DataFrame(csv_rows(committed_tables()["accuracy.csv"]))
     trained = list((RESULTS / "records" / "digits").glob("*.train.json"))
     assert (rows["dataset"] == "digits").sum() == len(trained)
     assert np.isfinite(rows.loc[rows["status"] == "finished", "FQ"].astype(float)).all()

@@ -46,7 +46,8 @@ def timeless(record):
             for name, step in record["steps"].items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, marks=pytest.mark.exhaustive if "vit" in kind else ()) for kind in KINDS])
 def test_resume__inside_an_epoch_ends_with_the_same_bits(tmp_path, kind):
     options, first = KINDS[kind]
     config = config_of(options)

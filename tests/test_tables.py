@@ -5,28 +5,28 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.committed import committed_report, committed_tables
 from training import comparisons
 from training.report.catalog import PANELS, draw
 from training.report.records import TableError
 from training.schemes import SCHEMES, SchemeOptions
-from training.tables import PLOTS, RESULTS, Report, make_tables
+from training.tables import PLOTS, RESULTS, make_tables
 
-TABLES = make_tables(RESULTS / "records")
+COMMITTED = {path.name for form in ("*.csv", "*.md") for path in RESULTS.glob(form)} - {"README.md"}
 
 
 def test_tables__are_all_there():
-    committed = {path.name for pattern in ("*.csv", "*.md") for path in RESULTS.glob(pattern)} - {"README.md"}
-    assert committed == set(TABLES)
+    assert set(committed_tables()) == COMMITTED
 
 
-@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.parametrize("name", sorted(COMMITTED))
 def test_table__is_regenerated_from_records(name):
-    assert (RESULTS / name).read_text() == TABLES[name], "python -m training.tables makes the tables again"
+    assert (RESULTS / name).read_text() == committed_tables()[name], "python -m training.tables makes the tables again"
 
 
 @pytest.mark.parametrize("name", sorted([*PLOTS, *PANELS]))
 def test_plot__is_drawn_from_records(tmp_path, name):
-    is_drawn = draw(Report.of([RESULTS / "records"]), name, tmp_path / name)
+    is_drawn = draw(committed_report(), name, tmp_path / name)
     assert is_drawn == (RESULTS / name).exists()
     if is_drawn:
         assert (tmp_path / name).read_text().count("<path") > 20
@@ -34,12 +34,12 @@ def test_plot__is_drawn_from_records(tmp_path, name):
 
 def test_records__are_of_clean_commits_and_their_own_claims():
     """No number from uncommitted code, and no code that differed from the model."""
-    for name, text in TABLES.items():
+    for name, text in committed_tables().items():
         assert "dirty" not in text, name
     import csv
     import io
 
-    rows = list(csv.DictReader(io.StringIO(TABLES["schemes.csv"])))
+    rows = list(csv.DictReader(io.StringIO(committed_tables()["schemes.csv"])))
     assert len(rows) >= 240
     assert {row["path"] for row in rows if not row["bit-true"]} == {"32"}  # float networks have no integers
     assert {row["codes differing"] for row in rows if row["bit-true"]} == {"0"}
@@ -77,7 +77,7 @@ def test_ablations__are_of_schemes_and_options_that_exist():
     for scheme, option in comparisons.ABLATIONS:
         assert scheme in SCHEMES
         assert option == "quantizer" or hasattr(SchemeOptions, option.replace("-", "_"))
-    shown = {line[3:] for line in TABLES["ablations.md"].splitlines() if line.startswith("## ")}
+    shown = {line[3:] for line in committed_tables()["ablations.md"].splitlines() if line.startswith("## ")}
     assert shown == {f"{scheme}: {ablation.title}" for (scheme, _), ablation in comparisons.ABLATIONS.items()}
 
 

@@ -1,11 +1,9 @@
 """A user's own runs become tables and plots by one command; what users name is text in every format."""
 
+import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from sim.records import write_record
 from tests import records
+from tests.cli import run
 from training.plots import COLORS, MOST_SERIES, plot_accumulators, plot_curves, style_of
 from training.report.evaluations import accumulator_rows
 from training.report.markup import WIDTH, Section, csv, latex_text, markdown, markdown_text
@@ -27,8 +26,8 @@ UNDIGESTED = "note: {} without a digest, from before 0.2 or changed since: nothi
 
 
 def run_module(module, *options, cwd):
-    return subprocess.run([sys.executable, "-m", module, *options], cwd=cwd, capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": str(records.ROOT), "OMP_WAIT_POLICY": "passive"})
+    with contextlib.chdir(cwd):
+        return run(module, *options)
 
 
 def own_runs(folder, count=3, **config):

@@ -175,6 +175,7 @@ def _take_interrupts():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.mark.exhaustive
 def test_interrupted_sweep__ends_its_run_and_is_one_line(tmp_path):
     (tmp_path / "long.toml").write_text(GRID.replace("[jobs]", "epochs = 999\n[jobs]"))
     process = subprocess.Popen([sys.executable, "-m", "training.sweep", "long.toml", "--results", "mine"], cwd=tmp_path,

@@ -310,7 +310,8 @@ def test_run__leaves_a_checkpoint_of_every_step_and_a_record(whole_run):
     assert record["steps"]["2bit"]["best"]["accuracy"] == best
 
 
-@pytest.mark.parametrize("moment", ["first", pytest.param("second", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("moment", ["first", "second"])
 def test_resume__after_kill_9_ends_with_the_same_bits(whole_run, tmp_path, moment):
     out = tmp_path / "killed"
     options = command("--scheme", "takd", "--path", "32,2", *SMALL, "--out", str(out), "--resume")

@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.95
 
 
 def half_width(deviation: float, n: int, level: float = LEVEL) -> float:
     """Of the t interval of a mean; not a number for less than two."""
-    return float(stats.t.ppf(0.5 + level / 2, n - 1)) * deviation / math.sqrt(n) if n > 1 else float("nan")
+    return float(special.stdtrit(n - 1, 0.5 + level / 2)) * deviation / math.sqrt(n) if n > 1 else float("nan")
 
 
 def p_value(mean: float, deviation: float, n: int) -> float:
@@ -24,7 +24,7 @@ def p_value(mean: float, deviation: float, n: int) -> float:
         return float("nan")
     if not deviation:
         return float(mean == 0.0)
-    return float(2.0 * stats.t.sf(abs(mean) * math.sqrt(n) / deviation, n - 1))
+    return float(2.0 * special.stdtr(n - 1, -abs(mean) * math.sqrt(n) / deviation))
 
 
 def holm(values: list[float]) -> list[float]:

@@ -1,24 +1,73 @@
 """Saturating registers, pixel by pixel in order, many channels at once, on any processor with vectors.
 
 A register of up to 15 bits and the products it receives fit 16-bit lanes; wider ones take 32-bit lanes.
+
+One of up to 16 bits that holds every product, and is consulted after each, lies at the top of its lane: the lane is
+2^(16 - bits) times the value.  Then the processor's own saturating addition clips it, in one instruction.  Clipped above,
+the lane has ones below the register; they change neither later clips nor what the register holds, which is the lane shifted
+down.  Whether it was ever clipped shows beside the exact sum modulo 2^16: the two differ from the first clip on, until clips
+at the other end make up for it.  Before that a register has to travel through all of its range, so that it is enough to
+compare them every so many products as cannot do that.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I8, I16, I32, call, constant, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.ir import (
+    I8,
+    I16,
+    I32,
+    aligned,
+    call,
+    constant,
+    load,
+    loop,
+    machine_code,
+    offset,
+    registers,
+    splat,
+    store,
+    stored,
+)
 from sim.kernels.jit import inline
 from sim.kernels.layout import LANES, Layout, arrange_blocks
 
 PIXELS = 8
+_TOGETHER = 4
+"""Pixels whose registers and exact sums the processor holds at the same time."""
+_LANE_BITS = 16
+_WIDE, _NARROW, _ON_TOP = range(3)
+"""How registers lie in lanes."""
 
 
-def pack(weights: np.ndarray, layout: Layout, narrow: bool) -> np.ndarray:
-    """int [KH, KW, C, Cout] -> int16 or int32 [parts, blocks, KH * segments, run, 16]."""
-    return arrange_blocks(weights, layout).astype(np.int16 if narrow else np.int32)
+class Operands(NamedTuple):
+    """What replays need of a convolution and its registers."""
+
+    weights: np.ndarray
+    """int16 or int32 [parts, blocks, KH * segments, run, 16]."""
+    rows: int
+    run: int
+    lanes: int
+    tile: int
+    sign: int
+    shift: int
+    """How far from the bottom of its lane a register lies."""
+    period: int
+    """Products after which it is looked whether it was clipped."""
+
+
+def operands(weights: np.ndarray, layout: Layout, bits: int, largest: int, tile: int, sign: int) -> Operands:
+    """Those of weights [KH, KW, C, Cout], whose products with codes are at most `largest`, and registers that clip to so
+    many `bits` after each `tile` of products; 2^(bits - 1) + tile * largest fits 32 bits."""
+    top, shift, period = 1 << (bits - 1), 0, 0
+    lanes = _NARROW if top + tile * largest < 1 << (_LANE_BITS - 1) else _WIDE
+    if tile == 1 and bits <= _LANE_BITS and largest < top:
+        lanes, shift, period = _ON_TOP, _LANE_BITS - bits, (2 * top - 1) // max(largest, 1)
+    packed = arrange_blocks(weights.astype(np.int32) << shift, layout).astype(np.int32 if lanes == _WIDE else np.int16)
+    return Operands(aligned(packed), weights.shape[0], layout.run, lanes, tile, sign, shift, period)
 
 
 def _make_tile(element: Any, every: bool) -> Any:
@@ -86,6 +135,58 @@ def _to_words(builder: Any, register: Any, words: Any) -> Any:
     return value if value.type == words else builder.sext(value, words)
 
 
+def _emit_on_top(builder: Any, arguments: Sequence[Any]) -> None:
+    addresses, row_stride, sign, w, rows, products, shift, period, out, out_flags = arguments
+    vector, words = ir.VectorType(I16, LANES), ir.VectorType(I32, LANES)
+    name, sign = f"v{LANES}i16", builder.trunc(sign, I16)
+    shifts = splat(builder, builder.trunc(shift, I16), LANES)
+    contents, exact = registers(builder, vector, _TOGETHER), registers(builder, vector, _TOGETHER)
+    flags = stored(builder, vector, _TOGETHER)
+    position, waiting = registers(builder, ir.IntType(64)), registers(builder, ir.IntType(64))
+
+    def look() -> None:
+        for p in range(_TOGETHER):
+            differs = builder.xor(builder.load(contents[p]), builder.load(exact[p]))
+            builder.store(builder.or_(builder.load(flags[p]), differs), flags[p])
+        builder.store(period, waiting)
+
+    with loop(builder, PIXELS // _TOGETHER) as turn:
+        first = builder.mul(turn.index, constant(_TOGETHER))
+        for p in range(_TOGETHER):
+            for variable in (contents[p], exact[p], flags[p]):
+                builder.store(ir.Constant(vector, None), variable)
+        builder.store(w, position)
+        builder.store(period, waiting)
+        sources = [load(builder, offset(builder, addresses, builder.add(first, constant(p)), 8), ir.IntType(64), 8)
+                   for p in range(_TOGETHER)]
+        with loop(builder, rows) as row:
+            x_row = builder.mul(row.index, row_stride)
+            with loop(builder, products) as product:
+                weights = load(builder, builder.load(position), vector, LANES * 2)
+                builder.store(offset(builder, builder.load(position), 1, LANES * 2), position)
+                step = builder.add(x_row, product.index)
+                for p, source in enumerate(sources):
+                    code = builder.zext(load(builder, builder.add(source, step), I8, 1), I16)
+                    code = builder.sub(builder.xor(code, sign), sign)
+                    more = builder.mul(splat(builder, code, LANES), weights)
+                    total = call(builder, f"llvm.sadd.sat.{name}", vector, [builder.load(contents[p]), more])
+                    builder.store(total, contents[p])
+                    builder.store(builder.add(builder.load(exact[p]), more), exact[p])
+                left = builder.sub(builder.load(waiting), constant(1))
+                builder.store(left, waiting)
+                with builder.if_then(builder.icmp_signed("==", left, constant(0)), likely=False):
+                    look()
+        look()
+        for p in range(_TOGETHER):
+            place = builder.add(first, constant(p))
+            held = builder.ashr(builder.load(contents[p]), shifts)
+            store(builder, builder.sext(held, words), offset(builder, out, place, 4 * LANES), 4)
+            store(builder, builder.sext(builder.load(flags[p]), words), offset(builder, out_flags, place, 4 * LANES), 4)
+
+
+_on_top = machine_code(10, _emit_on_top)
+"""on_top((addresses, row_stride, signed, w, rows, products, shift, period, registers, flags)): as `_make_tile`'s, whose
+registers lie `shift` bits above the bottom of their lanes, as the products of `w` do."""
 _narrow_each, _narrow_tile = _make_tile(I16, True), _make_tile(I16, False)
 _wide_each, _wide_tile = _make_tile(I32, True), _make_tile(I32, False)
 
@@ -97,13 +198,16 @@ def replay_windows(addresses: np.ndarray, row: int, operands: Any, part: int, bl
 
     `scratch` int32 [2, PIXELS, 16] receives what the registers hold at the end, and not 0 where one was ever clipped.
     """
-    w, rows, run, narrow, tile, sign = operands
+    w, rows, run, lanes, tile, sign, shift, period = operands
     weights = w.ctypes.data + part * w.strides[0] + block * w.strides[1]
     registers_at, flags_at = scratch.ctypes.data, scratch.ctypes.data + 4 * PIXELS * LANES
+    if lanes == _ON_TOP:
+        _on_top((addresses.ctypes.data, row, sign, weights, rows, run, shift, period, registers_at, flags_at))
+        return
     arguments = (addresses.ctypes.data, row, sign, weights, rows, run, tile, low, high, registers_at, flags_at)
-    if narrow and tile == 1:
+    if lanes == _NARROW and tile == 1:
         _narrow_each(arguments)
-    elif narrow:
+    elif lanes == _NARROW:
         _narrow_tile(arguments)
     elif tile == 1:
         _wide_each(arguments)

@@ -17,7 +17,6 @@ from sim.kernels import replay
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.finish import LANES as REGISTER
 from sim.kernels.finish import Ending
-from sim.kernels.ir import aligned
 from sim.kernels.layout import Layout
 from sim.kernels.lines import conv_direct, conv_saturating_sums, corrected, driver, keep_sums
 from sim.kernels.overflow import LIMIT_LINE, WRAP
@@ -272,12 +271,10 @@ class _Saturation:
         low, high = prefix_bounds(op.weights, op.operand)
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
-        reach = -register.min + largest_product(op) * tile
-        if op.groups > 1 or reach >= 2**31:
+        largest = largest_product(op)
+        if op.groups > 1 or largest * tile - register.min >= 2**31:
             return None
-        narrow = reach < 2**15
-        ordered = aligned(replay.pack(op.weights, layout, narrow))
-        replays = ordered, op.weights.shape[0], layout.run, narrow, tile, sign_of(op)
+        replays = tuple(replay.operands(op.weights, layout, register.bits, largest, tile, sign_of(op)))
         stages = path.stages(op, layout, operands) if path.stages is not None else None
         if stages is not None:
             return cls((), (*stages, replays, *limits))

@@ -58,6 +58,11 @@ class Operands(NamedTuple):
     period: int
     """Products after which it is looked whether it was clipped."""
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether a product is an addition and little else."""
+        return self.lanes == _ON_TOP
+
 
 def operands(weights: np.ndarray, layout: Layout, bits: int, largest: int, tile: int, sign: int) -> Operands:
     """Those of weights [KH, KW, C, Cout], whose products with codes are at most `largest`, and registers that clip to so

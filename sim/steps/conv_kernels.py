@@ -274,12 +274,13 @@ class _Saturation:
         largest = largest_product(op)
         if op.groups > 1 or largest * tile - register.min >= 2**31:
             return None
-        replays = tuple(replay.operands(op.weights, layout, register.bits, largest, tile, sign_of(op)))
+        replays = replay.operands(op.weights, layout, register.bits, largest, tile, sign_of(op))
         stages = path.stages(op, layout, operands) if path.stages is not None else None
         if stages is not None:
-            return cls((), (*stages, replays, *limits))
+            return cls((), (*stages, tuple(replays), *limits))
         a_few = 4 * (high - low).mean() / op.weights[..., 0].size
-        if op.operand.signed or a_few > register.max - register.min:  # a screen would flag everything
-            return cls((operands, operands, risky, False, replays, *limits), None)
+        flags_everything = op.operand.signed or a_few > register.max - register.min
+        if flags_everything or (replays.is_fast and not path.screens):
+            return cls((operands, operands, risky, False, tuple(replays), *limits), None)
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
-        return cls((*screens, risky, True, replays, *limits), None)
+        return cls((*screens, risky, True, tuple(replays), *limits), None)

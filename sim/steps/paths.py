@@ -40,6 +40,8 @@ class KernelPath:
 
     Some have registers of their own: `counted(op, layout)` is a line of what these hold, which counts overflowed outputs, as
     a line to codes does.
+
+    `screens`: two passes of its sums, which tell where registers may clip, take less time than the fastest replay.
     """
 
     name: str
@@ -54,6 +56,7 @@ class KernelPath:
     watched: Callable[..., None] = stay
     lanes: int = LANES
     counted: Callable[["ConvOp", Layout], Callable[..., None]] | None = None
+    screens: bool = True
 
     def run(self, template: Callable[..., None], **callees: Callable[..., None]) -> Any:
         """The compiled loop `template` over lines of this path."""
@@ -286,7 +289,7 @@ def bit_path(thresholds: np.ndarray | None) -> BitPath:
 _DEPTHWISE = KernelPath("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
 _DEPTHWISE_VNNI = _depthwise_vnni("depthwise vnni", 1)
 _DEPTHWISE_WIDE = _depthwise_vnni("depthwise vnni wide", depthwise_vnni.WIDE_TERMS)
-_BLOCKS = KernelPath("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line)
+_BLOCKS = KernelPath("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line, screens=False)
 _AMX = KernelPath("amx", _amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = KernelPath("amx emulated", _amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
 _VNNI = KernelPath("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,

@@ -115,6 +115,12 @@ def has_byte_permutes() -> bool:
 
 
 @cache
+def has_byte_pairs() -> bool:
+    """Whether pairs of products of bytes can be added to 16 bits (vpmaddubsw of AVX2)."""
+    return not INTERPRETED and bool(llvmlite.binding.get_host_cpu_features().get("avx2", False))
+
+
+@cache
 def has_bit_counts() -> bool:
     """Whether the ones of every lane can be counted (AVX512-VPOPCNTDQ for 32 bits, AVX512-BITALG for 16)."""
     features = llvmlite.binding.get_host_cpu_features()

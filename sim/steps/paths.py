@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.formats import EXACT_FLOAT32
-from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, vnni, vnni_lines
+from sim.kernels import amx, amx_lines, blocks, depthwise, depthwise_vnni, shorts, vnni, vnni_lines
 from sim.kernels.finish import Ending
 from sim.kernels.ir import aligned
-from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI
+from sim.kernels.isa import AMX, AMX_EMULATED, AVX_VNNI, PLAIN, PORTABLE, VNNI, has_byte_pairs
 from sim.kernels.layout import LANES, Layout, divide
 from sim.kernels.lines import conv_codes, conv_direct, depart, driver, stay
 from sim.kernels.overflow import CLIP, WRAP
@@ -118,6 +118,20 @@ def _blocks_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple
     rows, columns = op.weights.shape[:2]
     exact = (rows, layout.run) if max(map(abs, op.bounds)) <= EXACT_FLOAT32 else (0, min(layout.run, _exact_run(op)))
     return aligned(blocks.pack(weights, layout)), rows, columns, layout.segments, layout.run, *exact, sign_of(op)
+
+
+def _shorts_layout(op: "ConvOp") -> Layout | None:
+    fits = has_byte_pairs() and not op.operand.signed and _is_byte(op.weights)
+    return divide(op.weights, op.groups, 64) if fits and _exact_pairs(op) >= shorts.LEAST_PAIRS else None
+
+
+def _exact_pairs(op: "ConvOp") -> int:
+    return shorts.pairs_that_fit(largest_product(op))
+
+
+def _shorts_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    pairs = -(-layout.run // shorts.PAIR)
+    return aligned(shorts.pack(weights, layout)), op.weights.shape[0], layout.segments, pairs, _exact_pairs(op)
 
 
 def _depthwise_layout(op: "ConvOp") -> Layout | None:
@@ -290,6 +304,7 @@ _DEPTHWISE = KernelPath("depthwise", _depthwise_layout, _depthwise_operands, dep
 _DEPTHWISE_VNNI = _depthwise_vnni("depthwise vnni", 1)
 _DEPTHWISE_WIDE = _depthwise_vnni("depthwise vnni wide", depthwise_vnni.WIDE_TERMS)
 _BLOCKS = KernelPath("blocks", _blocks_layout, _blocks_operands, blocks.blocks_line, screens=False)
+_SHORTS = KernelPath("16-bit lanes", _shorts_layout, _shorts_operands, shorts.shorts_line)
 _AMX = KernelPath("amx", _amx_layout, _amx_operands, amx_lines.AMX_LINE, amx_lines.AMX_ENTER, amx_lines.AMX_LEAVE)
 _AMX_EMULATED = KernelPath("amx emulated", _amx_layout, _amx_operands, amx_lines.EMULATED_LINE, amx_lines.EMULATED_ENTER)
 _VNNI = KernelPath("vnni", _vnni_layout(VNNI), _vnni_operands, vnni_lines.LINES[VNNI], to_codes=_vnni_to_codes,
@@ -301,7 +316,7 @@ PLANES_PATH = bit_path(None)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 PATHS: Mapping[str, tuple[KernelPath, ...]] = {
     PLAIN: (),
-    PORTABLE: (_DEPTHWISE, _BLOCKS),
+    PORTABLE: (_DEPTHWISE, _SHORTS, _BLOCKS),
     AVX_VNNI: (_DEPTHWISE, _AVX_VNNI, _BLOCKS),
     AMX: (_DEPTHWISE_VNNI, _DEPTHWISE_WIDE, _DEPTHWISE, _WATCHED, _AMX, _BLOCKS),
     AMX_EMULATED: (_DEPTHWISE, _AMX_EMULATED, _BLOCKS),

@@ -19,6 +19,8 @@ _line = _limit = _codes = _enter = _leave = replay_block
 
 TOGETHER = 8
 """Lines that share their memory and counters."""
+MOST_FLAGGED = 0.5
+"""Of a line's outputs: where more may leave their registers, the next lines are not screened."""
 
 
 @cache
@@ -94,7 +96,8 @@ def conv_saturating_sums(  # noqa: PLR0913
     `totals` int64 [1 or 2, 1 or images, channels] grow by those that did, and by those whose exact sum does not fit.
     `risky` tells for each part whether any of its channels can leave the register at all (contract C7).  `positive` and
     `negative` are the operands of the weights of either sign: where the sums of both lie in low .. high no order of
-    additions can leave it.  Outputs for which that does not hold are replayed, or without `screens` all.
+    additions can leave it.  Outputs for which that does not hold are replayed; without `screens`, and where these have
+    flagged most of a line, all.
     """
     images, rows, columns, _ = out.shape
     lines = images * rows
@@ -108,26 +111,31 @@ def conv_saturating_sums(  # noqa: PLR0913
         pixels, addresses = np.empty(columns, np.int64), np.empty(columns + PIXELS, np.int64)
         scratch = np.empty((2, PIXELS, LANES), np.int32)
         mine, mine_positive, mine_negative = _enter(operands), _enter(positive), _enter(negative)
+        is_screened = screens
         for line in range(start, min(start + TOGETHER, lines)):
             n, i = line // rows, line % rows
             top = i * stride + corner
-            if risky[part] == 0 or (len(totals) > 1 and not screens):
+            if risky[part] == 0 or (len(totals) > 1 and not is_screened):
                 _line(x, n, top, corner, stride, parts[part, 0], part, mine, sums)
             if risky[part] != 0:
-                if screens:
+                if is_screened:
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_positive, sums)
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_negative, below)
                 first = x.ctypes.data + n * x.strides[0] + top * row + corner * x.strides[2]
+                every = 0
                 for block in range(width // LANES):
                     flagged = 0
                     for j in range(columns):
-                        if not screens or _leaves(sums[j], below[j], block * LANES, low, high):
+                        if not is_screened or _leaves(sums[j], below[j], block * LANES, low, high):
                             pixels[flagged] = j
                             addresses[flagged] = first + j * step
                             flagged += 1
+                    every += flagged
                     if flagged > 0:
                         replay_block(addresses, flagged, pixels, row, replays, part, block, low, high, sums,
                                      counts[part * shares + line // each], scratch)
+                if every * LANES > MOST_FLAGGED * columns * width:
+                    is_screened = False
             copy_sums(sums, out[n, i], parts[part, 1], parts[part, 2])
         _leave(mine)
     add_counts(counts, parts, totals)

@@ -159,6 +159,7 @@ def test_forked_child__runs_a_machine_that_its_parent_has_run(folder):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not FORKS, reason="this system does not fork")
 def test_forked_pool__gives_every_result(folder):
     done = run_script(folder, """

@@ -131,6 +131,7 @@ def test_own_network__runs_without_its_code(trained, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.exhaustive
 def test_own_requantizer__evaluates_and_its_program_wants_it_named(trained, tmp_path):
     folder, _ = trained
     # the plain loops: kernels that end in a rule of one's own are compiled for each, and are test_own_kernels' to test

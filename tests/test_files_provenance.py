@@ -81,6 +81,7 @@ main(scheme="individual", model="resnet8", width=4, train_limit=50, epochs=1, ou
 """
 
 
+@pytest.mark.exhaustive
 def test_record__of_a_run_from_python_holds_a_command_that_runs_again(tmp_path):
     out = tmp_path / "a b[x]"
     subprocess.run([sys.executable, "-c", FROM_PYTHON], input=str(out), text=True, check=True, capture_output=True, cwd=ROOT)

@@ -39,18 +39,22 @@ def sums(values: Tensor, packed: Tensor | None, weight: Tensor, geometry: Geomet
     return F.conv2d(values.float(), weight, None, stride, padding, 1, groups)
 
 
+def leaves_out(weight: Tensor, strides: tuple[int, int]) -> bool:
+    """Whether a convolution reads few pixels of many: its kernel is one pixel, and it has a stride."""
+    return tuple(weight.shape[2:]) == (1, 1) and max(strides) > 1
+
+
 def dense(values: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
-    """The same convolution without a stride if its kernel is one pixel: then most pixels are not read, and left out here.
+    """The same convolution without a stride, of the pixels that it reads, if it leaves out any.
 
     oneDNN without AVX-512 goes astray on strided ones: its 8-bit sums were seen to be wrong, and the gradients of weights of
     fewer than 8 channels, for which it also writes where it may not.
     """
-    if geometry.stride == 1 or tuple(weight.shape[2:]) != (1, 1):
+    stride, padding, groups = geometry
+    if not leaves_out(weight, (stride, stride)):
         return values, geometry
-    padding = geometry.padding
     read = F.pad(values, (padding,) * 4) if padding else values
-    read = read[:, :, ::geometry.stride, ::geometry.stride].contiguous(memory_format=torch.channels_last)
-    return read, Geometry(1, 0, geometry.groups)
+    return read[:, :, ::stride, ::stride].contiguous(memory_format=torch.channels_last), Geometry(1, 0, groups)
 
 
 def gradients(gradient: Tensor, values: Tensor, weight: Tensor, geometry: Geometry,

@@ -4,19 +4,21 @@ Integers below 2^24 are exact in float32, whatever the order of additions and wh
 float32 once per line, and after as many products as cannot pass 2^24 the sums are added to int32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I32, call, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.ir import F32, I32, call, constant, load, machine_code, offset, registers, splat, store, window
 from sim.kernels.jit import inline
 from sim.kernels.layout import LANES, Layout, arrange_blocks
 
 PIXELS = 4
 LEAST_RUN = 32
 """Fewer products between two conversions are not worth it."""
+Add = Callable[[Any, Any, Any, Any], Any]
+_FLOATS = ir.VectorType(F32, LANES)
 
 
 def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
@@ -24,38 +26,40 @@ def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
     return arrange_blocks(weights, layout).astype(np.float32)
 
 
-def _make_tile(pixels: int) -> Any:
-    """tile((x, pixel_stride, row_stride, w, rows, products, out, out_stride)) adds to int32 `out`.
+def summing_tile(pixels: int, kinds: tuple[Any, Any], sizes: tuple[int, int], add: Add, to_words: str) -> Any:
+    """tile((x, pixel_stride, row_stride, w, rows, steps, out, out_stride)) adds to int32 `out`.
 
-    `x` and `w` point to float32: products of a row in order, weights [rows, products, 16]; strides in bytes.
+    `x` points to the codes of a row in order, `w` to weights [rows, steps]; strides in bytes.  `kinds` are vectors of the
+    sums and of the weights of a step, `sizes` the bytes that a step takes of codes and weights.  add(builder, address of the
+    codes, weights, sums) gives the new sums; `to_words`, a conversion of the builder's, makes integers of 32 bits of them.
     """
-    floats, integers = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
-    size = 4 * LANES
+    words, (kind, weights_kind), (codes_size, size) = ir.VectorType(I32, LANES), kinds, sizes
 
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        x, pixel_stride, row_stride, w, rows, products, out, out_stride = arguments
-        sums = registers(builder, floats, pixels)
-        position = registers(builder, ir.IntType(64))
+        x, pixel_stride, row_stride, w, rows, steps, out, out_stride = arguments
+        sums, position = registers(builder, kind, pixels), registers(builder, ir.IntType(64))
         builder.store(w, position)
-        with loop(builder, rows) as row:
-            x_row = offset(builder, x, row.index, row_stride)
-            with loop(builder, products) as product:
-                weights = load(builder, builder.load(position), floats, size)
-                builder.store(offset(builder, builder.load(position), 1, size), position)
-                x_product = offset(builder, x_row, product.index, 4)
-                for p, register in enumerate(sums):
-                    code = splat(builder, load(builder, offset(builder, x_product, p, pixel_stride), F32, 4), LANES)
-                    total = call(builder, f"llvm.fmuladd.v{LANES}f32", floats, [code, weights, builder.load(register)])
-                    builder.store(total, register)
+        counts = rows, constant(1), steps
+        with window(builder, (x, row_stride, constant(0), codes_size), counts, position, size) as (x_step, w_step):
+            weights = load(builder, w_step, weights_kind, size)
+            for p, register in enumerate(sums):
+                total = add(builder, offset(builder, x_step, p, pixel_stride), weights, builder.load(register))
+                builder.store(total, register)
         for p, register in enumerate(sums):
             address = offset(builder, out, p, out_stride)
-            more = builder.fptosi(builder.load(register), integers)
-            store(builder, builder.add(load(builder, address, integers, 4), more), address, 4)
+            more = getattr(builder, to_words)(builder.load(register), words)
+            store(builder, builder.add(load(builder, address, words, 4), more), address, 4)
 
     return machine_code(8, emit)
 
 
-_full, _pair, _single = _make_tile(PIXELS), _make_tile(2), _make_tile(1)
+def _add_product(builder: Any, code: Any, weights: Any, total: Any) -> Any:
+    codes = splat(builder, load(builder, code, F32, 4), LANES)
+    return call(builder, f"llvm.fmuladd.v{LANES}f32", _FLOATS, [codes, weights, total])
+
+
+_full, _pair, _single = (summing_tile(pixels, (_FLOATS, _FLOATS), (4, 4 * LANES), _add_product, "fptosi")
+                         for pixels in (PIXELS, 2, 1))
 
 
 @inline

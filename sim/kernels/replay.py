@@ -10,7 +10,8 @@ at the other end make up for it.  Before that a register has to travel through a
 compare them every so many products as cannot do that.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from sim.kernels.ir import (
     splat,
     store,
     stored,
+    window,
 )
 from sim.kernels.jit import inline
 from sim.kernels.layout import LANES, Layout, arrange_blocks
@@ -90,8 +92,7 @@ def _make_tile(element: Any, every: bool) -> Any:
         low, high, sign = (builder.trunc(value, element) for value in (low, high, sign))
         low, high = (splat(builder, value, LANES) for value in (low, high))
         contents, flags, partials = (registers(builder, vector, PIXELS) for _ in range(3))
-        position, waiting = registers(builder, ir.IntType(64)), registers(builder, ir.IntType(64))
-        builder.store(w, position)
+        waiting = registers(builder, ir.IntType(64))
         sources = [load(builder, offset(builder, addresses, p, 8), ir.IntType(64), 8) for p in range(PIXELS)]
 
         def fold(p: int, more: Any) -> None:
@@ -107,25 +108,17 @@ def _make_tile(element: Any, every: bool) -> Any:
                 builder.store(ir.Constant(vector, None), partials[p])
             builder.store(constant(0), waiting)
 
-        with loop(builder, rows) as row:
-            x_row = builder.mul(row.index, row_stride)
-            with loop(builder, products) as product:
-                weights = load(builder, builder.load(position), vector, LANES * element.width // 8)
-                builder.store(offset(builder, builder.load(position), 1, LANES * element.width // 8), position)
-                step = builder.add(x_row, product.index)
-                for p, source in enumerate(sources):
-                    code = builder.zext(load(builder, builder.add(source, step), I8, 1), element)
-                    code = builder.sub(builder.xor(code, sign), sign)
-                    more = builder.mul(splat(builder, code, LANES), weights)
-                    if every:
-                        fold(p, more)
-                    else:
-                        builder.store(builder.add(builder.load(partials[p]), more), partials[p])
-                if not every:
-                    count = builder.add(builder.load(waiting), constant(1))
-                    builder.store(count, waiting)
-                    with builder.if_then(builder.icmp_signed("==", count, tile), likely=False):
-                        fold_partials()
+        with _products(builder, sources, row_stride, sign, (rows, products), w, vector) as found:
+            for p, more in enumerate(found):
+                if every:
+                    fold(p, more)
+                else:
+                    builder.store(builder.add(builder.load(partials[p]), more), partials[p])
+            if not every:
+                count = builder.add(builder.load(waiting), constant(1))
+                builder.store(count, waiting)
+                with builder.if_then(builder.icmp_signed("==", count, tile), likely=False):
+                    fold_partials()
         if not every:
             fold_partials()
         for p in range(PIXELS):
@@ -133,6 +126,24 @@ def _make_tile(element: Any, every: bool) -> Any:
             store(builder, _to_words(builder, flags[p], words), offset(builder, out_flags, p, 4 * LANES), 4)
 
     return machine_code(11, emit)
+
+
+@contextlib.contextmanager
+def _products(builder: Any, sources: Sequence[Any], row_stride: Any, sign: Any, counts: tuple[Any, Any], w: Any,
+              vector: Any) -> Iterator[Iterator[Any]]:
+    """Repeats the block for each of `counts` (rows, products), in order, with a product of every window at `sources`."""
+    rows, products = counts
+    position, size = registers(builder, ir.IntType(64)), LANES * vector.element.width // 8
+    builder.store(w, position)
+    steps = constant(0), row_stride, constant(0), 1
+    with window(builder, steps, (rows, constant(1), products), position, size) as (step, at):
+        weights = load(builder, at, vector, size)
+
+        def product(source: Any) -> Any:
+            code = builder.zext(load(builder, builder.add(source, step), I8, 1), vector.element)
+            return builder.mul(splat(builder, builder.sub(builder.xor(code, sign), sign), LANES), weights)
+
+        yield map(product, sources)
 
 
 def _to_words(builder: Any, register: Any, words: Any) -> Any:
@@ -147,7 +158,7 @@ def _emit_on_top(builder: Any, arguments: Sequence[Any]) -> None:
     shifts = splat(builder, builder.trunc(shift, I16), LANES)
     contents, exact = registers(builder, vector, _TOGETHER), registers(builder, vector, _TOGETHER)
     flags = stored(builder, vector, _TOGETHER)
-    position, waiting = registers(builder, ir.IntType(64)), registers(builder, ir.IntType(64))
+    waiting = registers(builder, ir.IntType(64))
 
     def look() -> None:
         for p in range(_TOGETHER):
@@ -160,27 +171,18 @@ def _emit_on_top(builder: Any, arguments: Sequence[Any]) -> None:
         for p in range(_TOGETHER):
             for variable in (contents[p], exact[p], flags[p]):
                 builder.store(ir.Constant(vector, None), variable)
-        builder.store(w, position)
         builder.store(period, waiting)
         sources = [load(builder, offset(builder, addresses, builder.add(first, constant(p)), 8), ir.IntType(64), 8)
                    for p in range(_TOGETHER)]
-        with loop(builder, rows) as row:
-            x_row = builder.mul(row.index, row_stride)
-            with loop(builder, products) as product:
-                weights = load(builder, builder.load(position), vector, LANES * 2)
-                builder.store(offset(builder, builder.load(position), 1, LANES * 2), position)
-                step = builder.add(x_row, product.index)
-                for p, source in enumerate(sources):
-                    code = builder.zext(load(builder, builder.add(source, step), I8, 1), I16)
-                    code = builder.sub(builder.xor(code, sign), sign)
-                    more = builder.mul(splat(builder, code, LANES), weights)
-                    total = call(builder, f"llvm.sadd.sat.{name}", vector, [builder.load(contents[p]), more])
-                    builder.store(total, contents[p])
-                    builder.store(builder.add(builder.load(exact[p]), more), exact[p])
-                left = builder.sub(builder.load(waiting), constant(1))
-                builder.store(left, waiting)
-                with builder.if_then(builder.icmp_signed("==", left, constant(0)), likely=False):
-                    look()
+        with _products(builder, sources, row_stride, sign, (rows, products), w, vector) as found:
+            for p, more in enumerate(found):
+                total = call(builder, f"llvm.sadd.sat.{name}", vector, [builder.load(contents[p]), more])
+                builder.store(total, contents[p])
+                builder.store(builder.add(builder.load(exact[p]), more), exact[p])
+            left = builder.sub(builder.load(waiting), constant(1))
+            builder.store(left, waiting)
+            with builder.if_then(builder.icmp_signed("==", left, constant(0)), likely=False):
+                look()
         look()
         for p in range(_TOGETHER):
             place = builder.add(first, constant(p))

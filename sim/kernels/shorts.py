@@ -4,13 +4,13 @@ It saturates to 16 bits, which no pair here can pass: so it is exact, and so are
 bits, 72 of 4-bit codes and weights.  After these they are added to int32.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I8, I16, I32, call, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.blocks import summing_tile
+from sim.kernels.ir import I8, I16, call, load, splat
 from sim.kernels.jit import inline
 from sim.kernels.layout import LANES, Layout, arrange
 
@@ -18,9 +18,10 @@ HIGHEST = 2**15 - 1
 PAIR = 2
 LEAST_PAIRS = 8
 """Fewer pairs between two conversions are not worth it."""
-_SIZES = (8, 4, 1)
-"""Pixels of tiles."""
+PIXELS = 8
+"""Of the largest tile."""
 _BLOCK = PAIR * LANES
+_HALVES, _BYTES = ir.VectorType(I16, LANES), ir.VectorType(I8, _BLOCK)
 
 
 def pairs_that_fit(largest: int) -> int:
@@ -36,36 +37,14 @@ def pack(weights: np.ndarray, layout: Layout) -> np.ndarray:
     return np.ascontiguousarray(pairs.transpose(0, 4, 1, 2, 5, 3).astype(np.int8))
 
 
-def _make_tile(pixels: int) -> Any:
-    """tile((x, pixel_stride, row_stride, w, rows, pairs, out, out_stride)) adds to int32 `out`.
-
-    `x` points to bytes, products of a row in order, `w` to int8 [rows, pairs, 16, 2]; strides in bytes.
-    """
-    halves, words, codes_of = (ir.VectorType(kind, lanes) for kind, lanes in ((I16, LANES), (I32, LANES), (I8, _BLOCK)))
-
-    def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        x, pixel_stride, row_stride, w, rows, pairs, out, out_stride = arguments
-        sums, position = registers(builder, halves, pixels), registers(builder, ir.IntType(64))
-        builder.store(w, position)
-        with loop(builder, rows) as row:
-            x_row = offset(builder, x, row.index, row_stride)
-            with loop(builder, pairs) as pair:
-                weights = load(builder, builder.load(position), codes_of, _BLOCK)
-                builder.store(offset(builder, builder.load(position), 1, _BLOCK), position)
-                x_pair = offset(builder, x_row, pair.index, PAIR)
-                for p, register in enumerate(sums):
-                    codes = splat(builder, load(builder, offset(builder, x_pair, p, pixel_stride), I16, 1), LANES)
-                    more = call(builder, "llvm.x86.avx2.pmadd.ub.sw", halves, [builder.bitcast(codes, codes_of), weights])
-                    builder.store(builder.add(builder.load(register), more), register)
-        for p, register in enumerate(sums):
-            address = offset(builder, out, p, out_stride)
-            more = builder.sext(builder.load(register), words)
-            store(builder, builder.add(load(builder, address, words, 4), more), address, 4)
-
-    return machine_code(8, emit)
+def _add_pairs(builder: Any, code: Any, weights: Any, total: Any) -> Any:
+    codes = splat(builder, load(builder, code, I16, 1), LANES)
+    more = call(builder, "llvm.x86.avx2.pmadd.ub.sw", _HALVES, [builder.bitcast(codes, _BYTES), weights])
+    return builder.add(total, more)
 
 
-_full, _half, _single = (_make_tile(pixels) for pixels in _SIZES)
+_full, _half, _single = (summing_tile(pixels, (_HALVES, _BYTES), (PAIR, _BLOCK), _add_pairs, "sext")
+                         for pixels in (PIXELS, PIXELS // 2, 1))
 
 
 @inline
@@ -96,12 +75,12 @@ def shorts_line(x: np.ndarray, n: int, top: int, left: int, stride: int, channel
 def _add(x: int, pixel: int, row: int, w: int, rows: int, pairs: int, out: int, columns: int, width: int) -> None:
     """All pixels of a line, none twice, since tiles add."""
     j = 0
-    while j + 8 <= columns:
+    while j + PIXELS <= columns:
         _full((x + j * pixel, pixel, row, w, rows, pairs, out + 4 * j * width, 4 * width))
-        j += 8
-    while j + 4 <= columns:
+        j += PIXELS
+    while j + PIXELS // 2 <= columns:
         _half((x + j * pixel, pixel, row, w, rows, pairs, out + 4 * j * width, 4 * width))
-        j += 4
+        j += PIXELS // 2
     while j < columns:
         _single((x + j * pixel, pixel, row, w, rows, pairs, out + 4 * j * width, 4 * width))
         j += 1

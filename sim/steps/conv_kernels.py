@@ -267,7 +267,6 @@ class _Saturation:
         """None where registers and products do not fit 32-bit lanes, or groups stand between the products."""
         register, tile = op.accumulator.range, op.accumulator.tile
         assert register is not None
-        limits = np.int32(register.min), np.int32(register.max)
         low, high = prefix_bounds(op.weights, op.operand)
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
@@ -275,12 +274,13 @@ class _Saturation:
         if op.groups > 1 or largest * tile - register.min >= 2**31:
             return None
         replays = replay.operands(op.weights, layout, register.bits, largest, tile, sign_of(op))
+        last = tuple(replays), np.int32(register.min), np.int32(register.max)
         stages = path.stages(op, layout, operands) if path.stages is not None else None
         if stages is not None:
-            return cls((), (*stages, tuple(replays), *limits))
+            return cls((), (*stages, *last))
         a_few = 4 * (high - low).mean() / op.weights[..., 0].size
         flags_everything = op.operand.signed or a_few > register.max - register.min
         if flags_everything or (replays.is_fast and not path.screens):
-            return cls((operands, operands, risky, False, tuple(replays), *limits), None)
+            return cls((operands, operands, risky, False, *last), None)
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
-        return cls((*screens, risky, True, tuple(replays), *limits), None)
+        return cls((*screens, risky, True, *last), None)

@@ -15,7 +15,7 @@ from training.layers.codes import Codes, add_residual, first_weights, is_one, mu
 from training.layers.layer import Context, Layer
 from training.layers.norm import BATCH_NORM_MOMENTUM, Norm
 from training.layers.register import convolution, through_register
-from training.products import Geometry, Products, dense
+from training.products import Geometry, Products, dense, leaves_out
 from training.quantizers import Scale
 
 WIDE_HEAD, WIDE_HEAD_DEVIATION = 512, 0.01
@@ -80,7 +80,7 @@ class ConvLayer(Layer):
             return F.conv2d(values, weight, None, *geometry[:2], 1, geometry.groups)
         top, bottom, left, right = self.window.paddings
         values, strides = F.pad(values, (left, right, top, bottom)), self.window.strides
-        if tuple(weight.shape[2:]) == (1, 1):  # as `dense`
+        if leaves_out(weight, strides):  # as `dense` does
             values, strides = values[:, :, ::strides[0], ::strides[1]], (1, 1)
         return F.conv2d(values, weight, None, strides, 0, self.window.dilation, self.geometry.groups)
 

@@ -29,6 +29,10 @@ class Counters:
         clipped: np.ndarray = self.persistent + self.transient
         return clipped
 
+    def totals(self) -> np.ndarray:
+        """Of all images and channels, int64 [stages, persistent and transient]."""
+        return np.stack([self.persistent.sum((1, 2)), self.transient.sum((1, 2))], axis=1)
+
     @property
     def images(self) -> int:
         """How many."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,19 +13,22 @@ from hypothesis import strategies as st
 from sim import plain_registers
 from sim.accumulator import Accumulator
 from sim.arithmetic import Arithmetic
+from sim.buffers import Padded
 from sim.evaluation import Source
 from sim.formats import IntFormat
 from sim.kernels.isa import available
 from sim.ops.codes_input import CodesInputOp
 from sim.program import ConvOp, Program
 from sim.requantizers.fp32 import Fp32
+from sim.steps.counting import teller
+from sim.steps.staged import convolution
 from sim.sweep import job, state, sweep
 from sim.sweep.configurations import configurations
 from sim.sweep.plan import Runs
 from sim.sweep.track import Track
 from sim.widths.assignment import Trials
 from tests.examples import examples
-from tests.strategies import accumulators, codes, staged
+from tests.strategies import accumulators, codes, generators, staged
 
 
 def bias_first(form, weights, start, rows=1):
@@ -78,6 +82,26 @@ def test_track__registers_that_start_with_a_number_are_those_of_plain_integers(d
         counted = track.run(Runs(program, counters=True).of({"y": register}).registers, counters=True)
         np.testing.assert_array_equal(counted.logits, found.logits)
         np.testing.assert_array_equal(counted.counters.get("y", np.zeros_like(told)), told)
+
+
+@given(generators, st.integers(1, 40), st.integers(1, 70), st.booleans(), st.one_of(accumulators(), staged()),
+       st.integers(1, 12))
+@examples(100)
+def test_kernels__of_registers_that_start_with_a_number_are_plain_integers(rng, depth, channels, signed, register, reach):
+    """Sums, overflows and what is told of the registers, on every instruction set; some starts fit them and some do not."""
+    form = IntFormat(4, signed=signed)
+    weights = rng.integers(-15, 16, (depth, channels)) * (rng.random(channels) < 0.7)
+    _, op = bias_first(form, weights, rng.integers(-(1 << reach), 1 << reach, channels), rows=2).ops
+    op = replace(op, accumulator=register)
+    pixels = rng.integers(form.min, form.max + 1, (3, 2, 1, depth)).astype(form.dtype)
+    held, overflows, told = by_plain_integers(op, pixels, register)
+    for isa in available():
+        sums, found = convolution(op, isa).registers([Padded(pixels, 0)])
+        np.testing.assert_array_equal(sums, held, isa)
+        np.testing.assert_array_equal(overflows if found is None else found, overflows, isa)
+        if register.is_limited:
+            persistent, transient = teller(op, isa).counters([Padded(pixels, 0)])
+            np.testing.assert_array_equal([persistent.sum(), transient.sum()], told.sum(0), isa)
 
 
 @pytest.mark.parametrize(("rule", "changed", "overflows", "transient"), [("saturate", 1, 1, 1), ("wrap", 0, 0, 1)])

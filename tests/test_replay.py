@@ -22,9 +22,11 @@ def replayed(addresses, row, operands, low, high, scratch):
     replay_windows(addresses, row, operands, 0, 0, low, high, scratch)
 
 
-def plain(codes, weights, bits, tile):
-    """What a register holds after these products and whether it was ever clipped, by the contract's C7."""
-    low, high, held, is_clipped, partial = -(1 << (bits - 1)), (1 << (bits - 1)) - 1, 0, False, 0
+def plain(codes, weights, bits, tile, start=0):
+    """What a register that begins with `start` holds after these products and whether it was ever clipped (C7, A3)."""
+    low, high, partial = -(1 << (bits - 1)), (1 << (bits - 1)) - 1, 0
+    held = min(max(start, low), high)
+    is_clipped = held != start
     for number, (code, weight) in enumerate(zip(codes, weights, strict=True), 1):
         partial += code * weight
         if number % tile == 0 or number == len(codes):
@@ -35,9 +37,11 @@ def plain(codes, weights, bits, tile):
 
 
 @given(generators, st.integers(4, 18), st.integers(1, 255), st.integers(1, 127), st.sampled_from([1, 1, 1, 3]),
-       st.integers(1, 3), st.integers(1, 60), st.booleans(), st.sampled_from(["random", "there and back", "extremes"]))
+       st.integers(1, 3), st.integers(1, 60), st.booleans(), st.sampled_from(["random", "there and back", "extremes"]),
+       st.booleans())
 @examples(300)
-def test_windows__are_plain_integers(rng, bits, code, weight, tile, rows, run, signed, pattern):
+def test_windows__are_plain_integers(  # noqa: PLR0913 - drawn
+        rng, bits, code, weight, tile, rows, run, signed, pattern, begins):
     """Registers that travel from end to end, clip once at each, and by as much: nothing may be forgotten."""
     if signed:
         code = min(code, 127)
@@ -49,7 +53,7 @@ def test_windows__are_plain_integers(rng, bits, code, weight, tile, rows, run, s
         there = np.arange(rows * run)[:, None] // period % 2 * 2 - 1
         weights = (there * weight).reshape(weights.shape) if pattern == "extremes" else \
             there.reshape(weights.shape) * rng.integers(0, weight + 1, weights.shape)
-    assert_plain(x, weights, bits, tile, signed)
+    assert_plain(x, weights, bits, tile, signed, rng.integers(-(1 << bits), 1 << bits, LANES) if begins else None)
 
 
 @pytest.mark.parametrize("bits", range(4, 17))
@@ -61,18 +65,28 @@ def test_clips_at_both_ends__that_make_up_for_each_other_are_told(bits, zeros):
     assert_plain(np.ones((PIXELS, 1, len(products)), np.int64), weights, bits, 1, False)
 
 
-def assert_plain(x, weights, bits, tile, signed):
-    """Codes [PIXELS, rows, run], weights [rows, 1, run, LANES]."""
+@pytest.mark.parametrize("start", [8, 9, 16, -9, -24, 7 + (1 << 20)])
+@pytest.mark.parametrize("tile", [1, 2])
+def test_starts__that_do_not_fit_are_clips_whatever_comes_behind(start, tile):
+    """Of 4 bits, which products bring back, though in lanes of 16 bits the last one looks like 7."""
+    step = 1 if start < 0 else -1
+    weights = np.repeat(np.array([step] * 20 + [-step] * 9), LANES).reshape(1, 1, -1, LANES)
+    assert_plain(np.ones((PIXELS, 1, 29), np.int64), weights, 4, tile, False, np.full(LANES, start))
+
+
+def assert_plain(x, weights, bits, tile, signed, start=None):
+    """Codes [PIXELS, rows, run], weights [rows, 1, run, LANES], starts [LANES]."""
     largest = int(np.abs(x).max(initial=0) * np.abs(weights).max(initial=0))
     layout = divide(weights, 1, LANES)
-    operands = tuple(replay.operands(weights, layout, bits, largest, tile, 128 if signed else 0))
+    operands = tuple(replay.operands(weights, layout, bits, largest, tile, 128 if signed else 0, start))
+    begins = [0] * LANES if start is None else start.tolist()
     memory = np.ascontiguousarray(x.astype(np.uint8))
     addresses = memory.ctypes.data + np.arange(PIXELS) * memory.strides[0]
     scratch = np.empty((2, PIXELS, LANES), np.int32)
     replayed(addresses, memory.strides[1], operands, np.int32(-(1 << (bits - 1))), np.int32((1 << (bits - 1)) - 1), scratch)
     for p in range(PIXELS):
         for c in range(LANES):
-            held, is_clipped = plain(x[p].ravel().tolist(), weights[..., c].ravel().tolist(), bits, tile)
+            held, is_clipped = plain(x[p].ravel().tolist(), weights[..., c].ravel().tolist(), bits, tile, begins[c])
             assert (scratch[0, p, c], scratch[1, p, c] != 0) == (held, is_clipped), (bits, p, c)
 
 

@@ -96,12 +96,13 @@ def _fitted(total: int, low: int, high: int, wraps: bool) -> int:
 @kernel
 def collect_changed(  # noqa: PLR0913 - a kernel sees arrays, not objects
         x: np.ndarray, sign: int, corner: tuple[int, int], steps: tuple[int, int], channels: np.ndarray, whole: Any,
-        bits: int, changes: np.ndarray, marks: np.ndarray, befores: np.ndarray, clips: bool, pixels: np.ndarray,
-        sums: np.ndarray, counts: np.ndarray) -> None:
+        begin: np.ndarray, bits: int, changes: np.ndarray, marks: np.ndarray, befores: np.ndarray, clips: bool,
+        pixels: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> None:
     """What the last register holds of outputs with a mark: int32 `sums` [pixels, C], and `pixels` int32 [pixels, 3].
 
     `whole` are (begins, runs, weights) of all products of each of the R channels, `befores` int64 [N, H] how many pixels
-    come before those of a line.  The last register wraps to so many `bits` (0: it is wide enough).  `counts` int64
+    come before those of a line.  The last register begins with `begin` int64 [R] and wraps to so many `bits` (0: it is wide
+    enough).  `counts` int64
     [N, H, R]: overflowed outputs, less those that the exact sums alone have had.
     """
     images, rows, count, columns = changes.shape
@@ -124,7 +125,7 @@ def collect_changed(  # noqa: PLR0913 - a kernel sees arrays, not objects
                 reach((x.ctypes.data + first + j * steps[1] * x.strides[2], 0, 1, runs[begins[r] :].ctypes.data,
                        weights[begins[r] :].ctypes.data, begins[r + 1] - begins[r], sign, ends[0].ctypes.data,
                        ends[1].ctypes.data))
-                exact = np.int64(ends[0, 0]) + np.int64(ends[1, 0])
+                exact = np.int64(ends[0, 0]) + np.int64(ends[1, 0]) + begin[r]
                 after = _wrapped(exact + changes[n, i, r, j], bits)
                 sums[place, channels[r]] = after
                 counts[n, i, r] += np.int64(clips or after != exact) - np.int64(_wrapped(exact, bits) != exact)

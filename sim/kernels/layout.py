@@ -44,6 +44,14 @@ def arrange(weights: np.ndarray, layout: Layout, multiple: int) -> np.ndarray:
     return arranged
 
 
+def arrange_channels(numbers: np.ndarray, layout: Layout) -> np.ndarray:
+    """Numbers [channels] as int64 [parts, width], 0 for surplus channels."""
+    arranged = np.zeros((len(layout.parts), layout.width), np.int64)
+    for index, (_, first, count) in enumerate(layout.parts):
+        arranged[index, :count] = numbers[first : first + count]
+    return arranged
+
+
 def arrange_blocks(weights: np.ndarray, layout: Layout) -> np.ndarray:
     """The same as [parts, blocks, KH * segments, run, 16]: one block of channels after the other."""
     run = arrange(weights, layout, 1)

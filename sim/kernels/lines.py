@@ -90,8 +90,11 @@ def conv_direct(  # noqa: PLR0913
 
 def conv_saturating_sums(  # noqa: PLR0913
         x: np.ndarray, corner: int, stride: int, parts: np.ndarray, width: int, operands: Any, positive: Any, negative: Any,
-        risky: np.ndarray, screens: bool, replays: Any, low: Any, high: Any, totals: np.ndarray, out: np.ndarray) -> None:
+        risky: np.ndarray, screens: bool, starts: np.ndarray, replays: Any, low: Any, high: Any, totals: np.ndarray,
+        out: np.ndarray) -> None:
     """Codes -> int32 contents of registers that clip to low .. high after every tile of products.
+
+    Before these they hold `starts` int32 [parts, width], as far as that fits them; exact sums have all of it.
 
     `totals` int64 [1 or 2, 1 or images, channels] grow by those that did, and by those whose exact sum does not fit.
     `risky` tells for each part whether any of its channels can leave the register at all (contract C7).  `positive` and
@@ -117,6 +120,7 @@ def conv_saturating_sums(  # noqa: PLR0913
             top = i * stride + corner
             if risky[part] == 0 or (len(totals) > 1 and not is_screened):
                 _line(x, n, top, corner, stride, parts[part, 0], part, mine, sums)
+                add_starts(sums, starts[part])
             if risky[part] != 0:
                 if is_screened:
                     _line(x, n, top, corner, stride, parts[part, 0], part, mine_positive, sums)
@@ -126,7 +130,8 @@ def conv_saturating_sums(  # noqa: PLR0913
                 for block in range(width // LANES):
                     flagged = 0
                     for j in range(columns):
-                        if not is_screened or _leaves(sums[j], below[j], block * LANES, low, high):
+                        if not is_screened or _leaves(
+                                sums[j], below[j], starts[part], block * LANES, low, high):
                             pixels[flagged] = j
                             addresses[flagged] = first + j * step
                             flagged += 1
@@ -219,14 +224,24 @@ def copy_sums(sums: np.ndarray, out: np.ndarray, first: int, count: int) -> None
 
 
 @inline
-def _leaves(above: np.ndarray, below: np.ndarray, first: int, low: Any, high: Any) -> bool:
-    """Whether any of 16 registers of a pixel may leave low .. high; adds the two sums."""
+def _leaves(above: np.ndarray, below: np.ndarray, starts: np.ndarray, first: int, low: Any, high: Any) -> bool:
+    """Whether any of 16 registers of a pixel may leave low .. high; `above` becomes the whole sums."""
     outside = np.int32(0)
-    positive, negative = above[first : first + LANES], below[first : first + LANES]
+    positive, negative, begin = above[first : first + LANES], below[first : first + LANES], starts[first : first + LANES]
     for c in range(LANES):
-        outside |= np.int32((positive[c] > high) | (negative[c] < low))
-        positive[c] = np.int32(positive[c] + negative[c])
+        most = np.int32(positive[c] + begin[c])
+        outside |= np.int32((most > high) | (np.int32(negative[c] + begin[c]) < low))
+        positive[c] = np.int32(most + negative[c])
     return outside != 0
+
+
+@inline
+def add_starts(sums: np.ndarray, starts: np.ndarray) -> None:
+    """What registers of all columns [columns, width] began with, to their sums."""
+    for j in range(len(sums)):
+        held = sums[j]
+        for c in range(len(starts)):
+            held[c] = np.int32(held[c] + starts[c])
 
 
 def requantize(sums: np.ndarray, requant: Any, repeat: int, skip: np.ndarray, skip_pad: int, residual: Any,

@@ -11,7 +11,7 @@ compare them every so many products as cannot do that.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ from sim.kernels.ir import (
     window,
 )
 from sim.kernels.jit import inline
-from sim.kernels.layout import LANES, Layout, arrange_blocks
+from sim.kernels.layout import LANES, Layout, arrange_blocks, arrange_channels
 
 PIXELS = 8
 _TOGETHER = 4
@@ -50,6 +50,8 @@ class Operands(NamedTuple):
 
     weights: np.ndarray
     """int16 or int32 [parts, blocks, KH * segments, run, 16]."""
+    starts: np.ndarray
+    """Of the same type [parts, blocks, 2, 16]: what registers hold before, and not 0 where more was to be loaded."""
     rows: int
     run: int
     lanes: int
@@ -66,34 +68,42 @@ class Operands(NamedTuple):
         return self.lanes == _ON_TOP
 
 
-def operands(weights: np.ndarray, layout: Layout, bits: int, largest: int, tile: int, sign: int) -> Operands:
+def operands(weights: np.ndarray, layout: Layout, bits: int, largest: int, tile: int, sign: int,
+             start: np.ndarray | None = None) -> Operands:
     """Those of weights [KH, KW, C, Cout], whose products with codes are at most `largest`, and registers that clip to so
-    many `bits` after each `tile` of products; 2^(bits - 1) + tile * largest fits 32 bits."""
+    many `bits` after each `tile` of products; 2^(bits - 1) + tile * largest fits 32 bits.  They are loaded with `start`
+    int64 [Cout] before, which clips them, too."""
     top, shift, period = 1 << (bits - 1), 0, 0
     lanes = _NARROW if top + tile * largest < 1 << (_LANE_BITS - 1) else _WIDE
     if tile == 1 and bits <= _LANE_BITS and largest < top:
         lanes, shift, period = _ON_TOP, _LANE_BITS - bits, (2 * top - 1) // max(largest, 1)
-    packed = arrange_blocks(weights.astype(np.int32) << shift, layout).astype(np.int32 if lanes == _WIDE else np.int16)
-    return Operands(aligned(packed), weights.shape[0], layout.run, lanes, tile, sign, shift, period)
+    kind = np.int32 if lanes == _WIDE else np.int16
+    packed = arrange_blocks(weights.astype(np.int32) << shift, layout).astype(kind)
+    wanted = arrange_channels(np.zeros(weights.shape[3]) if start is None else start, layout)
+    held = wanted.clip(-top, top - 1)
+    starts = np.stack([held << shift, held != wanted]).reshape(2, len(wanted), -1, LANES).transpose(1, 2, 0, 3).astype(kind)
+    return Operands(aligned(packed), aligned(starts), weights.shape[0], layout.run, lanes, tile, sign, shift, period)
 
 
 def _make_tile(element: Any, every: bool) -> Any:
-    """tile((addresses, row_stride, signed, w, rows, products, tile, low, high, registers, flags)).
+    """tile((addresses, row_stride, signed, w, starts, rows, products, tile, low, high, registers, flags)).
 
-    `addresses` points to the int64 addresses of the first code of PIXELS windows; `w` to [rows, products, 16] of `element`;
-    `registers` and `flags` to int32 [PIXELS, 16]: what the registers hold at the end, and not 0 where one was ever
-    clipped.  `every`: they are clipped after each product, else after `tile` of them and at the end.
+    `addresses` points to the int64 addresses of the first code of PIXELS windows; `w` to [rows, products, 16] of `element`,
+    `starts` to [2, 16] of it, as Operands has them; `registers` and `flags` to int32 [PIXELS, 16]: what the registers hold
+    at the end, and not 0 where one was ever clipped.  `every`: they are clipped after each product, else after `tile` of
+    them and at the end.
     """
     vector, words = ir.VectorType(element, LANES), ir.VectorType(I32, LANES)
     name = f"v{LANES}i{element.width}"
 
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        addresses, row_stride, sign, w, rows, products, tile, low, high, out, out_flags = arguments
+        addresses, row_stride, sign, w, starts, rows, products, tile, low, high, out, out_flags = arguments
         low, high, sign = (builder.trunc(value, element) for value in (low, high, sign))
         low, high = (splat(builder, value, LANES) for value in (low, high))
         contents, flags, partials = (registers(builder, vector, PIXELS) for _ in range(3))
         waiting = registers(builder, ir.IntType(64))
         sources = [load(builder, offset(builder, addresses, p, 8), ir.IntType(64), 8) for p in range(PIXELS)]
+        _begin(builder, starts, vector, zip(contents, flags, strict=True))
 
         def fold(p: int, more: Any) -> None:
             total = builder.add(builder.load(contents[p]), more)
@@ -125,7 +135,16 @@ def _make_tile(element: Any, every: bool) -> Any:
             store(builder, _to_words(builder, contents[p], words), offset(builder, out, p, 4 * LANES), 4)
             store(builder, _to_words(builder, flags[p], words), offset(builder, out_flags, p, 4 * LANES), 4)
 
-    return machine_code(11, emit)
+    return machine_code(12, emit)
+
+
+def _begin(builder: Any, starts: Any, vector: Any, pixels: Iterable[tuple[Any, Any]]) -> None:
+    """Load registers, and whether that has clipped them."""
+    size = LANES * vector.element.width // 8
+    held, is_clipped = (load(builder, offset(builder, starts, which, size), vector, size) for which in range(2))
+    for content, flag in pixels:
+        builder.store(held, content)
+        builder.store(is_clipped, flag)
 
 
 @contextlib.contextmanager
@@ -152,7 +171,7 @@ def _to_words(builder: Any, register: Any, words: Any) -> Any:
 
 
 def _emit_on_top(builder: Any, arguments: Sequence[Any]) -> None:
-    addresses, row_stride, sign, w, rows, products, shift, period, out, out_flags = arguments
+    addresses, row_stride, sign, w, starts, rows, products, shift, period, out, out_flags = arguments
     vector, words = ir.VectorType(I16, LANES), ir.VectorType(I32, LANES)
     name, sign = f"v{LANES}i16", builder.trunc(sign, I16)
     shifts = splat(builder, builder.trunc(shift, I16), LANES)
@@ -168,9 +187,8 @@ def _emit_on_top(builder: Any, arguments: Sequence[Any]) -> None:
 
     with loop(builder, PIXELS // _TOGETHER) as turn:
         first = builder.mul(turn.index, constant(_TOGETHER))
-        for p in range(_TOGETHER):
-            for variable in (contents[p], exact[p], flags[p]):
-                builder.store(ir.Constant(vector, None), variable)
+        for held in (contents, exact):  # of registers that loading has clipped nothing else is asked
+            _begin(builder, starts, vector, zip(held, flags, strict=True))
         builder.store(period, waiting)
         sources = [load(builder, offset(builder, addresses, builder.add(first, constant(p)), 8), ir.IntType(64), 8)
                    for p in range(_TOGETHER)]
@@ -191,9 +209,9 @@ def _emit_on_top(builder: Any, arguments: Sequence[Any]) -> None:
             store(builder, builder.sext(builder.load(flags[p]), words), offset(builder, out_flags, place, 4 * LANES), 4)
 
 
-_on_top = machine_code(10, _emit_on_top)
-"""on_top((addresses, row_stride, signed, w, rows, products, shift, period, registers, flags)): as `_make_tile`'s, whose
-registers lie `shift` bits above the bottom of their lanes, as the products of `w` do."""
+_on_top = machine_code(11, _emit_on_top)
+"""on_top((addresses, row_stride, signed, w, starts, rows, products, shift, period, registers, flags)): as `_make_tile`'s,
+whose registers lie `shift` bits above the bottom of their lanes, as the products of `w` do."""
 _narrow_each, _narrow_tile = _make_tile(I16, True), _make_tile(I16, False)
 _wide_each, _wide_tile = _make_tile(I32, True), _make_tile(I32, False)
 
@@ -205,13 +223,14 @@ def replay_windows(addresses: np.ndarray, row: int, operands: Any, part: int, bl
 
     `scratch` int32 [2, PIXELS, 16] receives what the registers hold at the end, and not 0 where one was ever clipped.
     """
-    w, rows, run, lanes, tile, sign, shift, period = operands
+    w, begin, rows, run, lanes, tile, sign, shift, period = operands
     weights = w.ctypes.data + part * w.strides[0] + block * w.strides[1]
+    starts = begin.ctypes.data + part * begin.strides[0] + block * begin.strides[1]
     registers_at, flags_at = scratch.ctypes.data, scratch.ctypes.data + 4 * PIXELS * LANES
     if lanes == _ON_TOP:
-        _on_top((addresses.ctypes.data, row, sign, weights, rows, run, shift, period, registers_at, flags_at))
+        _on_top((addresses.ctypes.data, row, sign, weights, starts, rows, run, shift, period, registers_at, flags_at))
         return
-    arguments = (addresses.ctypes.data, row, sign, weights, rows, run, tile, low, high, registers_at, flags_at)
+    arguments = (addresses.ctypes.data, row, sign, weights, starts, rows, run, tile, low, high, registers_at, flags_at)
     if lanes == _NARROW and tile == 1:
         _narrow_each(arguments)
     elif lanes == _NARROW:

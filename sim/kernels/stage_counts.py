@@ -3,6 +3,7 @@
 In the tiles of stage_tiles.py.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -65,14 +66,20 @@ class _Exact:
 
 
 class _Registers:
-    """Of PIXELS pixels x 16 channels, and what happens to them; `rules` and `ends` are those of the first and the last."""
+    """Of PIXELS pixels x 16 channels, and what happens to them; `rules` and `ends` are those of the first and the last,
+    which are loaded with `begins`."""
 
-    def __init__(self, builder: Any, rules: tuple[str, str], ends: tuple[tuple[Any, Any], tuple[Any, Any]]) -> None:
+    def __init__(self, builder: Any, rules: tuple[str, str], ends: tuple[tuple[Any, Any], tuple[Any, Any]],
+                 begins: Sequence[Any]) -> None:
         self.builder, self._rules, self._ends = builder, rules, ends
         self._exact = [_Exact(builder, *each) for each in zip(rules, ends, (registers, stored), strict=True)]
         self._held, self._waiting = (registers(builder, WORDS, PIXELS) for _ in range(2))
         self._handed, self._last, self._products = (stored(builder, WORDS, PIXELS) for _ in range(3))
         self._persists, self._leaves = (stored(builder, WORDS, PIXELS) for _ in range(2))
+        for p in range(PIXELS):
+            self._take(0, self._held[p], p, begins[0])
+            self._take(1, self._last[p], p, begins[1])
+            builder.store(begins[1], self._products[p])
 
     def receive(self, p: int, product: Any, at_once: bool) -> None:
         """A product of a pixel, which waits for the first register unless that takes it `at_once`."""
@@ -137,11 +144,11 @@ def _told(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], tables
           counts: np.ndarray) -> None:
     """Codes int32 [N, rows, columns, C] -> what last registers hold, int32 `sums` [N, H, W, Cout].
 
-    `tables` are (places, weights int32 [blocks, products, 16], events), `limits` the ends of both registers; `counts` int32
-    [COUNTS, N * H, blocks * 16] receives how many outputs of a line are so.
+    `tables` are (places, weights int32 [blocks, products, 16], starts int32 [blocks, 2, 16], events), `limits` the
+    ends of both registers; `counts` int32 [COUNTS, N * H, blocks * 16] receives how many outputs of a line are so.
     """
     images, rows, columns, channels = sums.shape
-    places, weights, events = tables
+    places, weights, starts, events = tables
     low, high, last_low, last_high = limits
     for line in prange(images * rows):
         n, i = line // rows, line % rows
@@ -153,8 +160,8 @@ def _told(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], tables
             for begin in range(0, columns, PIXELS):
                 aim(addresses, x, (n, i, begin), columns, corner, steps)
                 valid = min(PIXELS, columns - begin)
-                _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, events.ctypes.data,
-                       len(places), low, high, last_low, last_high, valid, found.ctypes.data))
+                _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, starts[block].ctypes.data,
+                       events.ctypes.data, len(places), low, high, last_low, last_high, valid, found.ctypes.data))
                 for p in range(valid):
                     for c in range(min(LANES, channels - channel)):
                         sums[n, i, begin + p, channel + c] = found[p, c]

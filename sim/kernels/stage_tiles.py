@@ -70,12 +70,18 @@ def taken(builder: Any, register: Any) -> Any:
 
 
 class _Registers:
-    """Of PIXELS pixels x 16 channels, and what happens to them; `rules` and `ends` are those of the first and the last."""
+    """Of PIXELS pixels x 16 channels, and what happens to them; `rules` and `ends` are those of the first and the last,
+    which are loaded with `begins`."""
 
-    def __init__(self, builder: Any, rules: tuple[str, str], ends: tuple[tuple[Any, Any], tuple[Any, Any]]) -> None:
+    def __init__(self, builder: Any, rules: tuple[str, str], ends: tuple[tuple[Any, Any], tuple[Any, Any]],
+                 begins: Sequence[Any]) -> None:
         self.builder, self._rules, self._ends = builder, rules, ends
         self._held, self._waiting, self._last = (registers(builder, WORDS, PIXELS) for _ in range(3))
         self._handed, self._exact, self._flags = (registers(builder, WORDS, PIXELS) for _ in range(3))
+        for p in range(PIXELS):
+            builder.store(builder.add(*begins), self._exact[p])
+            for which, register in enumerate((self._held[p], self._last[p])):
+                self._consult(which, register, begins[which], self._flags[p])
 
     def receive(self, p: int, product: Any, at_once: bool) -> None:
         """A product of a pixel, which waits for the first register unless that takes it `at_once`."""
@@ -114,15 +120,17 @@ class _Registers:
 
 
 def make_tile(kind: Any, rules: tuple[str, str], pixels: int, every: bool = False) -> Any:
-    """tile((addresses, places, w, events, products, low, high, last_low, last_high, valid, out)).
+    """tile((addresses, places, w, starts, events, products, low, high, last_low, last_high, valid, out)).
 
     `addresses` points to the int64 addresses of the first int32 code of so many windows, `places` to int64 [products] bytes,
-    `w` to int32 [products, 16], `out` to int32 [told, 16]: what registers of this `kind` tell of all pixels, of which so
-    many are `valid`.  `rules` are those of both registers; `every`: the first one is consulted after each product.
+    `w` to int32 [products, 16], `starts` to int32 [2, 16], what the first and the last register begin with, `out` to
+    int32 [told, 16]: what registers of this `kind` tell of all pixels, of which so many are `valid`.  `rules` are those
+    of both registers; `every`: the first one is consulted after each product.
     """
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        addresses, places, w, events, products, *limits, valid, out = arguments
-        held = kind(builder, rules, limits_in(builder, limits))
+        addresses, places, w, starts, events, products, *limits, valid, out = arguments
+        begins = [load(builder, offset(builder, starts, which, 4 * LANES), WORDS, 4 * LANES) for which in range(2)]
+        held = kind(builder, rules, limits_in(builder, limits), begins)
         sources = [load(builder, offset(builder, addresses, p, 8), I64, 8) for p in range(pixels)]
         acts = ((CONSULT, held.consult_first), (HAND_ON, held.hand_on), (CONSULT_LAST, held.consult_last))
         with loop(builder, products) as product:
@@ -139,7 +147,7 @@ def make_tile(kind: Any, rules: tuple[str, str], pixels: int, every: bool = Fals
         for number, each in enumerate(held.told(pixels, valid)):
             store(builder, each, offset(builder, out, number, 4 * LANES), 4)
 
-    return machine_code(11, emit)
+    return machine_code(12, emit)
 
 
 @inline
@@ -159,11 +167,11 @@ def _tiled(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], table
            counts: np.ndarray) -> None:
     """Codes int32 [N, rows, columns, C] -> what last registers hold, int32 `sums` [N, H, W, Cout].
 
-    `tables` are (places, weights int32 [blocks, products, 16], events), `limits` the ends of both registers; `counts` int32
-    [N * H, Cout] receives how many outputs of a line overflowed.
+    `tables` are (places, weights int32 [blocks, products, 16], starts int32 [blocks, 2, 16], events), `limits` the
+    ends of both registers; `counts` int32 [N * H, Cout] receives how many outputs of a line overflowed.
     """
     images, rows, columns, channels = sums.shape
-    places, weights, events = tables
+    places, weights, starts, events = tables
     low, high, last_low, last_high = limits
     for line in prange(images * rows):
         n, i = line // rows, line % rows
@@ -174,8 +182,8 @@ def _tiled(x: np.ndarray, corner: tuple[int, int], steps: tuple[int, int], table
             channel = block * LANES
             for begin in range(0, columns, PIXELS):
                 aim(addresses, x, (n, i, begin), columns, corner, steps)
-                _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, events.ctypes.data,
-                       len(places), low, high, last_low, last_high, PIXELS, found.ctypes.data))
+                _tile((addresses.ctypes.data, places.ctypes.data, weights[block].ctypes.data, starts[block].ctypes.data,
+                       events.ctypes.data, len(places), low, high, last_low, last_high, PIXELS, found.ctypes.data))
                 for p in range(min(PIXELS, columns - begin)):
                     for c in range(min(LANES, channels - channel)):
                         sums[n, i, begin + p, channel + c] = found[0, p, c]

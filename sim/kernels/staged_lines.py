@@ -77,7 +77,7 @@ def _replay_flagged(  # noqa: PLR0913
         if found == 0:  # the call alone takes a while
             continue
         found = _those_that_leave(addresses, places, found, x.strides[1], operands, part, block, low, high, scratch, counts,
-                                  each * columns, replays[4])
+                                  each * columns, replays[5])
         for begin in range(0, found, PIXELS):
             replay_windows(addresses[begin:], x.strides[1], replays, part, block, low, high, scratch)
             for p in range(min(PIXELS, found - begin)):

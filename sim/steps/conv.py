@@ -9,7 +9,6 @@ import numpy as np
 
 from sim.accumulator import END, Accumulator
 from sim.buffers import Padded
-from sim.kernels.conv import wrap_sums
 from sim.kernels.isa import AMX, PLAIN, VNNI
 from sim.lazy import cached_property
 from sim.ops.op import Op
@@ -31,9 +30,11 @@ class Convolution(Step):
     Kernels know one stride, windows that begin as far above the image as before it, and taps side by side.  What is not so
     is brought there: other paddings are copied around the codes, a dilated kernel becomes a larger one with zeros between
     its taps where no register can tell.  Two strides go through the plain loops.  The share of a zero point is taken off
-    the sums.  Registers that start with a number are exact sums to which it is added, unless they clip on the way: then
-    plain loops.
+    the sums.  Registers that start with a number and receive their whole sum at once, or wrap, are exact sums to which it is
+    added.
     """
+
+    _is_telling = False
 
     def __init__(self, op: "ConvOp", isa: str) -> None:
         self.op = op
@@ -42,18 +43,18 @@ class Convolution(Step):
         plain = op if self._window is None else replace(op, padding=0, paddings=())
         register = op.accumulator.range
         self._register = register if op.start is not None and register is not None and register.bits < op.safe_bits else None
-        is_clipping = self._register is not None and op.accumulator.overflow != "wrap"
-        if op.start is not None and not is_clipping:
-            plain = replace(plain, start=None, accumulator=Accumulator())
         taps = op.weights[..., 0].size
-        is_blind = op.accumulator.is_whole(taps) or op.accumulator.tile == 1
+        is_whole = op.accumulator.is_whole(taps)
+        self._start = op.start if self._register is None or is_whole else None
+        if self._start is not None:
+            plain = replace(plain, start=None, accumulator=Accumulator())
+        is_blind = is_whole or op.accumulator.tile == 1
         if plain.dilation > 1 and is_blind:
             # zeros make more taps: a tile that held all of them is the whole sum
             tile = plain.accumulator.tile if plain.accumulator.tile < taps else END
             plain = replace(plain, weights=_dilated(plain.weights, plain.dilation), dilation=1,
                             accumulator=replace(plain.accumulator, tile=tile))
-        is_fast = len(set(plain.window.strides)) == 1 and plain.dilation == 1 and not is_clipping
-        self._start = None if is_clipping else op.start
+        is_fast = len(set(plain.window.strides)) == 1 and plain.dilation == 1
         correction = op.correction if op.operand_zero else None
         if self._start is not None and self._register is None:
             correction = -self._start if correction is None else correction - self._start
@@ -82,12 +83,10 @@ class Convolution(Step):
         sums, overflows = self._kernels.registers(self._framed(inputs[0]))
         if self._start is None:
             return sums, overflows
-        sums = sums + self._start  # int64
         if self._register is None:
-            return sums, None
-        counts = np.empty((len(sums) * self.op.shape[0], self.op.shape[2]), np.int32)
-        wrap_sums(sums, -self._register.min, 2 * self._register.max + 1, counts)  # contract C7
-        return sums, counts.sum(0, dtype=np.int64)
+            return sums + self._start, None  # int64
+        held, counts = limited(sums, self._start, self.op.accumulator)
+        return held, counts if self._is_telling else counts[0].sum(0)
 
     @cached_property
     def _kernels(self) -> "Kernels":
@@ -115,10 +114,13 @@ class Convolution(Step):
 
     def telling(self, wraps: bool = False) -> Self | None:
         """The same, counting as `Kernels` that are telling do, or with `wraps` wrapping; None where these cannot."""
-        kernels = self._kernels.wrapping() if wraps else self._kernels.telling()
-        if self._start is not None or kernels is None:
-            return None
         other = copy.copy(self)
+        if self._start is not None:
+            other._is_telling = True
+            return None if self._register is None or wraps else other
+        kernels = self._kernels.wrapping() if wraps else self._kernels.telling()
+        if kernels is None:
+            return None
         other.__dict__["_kernels"] = kernels
         return other
 
@@ -142,6 +144,27 @@ class Convolution(Step):
         framed = Padded.zeros(images, (rows + top + bottom, columns + left + right, channels), x.array.dtype, 0)
         framed.array[...] = x.array[:, x.pad - top : x.pad + rows + bottom, x.pad - left : x.pad + columns + right]
         return framed
+
+
+def limited(sums: np.ndarray, start: np.ndarray, accumulator: Accumulator) -> tuple[np.ndarray, np.ndarray]:
+    """Registers that begin with `start` int64 [C] and then receive whole sums [N, H, W, C], and counts int64 [2, N, C].
+
+    First are outputs that overflow, second for registers that wrap those that do at any time, for others those whose exact
+    sum does not fit (equations A3 and A5).
+    """
+    form = accumulator.range
+    assert form is not None
+    exact = sums + start
+    misfits = (exact < form.min) | (exact > form.max)
+    leaves = misfits | (start < form.min) | (start > form.max)
+    if accumulator.overflow == "wrap":
+        held = ((exact - form.min) & (form.max - form.min)) + form.min
+    else:
+        begin = start.clip(form.min, form.max)
+        held = (sums + begin).clip(form.min, form.max)
+        leaves |= held != sums + begin
+    kinds = (misfits, leaves) if accumulator.overflow == "wrap" else (leaves, misfits)
+    return held, np.stack([kind.sum((1, 2), dtype=np.int64) for kind in kinds])
 
 
 def _dilated(weights: np.ndarray, dilation: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from sim.kernels import replay
 from sim.kernels.conv import conv_exact, conv_saturating, count_flags, wrap_sums
 from sim.kernels.finish import LANES as REGISTER
 from sim.kernels.finish import Ending
-from sim.kernels.layout import Layout
+from sim.kernels.layout import Layout, arrange_channels
 from sim.kernels.lines import conv_direct, conv_saturating_sums, corrected, driver, keep_sums
 from sim.kernels.overflow import LIMIT_LINE, WRAP
 from sim.kernels.staged_lines import conv_staged, replay_to_codes, replay_to_counts, replay_to_sums
@@ -200,10 +200,8 @@ class Kernels:
         """A line of such registers."""
         return LIMIT_LINE[self._overflow or WRAP]
 
-    def telling(self) -> Self | None:
-        """The same, on the same operands; None for plain loops."""
-        if self._path is None:
-            return None
+    def telling(self) -> Self:
+        """The same, on the same operands."""
         other = copy.copy(self)
         other._tells = True
         return other
@@ -211,9 +209,9 @@ class Kernels:
     def wrapping(self) -> Self | None:
         """The same, telling, of registers that wrap and are watched as these are, which clip: counts are of outputs whose
         exact sum does not fit, and of those that these clip; None where these are not watched in stages."""
-        found = self.telling()
-        if found is None or found._saturation is None or found._saturation.staged is None:
+        if self._path is None or self._saturation is None or self._saturation.staged is None:
             return None
+        found = self.telling()
         found._wraps = True
         found.__dict__.pop("_direct", None)
         found.__dict__["_overflow"] = WRAP
@@ -242,16 +240,23 @@ class Kernels:
         if self.register is None:
             conv_exact(*common, sums)
             return sums, None
+        start = np.zeros(op.shape[2], np.int64) if op.start is None else op.start
+        misfits = None
+        if self._tells and op.accumulator.overflow != "wrap":
+            conv_exact(*common, sums)
+            misfits = (sums + start < self.register.min) | (sums + start > self.register.max)
         counts = np.empty((len(sums) * op.shape[0], op.shape[2]), np.int32)
         if op.accumulator.overflow == "wrap":
             conv_exact(*common, sums)
             wrap_sums(sums, -self.register.min, 2 * self.register.max + 1, counts)
         else:
             clipped = np.empty(sums.shape, np.uint8)
-            starts = np.zeros(op.shape[2], np.int64) if op.start is None else op.start
-            conv_saturating(*common, op.accumulator.tile, self.register.min, self.register.max, starts, sums, clipped)
+            conv_saturating(*common, op.accumulator.tile, self.register.min, self.register.max, start, sums, clipped)
             count_flags(clipped, counts)
-        return sums, counts.sum(0, dtype=np.int64)
+        if not self._tells:
+            return sums, counts.sum(0, dtype=np.int64)
+        told = [counts.reshape(len(sums), -1, op.shape[2]).sum(1, dtype=np.int64)]
+        return sums, np.stack(told if misfits is None else [*told, misfits.sum((1, 2), dtype=np.int64)])
 
 
 @dataclass(frozen=True)
@@ -268,19 +273,23 @@ class _Saturation:
         register, tile = op.accumulator.range, op.accumulator.tile
         assert register is not None
         low, high = prefix_bounds(op.weights, op.operand)
+        start = np.zeros(op.shape[2], np.int64) if op.start is None else op.start
+        low, high = low + start, high + start
         leaves = (low < register.min) | (high > register.max)
         risky = np.array([leaves[first : first + count].any() for _, first, count in layout.parts], np.uint8)
         largest = largest_product(op)
         if op.groups > 1 or largest * tile - register.min >= 2**31:
             return None
-        replays = replay.operands(op.weights, layout, register.bits, largest, tile, sign_of(op))
+        replays = replay.operands(op.weights, layout, register.bits, largest, tile, sign_of(op), op.start)
+        starts = arrange_channels(start, layout).astype(np.int32)
         last = tuple(replays), np.int32(register.min), np.int32(register.max)
-        stages = path.stages(op, layout, operands) if path.stages is not None else None
+        # watching knows of registers that begin with 0 only
+        stages = path.stages(op, layout, operands) if path.stages is not None and op.start is None else None
         if stages is not None:
             return cls((), (*stages, *last))
         a_few = 4 * (high - low).mean() / op.weights[..., 0].size
         flags_everything = op.operand.signed or a_few > register.max - register.min
         if flags_everything or (replays.is_fast and not path.screens):
-            return cls((operands, operands, risky, False, *last), None)
+            return cls((operands, operands, risky, False, starts, *last), None)
         screens = tuple(path.operands(op, part(op.weights, 0), layout) for part in (np.maximum, np.minimum))
-        return cls((*screens, risky, True, *last), None)
+        return cls((*screens, risky, True, starts, *last), None)

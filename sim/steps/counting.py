@@ -13,7 +13,7 @@ from sim.orders import DEFAULT
 from sim.simplify import fitting
 from sim.steps import pairs, patched, tiled
 from sim.steps.groups import Groups
-from sim.steps.loops import LOOPS, ConvLoops, Told
+from sim.steps.loops import LOOPS, ConvLoops, Told, total
 from sim.steps.single import ByImage, SingleRegister
 from sim.steps.step import Step
 
@@ -25,6 +25,9 @@ class Teller(Protocol):
 
     def counters(self, inputs: Sequence[Padded]) -> Told:
         """Of the codes that it reads."""
+
+    def totals(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """The same of all images and channels, int64 [stages, persistent and transient]."""
 
     def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray | None, Told]:
         """Codes in the same pass, if it `has_codes`: overflows of each channel as steps count them, and what is told."""
@@ -38,7 +41,10 @@ def teller(op: Any, isa: str, step: Step | None = None) -> Teller:
         return Apart(lambda inputs: _nothing(stages, len(inputs[0].array), op.shape[2]))
     if not op.accumulator.before and op.accumulator.order == DEFAULT:
         single = SingleRegister.of(op, isa, step) if op.kind == ConvOp.kind else None
-        return Apart(ByImage(op, isa).counters) if single is None else single
+        if single is not None:
+            return single
+        by_image = ByImage(op, isa)
+        return Apart(by_image.counters, by_image.totals)
     found = of_stages(op, isa) if op.kind == ConvOp.kind else None
     return Apart(lambda inputs: _told_by_loops(loops, inputs)) if found is None else found
 
@@ -48,8 +54,9 @@ class Apart:
 
     has_codes = False
 
-    def __init__(self, counters: Any) -> None:
+    def __init__(self, counters: Any, totals: Any = None) -> None:
         self.counters = counters
+        self.totals = (lambda inputs: total(counters(inputs))) if totals is None else totals
 
     def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray | None, Told]:
         """There are none."""
@@ -67,6 +74,10 @@ class Stages:
     def counters(self, inputs: Sequence[Padded]) -> Told:
         """As a Teller."""
         return self._all(self._found.counters(inputs))
+
+    def totals(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """As a Teller."""
+        return total(self.counters(inputs))
 
     def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray | None, Told]:
         """As a Teller."""

@@ -20,7 +20,7 @@ class Groups:
     def of(cls, loops: ConvLoops) -> "Groups | None":
         """None where exact sums cannot become what registers hold."""
         op, accumulator = loops.op, loops.accumulator
-        is_plain = op.groups == 1 and op.start is None and op.operand.bits <= 8
+        is_plain = op.groups == 1 and op.operand.bits <= 8
         is_pair = len(accumulator.before) == 1 and accumulator.order != SORTED and (
             accumulator.bits is None or accumulator.overflow == "wrap")
         if not is_plain or not is_pair or 2 * max(map(abs, op.bounds)) >= 2**31:

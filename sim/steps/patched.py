@@ -67,6 +67,7 @@ class PatchedConvolution(StagedConvolution):
         self._size = len(loops.weights) if stage.products == END else stage.products
         self._register = stage.range.min, stage.range.max, stage.tile, stage.overflow == "wrap"
         self._channels = np.flatnonzero(np.diff(groups.firsts))
+        self._begin = np.zeros(len(self._channels), np.int64) if op.start is None else op.start[self._channels]
         self._packed: tuple[int, Any, Any] | None = None
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
@@ -108,8 +109,9 @@ class PatchedConvolution(StagedConvolution):
         pixels = np.empty((count, 3), np.int32)
         sums = np.zeros((1, -(-count // TOGETHER), TOGETHER, channels), np.int32)
         more = np.empty(marks.shape[:3], np.int64)
-        collect_changed(*self._place(x), self._channels, self._tables(x.array.strides)[1], self._loops.accumulator.bits or 0,
-                        changes, marks, ends - found, not self._register[3], pixels, sums.reshape(-1, channels), more)
+        collect_changed(*self._place(x), self._channels, self._tables(x.array.strides)[1], self._begin,
+                        self._loops.accumulator.bits or 0, changes, marks, ends - found, not self._register[3], pixels,
+                        sums.reshape(-1, channels), more)
         return Found(marks, pixels, sums, more.sum((0, 1)))
 
     def counters(self, inputs: Sequence[Padded]) -> Told:

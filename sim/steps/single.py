@@ -11,7 +11,7 @@ from sim.buffers import Padded
 from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
 from sim.steps.conv import Convolution
-from sim.steps.loops import Told
+from sim.steps.loops import Told, total
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
 
@@ -21,7 +21,7 @@ class SingleRegister:
 
     A register leaves its range with the same sums whatever its rule makes of that (equation A5).  So of one that clips on
     the way kernels count the outputs that it clips, and those of them whose exact sum does not fit; of one that wraps the
-    latter, and watch it as if it clipped.  One that receives its whole sum at once has nothing on the way.
+    latter, and watch it as if it clipped.  One that receives its whole sum at once has nothing on the way but its start.
     """
 
     def __init__(self, step: Step, is_wrapping: bool = False, has_codes: bool = True) -> None:
@@ -33,7 +33,8 @@ class SingleRegister:
         clips = replace(op.accumulator, overflow="saturate")
         if op.accumulator.overflow != "wrap" or clips.is_whole(op.weights[..., 0].size):
             telling = (Convolution(op, isa) if step is None else step).telling()
-            return None if telling is None else cls(telling)
+            is_wrapping = op.accumulator.overflow == "wrap"
+            return None if telling is None else cls(telling, is_wrapping)
         clipping = Convolution(replace(op, accumulator=clips), isa)
         wrapping, telling = clipping.telling(wraps=True), clipping.telling()
         if wrapping is not None:
@@ -44,6 +45,10 @@ class SingleRegister:
         """Of the codes that it reads."""
         _, counts = self._step.registers(inputs)
         return self._told(counts)
+
+    def totals(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """Of all images and channels, int64 [1, persistent and transient]."""
+        return total(self.counters(inputs))
 
     def codes(self, inputs: Sequence[Padded], out: Padded) -> tuple[np.ndarray, Told]:
         """Codes, where it `has_codes`: overflows of each channel as steps count them, and what is told."""
@@ -71,12 +76,19 @@ class ByImage:
 
     def counters(self, inputs: Sequence[Padded]) -> Told:
         """Of the codes that it reads."""
-        images, form = len(inputs[0].array), self.op.accumulator.range
-        persistent, clipped = (np.zeros((1, images, self.op.shape[2]), np.int64) for _ in range(2))
-        for image in range(images):
-            alone = [Padded(x.array[image : image + 1], x.pad) for x in inputs]
-            sums, _ = self._exact.registers(alone)
-            persistent[0, image] = ((sums < form.min) | (sums > form.max)).sum((0, 1, 2))
-            _, counts = self._clipping.registers(alone)
-            clipped[0, image] = 0 if counts is None else counts
-        return persistent, clipped - persistent
+        images = range(len(inputs[0].array))
+        found = [self._of([Padded(x.array[image : image + 1], x.pad) for x in inputs]) for image in images]
+        persistent, transient = np.stack(found, axis=1)
+        return persistent[None], transient[None]
+
+    def totals(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """Of all images and channels, int64 [1, persistent and transient]."""
+        return self._of(inputs).sum(1)[None]
+
+    def _of(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """Outputs of all these images that are persistent and transient, int64 [2, channels]."""
+        form = self.op.accumulator.range
+        sums, _ = self._exact.registers(inputs)
+        persistent = ((sums < form.min) | (sums > form.max)).sum((0, 1, 2))
+        _, clipped = self._clipping.registers(inputs)
+        return np.stack([persistent, 0 * persistent if clipped is None else clipped - persistent])

@@ -25,7 +25,7 @@ def is_possible(loops: ConvLoops, isa: str) -> bool:
     op, accumulator = loops.op, loops.accumulator
     if isa == PLAIN or len(accumulator.before) > 1 or accumulator.order == SORTED:
         return False
-    if op.groups > 1 or op.start is not None or 2 * max(map(abs, op.bounds)) >= 2**31:
+    if op.groups > 1 or 2 * max(map(abs, op.bounds)) >= 2**31:
         return False
     first = accumulator.stages[0]
     # what a register that wraps hands on is bounded by its own range only, not by those of products
@@ -58,13 +58,16 @@ class Tiles:
         wide = np.zeros((products, -(-channels // LANES) * LANES), np.int32)
         wide[:, :channels] = loops.weights
         self._weights = aligned(wide.reshape(products, -1, LANES).swapaxes(0, 1))
+        starts = np.zeros((2, wide.shape[1]), np.int32)
+        starts[len(others), :channels] = 0 if self.op.start is None else self.op.start
+        self._starts = aligned(starts.reshape(2, -1, LANES).swapaxes(0, 1))
 
     def arguments(self, x: Padded) -> tuple[Any, ...]:
         """Of a loop of tiles, for these codes."""
         top, _, left, _ = self.op.window.paddings
         codes = np.ascontiguousarray(x.array, np.int32)
         places = self._taps @ np.array(codes.strides[1:], np.int64)
-        tables = places, self._weights, self._events
+        tables = places, self._weights, self._starts, self._events
         return codes, (x.pad - top, x.pad - left), self.op.window.steps[:2], tables, self._limits
 
     def run(self, x: Padded) -> tuple[np.ndarray, np.ndarray, Told]:

@@ -23,6 +23,15 @@ class Watch:
     def __init__(self, op: Any, isa: str, step: Step | None = None) -> None:
         self.op, self._teller = op, teller(op, isa, step)
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether one pass gives codes and counters."""
+        return self._teller.has_codes
+
+    def totals(self, inputs: Sequence[Padded]) -> np.ndarray:
+        """Of the codes that it reads, all images and channels: int64 [stages, persistent and transient]."""
+        return self._teller.totals(inputs)
+
     def counters(self, inputs: Sequence[Padded]) -> Counters:
         """Of the codes that it reads."""
         return self._counters(self._teller.counters(inputs))

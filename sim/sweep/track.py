@@ -21,7 +21,6 @@ from sim.accumulator import Accumulator
 from sim.buffers import Padded
 from sim.machine import borders_of, flattened
 from sim.ops.op import Op
-from sim.orders import DEFAULT
 from sim.program import Program
 from sim.steps import Step, step_for
 from sim.steps.watch import Watch
@@ -127,8 +126,15 @@ class Track:
             register = registers.get(op.name, Accumulator())
             spread = _union(sources)
             index = np.union1d(spread, self._leaving(op, register)) if register.is_limited else spread
-            if counters and register.is_limited:
-                counted[op.name] = self._counters(op, register, differing, index)
+            watch = self._watch(op, register) if counters and register.is_limited else None
+            if watch is not None:
+                told_of = index if _is_told_by_result(op, register) else np.arange(self._count)
+                counted[op.name] = np.zeros((len(register.stages), 2), np.int64)
+                if op.format is not None and watch.has_codes:
+                    index = told_of
+                elif len(told_of):
+                    counted[op.name] = watch.totals([self._gathered(name, differing.get(name), told_of)
+                                                     for name in _factors(op)])
             if not len(index):
                 continue
             inputs = [self._gathered(name, differing.get(name), index) for name in op.sources()]
@@ -136,7 +142,11 @@ class Track:
                 logits[index], counts = self._step(op, register).logits(inputs)
             else:
                 out = self._sets[1][op.name].first(len(index))
-                counts = self._step(op, register)(inputs, out)
+                if watch is not None and watch.has_codes:
+                    counts, found = watch.run(self._step(op, register), inputs, out)
+                    counted[op.name] = found.totals()
+                else:
+                    counts = self._step(op, register)(inputs, out)
                 kept = self._differing(op.name, index, out)
                 if len(kept.index):
                     differing[op.name] = kept
@@ -147,28 +157,12 @@ class Track:
                 self._learn(op, register, index, spread, counts)
         return Found(flattened(logits), overflows, counted)
 
-    def _counters(self, op: Any, register: Accumulator, differing: Mapping[str, Differing], index: np.ndarray) -> np.ndarray:
-        """Persistent and transient outputs of each stage, int64 [stages, 2]; those of images not in `index` are none of the
-        register as it ends."""
-        is_told = is_told_by_end(op, register)
-        is_known = is_told or (not register.before and register.overflow == "saturate")
-        index = index if is_known else np.arange(self._count)
-        if not len(index):
-            return np.zeros((len(register.stages), 2), np.int64)
-        inputs = [self._gathered(name, differing.get(name), index) for name in _factors(op)]
-        if register.before or register.order != DEFAULT or register.range is None:
-            key = op.name, register
-            if key not in self._watches:
-                self._watches[key] = Watch(replace(op, accumulator=register), self._isa)
-            found = self._watches[key].counters(inputs)
-            return np.stack([found.persistent.sum((1, 2)), found.transient.sum((1, 2))], axis=1)
-        sums, _ = self._step(op, Accumulator()).registers(inputs)
-        persistent = int(((sums < register.range.min) | (sums > register.range.max)).sum())
-        clipped = persistent
-        if not is_told:
-            _, counts = self._step(op, replace(register, overflow="saturate")).registers(inputs)
-            clipped = 0 if counts is None else int(counts.sum())
-        return np.array([[persistent, clipped - persistent]], np.int64)
+    def _watch(self, op: Any, register: Accumulator) -> Watch:
+        """What tells of these registers, made ready once."""
+        key = op.name, register
+        if key not in self._watches:
+            self._watches[key] = Watch(replace(op, accumulator=register), self._isa, self._step(op, register))
+        return self._watches[key]
 
     def _step(self, op: Op, register: Accumulator) -> Step:
         """How an operation runs on a register, made ready once."""
@@ -237,6 +231,11 @@ class Track:
         kept = np.flatnonzero(differs)
         out.array[: len(kept)] = out.array[kept]
         return Differing(index[kept], out.first(len(kept)))
+
+
+def _is_told_by_result(op: Any, register: Accumulator) -> bool:
+    """Whether registers that are right in the end have told nothing on the way, either."""
+    return is_told_by_end(op, register) or (not register.before and register.overflow == "saturate")
 
 
 def _tensors(program: Program, images: int, borders: Mapping[str, int]) -> dict[str, Padded]:

@@ -193,9 +193,10 @@ def window_of(graph: Graph, node: Operator, taps: tuple[int, ...]) -> Window:
 
 
 def _centered(graph: Graph, name: str, source: str) -> str:
-    """Codes less their zero point, one bit wider: products of a register that sees them so."""
+    """Codes less their zero point, for products of a register that sees them so: one bit wider, unless none is below it."""
     form, zero = graph.build.format(source), graph.build.zero(source)
-    wide = IntFormat(form.bits + 1, signed=True)
+    is_lowest = zero == form.min
+    wide = IntFormat(form.bits if is_lowest else form.bits + 1, signed=not is_lowest)
     return graph.table(name, source, np.arange(form.min, form.max + 1) - zero, wide, graph.build.scale(source), 0)
 
 

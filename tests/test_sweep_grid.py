@@ -114,7 +114,7 @@ def test_built_in_grids__come_with_the_package():
     text = (records.ROOT / "pyproject.toml").read_text()
     assert '"grids/*.toml"' in text
     assert {"digits", "ablations", "cifar10-q75", "cifar10-2bit", "cifar10-4-1bit", "cifar100", "report", "public",
-            "long", "recipe", "registers", "squad", "cifar10-2bit-fine"} == set(built_in())
+            "long", "recipe", "registers", "squad", "cifar10-registers", "cifar10-2bit-fine"} == set(built_in())
 
 
 def test_larger_teachers__are_those_of_qad_from_the_common_float_weights():

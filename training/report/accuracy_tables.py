@@ -18,9 +18,9 @@ EXACT = (
     "that saturate after every product, under `fp32`.")
 WRAPPING = "The same on registers that wrap."
 COST = (
-    "`epochs` along the path; the epoch that validation images chose of the student's own, its validation accuracy and that "
-    "of the last; multiply-accumulates of all training on the path; of one image the bit operations (products by the bits "
-    "of both factors); and the bits of all weights.")
+    "`epochs` along the path; `best`: the epoch that validation images chose of the student's own, its validation accuracy "
+    "and that of the last; multiply-accumulates of all training on the path; of one image the bit operations (BOPs: products "
+    "by the bits of both factors); and the bits of all weights.")
 PAIRED = (
     f"Difference to `{REFERENCE}` at the same width, paired over seeds, with its 95 % interval, as it is and corrected "
     "(Bonferroni) for the comparisons at that width; with a star what exceeds noise only uncorrected.")
@@ -104,10 +104,10 @@ def _cost(part: pd.DataFrame) -> Iterator[Cells]:
     for group in _done(part):
         best, last = group["best epoch"], int(group["last epoch"].max())
         epochs = f"{best.mean():.0f} of {last}" if last else "-"
-        yield {**_name(group), "epochs": compact(group["epochs along path"], digits=0), "best epoch": epochs,
-               "val. %": compact(group["best validation"]), "last val. %": compact(group["last validation"]),
+        yield {**_name(group), "epochs": compact(group["epochs along path"], digits=0), "best": epochs,
+               "val. %": compact(group["best validation"]), "last %": compact(group["last validation"]),
                "10^12 macs": compact(group["training macs"], 1e12, 1),
-               "10^6 bit ops": compact(group["bit operations"], 1e6, 0),
+               "10^6 BOPs": compact(group["bit operations"], 1e6, 0),
                "kbits": compact(group["weight bits"], 1e3, 0)}
 
 

@@ -83,12 +83,14 @@ class Findings:
         return column
 
     def best(self) -> list[str]:
-        """The leader of each width on each data set, and its neighbor."""
+        """The leading scheme of each width on each data set, and the next one, each as it did best."""
         found = []
         if self.done.empty:
             return []
         for (dataset, model, bits), part in self.done[self.done["bits"] != FLOAT_BITS].groupby(["dataset", "model", "bits"]):
-            groups = sorted((group for _, group in part.groupby("group") if not pd.isna(_mean(group))), key=_mean)
+            everyone = sorted((group for _, group in part.groupby("group") if not pd.isna(_mean(group))), key=_mean)
+            groups = list({group["scheme"].iloc[0]: group for group in everyone}.values())  # of each the last one, its best
+            groups.sort(key=_mean)
             if len(groups) > 1:
                 first, second = groups[-1], groups[-2]
                 found.append(f"{dataset}, {model}, {bits_text(bits)}: {first['scheme'].iloc[0]} "

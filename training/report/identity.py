@@ -22,7 +22,7 @@ from training.schemes import SCHEMES, SchemeOptions
 
 OWN = "own"
 SCHEME_OPTIONS = tuple(field.name for field in dataclasses.fields(SchemeOptions))
-CHANGES = (*SCHEME_OPTIONS, "quantizer", "calibration", "layer_bits", "gradients", "accumulator_training",
+CHANGES = (*SCHEME_OPTIONS, "quantizer", "calibration", "layer_bits", "accumulator_training",
            "accumulator_bits", "overflow", "tile")
 """What an ablation changes."""
 DISTILLATION = ("kd_weight", "temperature", "kl_reduction")

@@ -19,8 +19,8 @@ EXACT = (
 WRAPPING = "The same on registers that wrap."
 COST = (
     "`epochs` along the path; `best`: the epoch that validation images chose of the student's own, its validation accuracy "
-    "and that of the last; multiply-accumulates of all training on the path; of one image the bit operations (BOPs: products "
-    "by the bits of both factors); and the bits of all weights.")
+    "and that of the last; multiply-accumulates of all training on the path; of one image the bit operations (BOPs: "
+    "products by the bits of both factors); and the bits of all weights.")
 PAIRED = (
     f"Difference to `{REFERENCE}` at the same width, paired over seeds, with its 95 % interval, as it is and corrected "
     "(Bonferroni) for the comparisons at that width; with a star what exceeds noise only uncorrected.")

@@ -75,7 +75,7 @@ def call(builder, name, kind, arguments):  # noqa: PLR0911 - an instruction each
             value = builder.load(builder.gep(base, [builder.zext(i, I32)]))
             result = builder.insert_element(result, value, ir.Constant(I32, k))
         return result
-    assert "x86" not in name, name
+    assert "x86" not in name or ".avx2." in name, name  # AVX2 is there where the portable kernels ask for it
     return real_call(builder, name, kind, arguments)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -12,7 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
+from tests.strategies import generators
 from training.data import DataError, from_arrays, load_dataset
+from training.data.dataset import AT_ONCE, images_of, statistics
 
 rng = np.random.default_rng(5)
 GOOD = {"x_train": rng.integers(0, 256, (30, 5, 7, 3), dtype=np.uint8), "y_train": np.arange(30) % 3,
@@ -404,3 +408,16 @@ def test_as_loaded__is_what_load_dataset_gave_and_nobody_changed():
     assert not from_arrays(**GOOD).is_as_loaded
     data.train.pixels[0] = 0
     assert not data.is_as_loaded
+
+
+@given(generators, st.integers(1, 3), st.sampled_from([1, 7, AT_ONCE, AT_ONCE + 1]))
+@examples(20)
+def test_statistics__are_those_of_exact_sums(rng, channels, images):
+    pixels = rng.integers(0, 256, (images, 2, 3, channels), np.uint8)
+    pixels[..., 0] = pixels[0, 0, 0, 0]  # a constant channel
+    mean, std = statistics(images_of(pixels, np.zeros(images)).pixels)
+    for channel in range(channels):
+        values = [int(value) for value in pixels[..., channel].ravel()]
+        total, squares, count = sum(values), sum(value * value for value in values), len(values)
+        variance = (squares * count - total * total) / count**2
+        assert (mean[channel], std[channel]) == (total / count / 255.0, max(math.sqrt(variance), 1.0) / 255.0)

@@ -186,15 +186,22 @@ def images_of(pixels: np.ndarray, labels: np.ndarray) -> Images:
                   torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)))
 
 
+AT_ONCE = 1000
+"""Images whose sums are taken together."""
+
+
 def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel in units of 255, from exact integer sums."""
     count = pixels[:, 0].numel()
+    totals, squares = [0] * pixels.shape[1], [0] * pixels.shape[1]
+    for part in pixels.split(AT_ONCE):
+        values = part.transpose(0, 1).flatten(1).to(torch.float64)  # holds the sums of so many exactly
+        for channel, row in enumerate(values):
+            totals[channel] += int(row.sum())
+            squares[channel] += int(row @ row)
     mean, std = [], []
-    for channel in range(pixels.shape[1]):
-        histogram = np.bincount(pixels[:, channel].numpy().ravel(), minlength=256)
-        total = int((histogram * np.arange(256)).sum())
-        squares = int((histogram * np.arange(256) ** 2).sum())
-        variance = (squares * count - total**2) / count**2
+    for total, square in zip(totals, squares, strict=True):
+        variance = (square * count - total**2) / count**2
         mean.append(total / count / 255.0)
         std.append(max(math.sqrt(variance), 1.0) / 255.0)  # a constant channel keeps a usable scale
     return tuple(mean), tuple(std)

@@ -23,6 +23,15 @@ def const(kind, value):
     return ir.Constant(kind, [value] * kind.count)
 
 
+def in_halves(builder, name, kind, arguments):
+    """An instruction of AVX2 on both halves of longer vectors."""
+    half = arguments[0].type.count // 2
+    parts = [[builder.shuffle_vector(each, each, ir.Constant(vec(I32, half), list(range(first, first + half))))
+              for each in arguments] for first in (0, half)]
+    found = [real_call(builder, name, kind, part) for part in parts]
+    return builder.shuffle_vector(*found, ir.Constant(vec(I32, 2 * kind.count), list(range(2 * kind.count))))
+
+
 def clamp(b, v, low, high):
     low, high = const(v.type, low), const(v.type, high)
     v = b.select(b.icmp_signed("<", v, low), low, v)
@@ -75,6 +84,12 @@ def call(builder, name, kind, arguments):  # noqa: PLR0911 - an instruction each
             value = builder.load(builder.gep(base, [builder.zext(i, I32)]))
             result = builder.insert_element(result, value, ir.Constant(I32, k))
         return result
+    if name == "llvm.x86.avx512.pmaddubs.w.512":
+        return in_halves(builder, "llvm.x86.avx2.pmadd.ub.sw", vec(I16, 16), arguments)
+    if name == "llvm.x86.avx512.vpdpwssd.512":
+        total, *factors = arguments
+        factors = [builder.bitcast(each, vec(I16, 32)) for each in factors]
+        return builder.add(total, in_halves(builder, "llvm.x86.avx2.pmadd.wd", vec(I32, 8), factors))
     assert "x86" not in name or ".avx2." in name, name  # AVX2 is there where the portable kernels ask for it
     return real_call(builder, name, kind, arguments)
 

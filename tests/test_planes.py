@@ -43,16 +43,19 @@ def force(monkeypatch):
 
 
 @st.composite
-def convolutions(draw):
-    """(convolution, its input, its residual or None): codes and weights of few bits, everything else at will."""
+def convolutions(draw, bits_of_two=(1, 2)):
+    """(convolution, its input, its residual or None): codes and weights of few bits, everything else at will.
+
+    `bits_of_two` are the widths of codes where weights are two digits.
+    """
     kind = draw(st.sampled_from(sorted(DIGITS)))
-    bits = draw(st.sampled_from([1, 2, 3, 4] if kind == "W1" else [1, 2]))
+    bits = draw(st.sampled_from([1, 2, 3, 4] if kind == "W1" else bits_of_two))
     form = IntFormat(bits, signed=draw(st.booleans()))
     depth = draw(st.one_of(st.sampled_from([16, 32, 48, 64, 96]), st.integers(1, 140)))
     channels = draw(st.one_of(st.sampled_from([16, 32, 64]), st.integers(1, 150)))
     taps, stride, dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3))), draw(st.integers(1, 3)), 1
     if kind != "W2":  # dilated weights have zeros between them
-        dilation = draw(st.sampled_from([1, 1, 2])) if bits <= 2 else 1
+        dilation = draw(st.sampled_from([1, 1, 2])) if bits in bits_of_two else 1
     reach = [(count - 1) * dilation + 1 for count in taps]
     padding = draw(st.integers(0, 3))
     sides = [max(draw(st.integers(1, most)), count - 2 * padding, 1)
@@ -326,5 +329,5 @@ def test_choice__is_measured_on_the_layer_itself(force, change):
 
 
 def test_method__that_there_is_not_is_refused(force):
-    with pytest.raises(ValueError, match="BITTRUE_METHOD: 'plains' is unknown, choose bytes or planes"):
+    with pytest.raises(ValueError, match="BITTRUE_METHOD: 'plains' is unknown, choose bytes, planes or tables"):
         force(OP, "plains")

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I16, I32, call
+from sim.kernels.ir import F32, I16, I32, call, halves, joined
+from sim.kernels.isa import has_wide_registers
 
 LANES = 16
 SUMS, REALS, WIDE = (ir.VectorType(kind, LANES) for kind in (I32, F32, ir.IntType(64)))
@@ -18,7 +19,11 @@ _NEAREST_EVEN = 8
 
 
 def rounded(builder: Any, steps: Any) -> Any:
-    """float32 to the nearest int32, ties to even."""
+    """float32 to the nearest int32, ties to even; what registers of 256 bits do, set up as every processor starts."""
+    if not has_wide_registers():
+        half = ir.VectorType(I32, LANES // 2)
+        parts = [call(builder, "llvm.x86.avx.cvt.ps2dq.256", half, [part]) for part in halves(builder, steps)]
+        return joined(builder, parts)
     return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", SUMS, [
         steps, ir.Constant(SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)])
 

@@ -213,15 +213,19 @@ def test_endings__of_every_rule_with_zero_points_limits_and_starts(force, name, 
     assert convolution.path.startswith("planes") == (not op.operand_zero and not is_clipping)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(("bits", "hardware"), [
-    (1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
-    (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))])
-def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
-    """Every code, logit and counter of bytes, planes and the choice between them, portable and plain."""
+NETWORKS = [(1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
+            (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))]
+"""Widths of ResNet-20, and hardware."""
+
+
+def paths_that_agree(monkeypatch, bits, hardware, ways):
+    """Every code, logit and counter of a network is the same, whichever of `ways` (instruction set, method) is taken.
+
+    Yields the paths of its inner convolutions on each.
+    """
     program, found = lower(resnet20_spec(bits), hardware), []
     pixels = np.random.default_rng(bits).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
-    for isa, method in ((PLAIN, ""), (FASTEST, "planes"), (FASTEST, "bytes"), (FASTEST, ""), (PORTABLE, "planes")):
+    for isa, method in ways:
         monkeypatch.setenv(choice.METHOD, method)
         machine, trace = Machine(program, isa), {}
         monkeypatch.setattr(machine, "_chunk", 1)
@@ -234,11 +238,18 @@ def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits,
         for name, count in counts.items():
             np.testing.assert_array_equal(machine.overflows[name], 2 * count, err_msg=name)
         found.append(trace | {f"{name}, overflows": count for name, count in counts.items()})
-        inner = [machine.path_of(op) for op in program.convolutions[1:-1]]
-        assert all(path.startswith("planes") for path in inner) == (method == "planes" and isa == FASTEST) or not method
-    for other in found[1:]:
         for name, values in found[0].items():
-            np.testing.assert_array_equal(other[name], values, err_msg=name)
+            np.testing.assert_array_equal(found[-1][name], values, err_msg=name)
+        yield [machine.path_of(op) for op in program.convolutions[1:-1]]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("bits", "hardware"), NETWORKS)
+def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
+    """Bytes, planes and the choice between them, portable and plain."""
+    ways = (PLAIN, ""), (FASTEST, "planes"), (FASTEST, "bytes"), (FASTEST, ""), (PORTABLE, "planes")
+    for (isa, method), inner in zip(ways, paths_that_agree(monkeypatch, bits, hardware, ways), strict=True):
+        assert all(path.startswith("planes") for path in inner) == (method == "planes" and isa == FASTEST) or not method
 
 
 def with_table(table, rng, shortcut=False):

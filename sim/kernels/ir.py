@@ -41,6 +41,11 @@ def constant(value: int) -> Any:
     return ir.Constant(I64, value)
 
 
+def every(number: int, kind: Any) -> Any:
+    """A vector of equal constants."""
+    return ir.Constant(kind, [number] * kind.count)
+
+
 def splat(builder: Any, value: Any, lanes: int) -> Any:
     """The same value in every lane."""
     kind = ir.VectorType(value.type, lanes)

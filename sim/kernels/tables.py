@@ -21,31 +21,31 @@ import numpy as np
 from llvmlite import ir
 
 from sim.kernels.finish import LANES, Ending, arguments_of, finish_tile
-from sim.kernels.ir import I8, I16, I32, I64, call, constant, load, loop, machine_code, offset, registers, splat, store
+from sim.kernels.ir import I8, I16, I32, I64, call, constant, every, load, loop, machine_code, offset, registers, splat
 from sim.kernels.planes import Digits
 
 GROUP, TABLE, BYTES = 4, 16, 32
 """Codes of a table, its bytes, and those of a register."""
 SLACK = 64
-"""Bytes behind the last table that are read and written."""
+"""Bytes behind the last table that are read and written; a cache line."""
 NOTHING = 128
 """The index of what is 0 whatever a table holds."""
 MOST, MOST_WORD = 2**8 - 1, 2**16 - 1
-_TABLES, _HALF, _WORDS = ir.VectorType(I8, BYTES), ir.VectorType(I8, TABLE), ir.VectorType(I16, BYTES // 2)
-_SUMS, _QUADS = ir.VectorType(I32, BYTES // 4), ir.VectorType(I64, BYTES // 8)
+TABLES, WORDS = ir.VectorType(I8, BYTES), ir.VectorType(I16, BYTES // 2)
 
 
 @dataclass(frozen=True)
 class Form:
     """What a tile is compiled for: `pixels` x `units`, registers of 16 digits of channels, which are `digits` each.
 
-    `has_words`: bytes do not hold the sums of a window.
+    `has_words`: bytes do not hold the sums of a window.  `is_lifted`: codes have something added to them.
     """
 
     pixels: int
     units: int
     digits: Digits
     has_words: bool = False
+    is_lifted: bool = False
 
     @property
     def of_unit(self) -> int:
@@ -59,7 +59,7 @@ class Form:
 
     def __str__(self) -> str:
         words = ("w", *map(str, self.digits.exponents), "half" if self.digits.is_halved else "",
-                 "words" if self.has_words else "", f"_{self.pixels}x{self.channels}")
+                 "words" if self.has_words else "", "lifted" if self.is_lifted else "", f"_{self.pixels}x{self.channels}")
         return "".join(words)
 
 
@@ -111,7 +111,7 @@ def make_tile(form: Form, ending: Ending | None = None) -> Callable[..., None]:
     """
     def emit(builder: Any, arguments: Sequence[Any]) -> None:
         x, pixel_stride, offsets, w, steps, run, codes, codes_stride, base, *rest = arguments
-        sums = registers(builder, _TABLES, form.pixels, form.units)
+        sums = registers(builder, TABLES, form.pixels, form.units)
         offsets_at, weights_at = registers(builder, I64, 2)
         builder.store(offsets, offsets_at)
         builder.store(w, weights_at)
@@ -120,16 +120,16 @@ def make_tile(form: Form, ending: Ending | None = None) -> Callable[..., None]:
             with loop(builder, count):
                 there, at = builder.load(weights_at), builder.load(offsets_at)
                 here = builder.add(x, load(builder, at, I64, 8))
-                index = [load(builder, offset(builder, there, u, BYTES), _TABLES, BYTES) for u in range(form.units)]
+                index = [load(builder, offset(builder, there, u, BYTES), TABLES, BYTES) for u in range(form.units)]
                 for p, pixel in enumerate(sums):
-                    table = load(builder, offset(builder, here, p, pixel_stride), _TABLES, 1)
+                    table = load(builder, offset(builder, here, p, pixel_stride), TABLES, 1)
                     for u, total in enumerate(pixel):
-                        builder.store(builder.add(builder.load(total), _look_up(builder, table, index[u])), total)
+                        builder.store(builder.add(builder.load(total), look_up(builder, table, index[u])), total)
                 builder.store(offset(builder, at, 1, 8), offsets_at)
                 builder.store(offset(builder, there, form.units, BYTES), weights_at)
 
         if form.has_words:
-            words = registers(builder, _WORDS, form.pixels, form.units, 2 // len(form.digits.exponents))
+            words = registers(builder, WORDS, form.pixels, form.units, 2 // len(form.digits.exponents))
             runs = builder.udiv(builder.add(steps, builder.sub(run, constant(1))), run)
             with loop(builder, runs) as each:
                 left = builder.sub(steps, builder.mul(each.index, run))
@@ -138,38 +138,52 @@ def make_tile(form: Form, ending: Ending | None = None) -> Callable[..., None]:
                     for u, total in enumerate(pixel):
                         for word, more in zip(words[p][u], _widened(builder, form, builder.load(total)), strict=True):
                             builder.store(builder.add(builder.load(word), more), word)
-                        builder.store(ir.Constant(_TABLES, None), total)
-            found = [[[builder.load(word) for word in unit] for unit in pixel] for pixel in words]
+                        builder.store(ir.Constant(TABLES, None), total)
+            found = [[_settled(builder, [builder.load(word) for word in unit]) for unit in pixel] for pixel in words]
         else:
             emit_steps(steps)
-            found = [[_widened(builder, form, builder.load(total)) for total in pixel] for pixel in sums]
-        of_pixels = [load(builder, offset(builder, codes, p, codes_stride), I32, 4) for p in range(form.pixels)]
+            found = [[_settled(builder, _widened(builder, form, builder.load(total))) for total in pixel] for pixel in sums]
+        of_pixels = [offset(builder, codes, p, codes_stride) for p in range(form.pixels)]
         finish_tile(builder, _emit_sums(builder, form, found, of_pixels, base), None, rest, ending)
 
     return machine_code(9 + arguments_of(ending), emit)
 
 
-def _look_up(builder: Any, table: Any, index: Any) -> Any:
-    return call(builder, "llvm.x86.avx2.pshuf.b", _TABLES, [table, index])
+def look_up(builder: Any, table: Any, index: Any) -> Any:
+    """32 bytes of two tables of 16."""
+    return call(builder, "llvm.x86.avx2.pshuf.b", TABLES, [table, index])
 
 
 def _widened(builder: Any, form: Form, total: Any) -> list[Any]:
-    """Bytes -> words: of one digit two registers of 8 channels of both lanes, of two the one of their weighted sums."""
+    """Bytes -> words of both lanes: of two digits the one register of their weighted sums, of one those of the odd bytes and
+    what has 256 times these added to the even ones, which _settled takes off once.
+    """
     if len(form.digits.exponents) == 1:
-        both = builder.bitcast(total, _WORDS)
-        return [builder.and_(both, _every(MOST, _WORDS)), builder.lshr(both, _every(8, _WORDS))]
-    weights = ir.Constant(_TABLES, [1 << exponent for exponent in form.digits.exponents] * TABLE)
-    return [call(builder, "llvm.x86.avx2.pmadd.ub.sw", _WORDS, [total, weights])]
+        both = builder.bitcast(total, WORDS)
+        return [both, builder.lshr(both, every(8, WORDS))]
+    weights = ir.Constant(TABLES, [1 << exponent for exponent in form.digits.exponents] * TABLE)
+    return [call(builder, "llvm.x86.avx2.pmadd.ub.sw", WORDS, [total, weights])]
+
+
+def _settled(builder: Any, words: list[Any]) -> list[Any]:
+    """Sums of words that _widened gives, now of even bytes alone and of odd ones."""
+    if len(words) == 1:
+        return words
+    both, odd = words
+    return [builder.sub(both, builder.shl(odd, every(8, WORDS))), odd]
 
 
 def _emit_sums(builder: Any, form: Form, words: Any, of_pixels: Sequence[Any], base: Any) -> Any:
-    """Variables of int32 sums [pixels][blocks of 16] of words [pixels][units][1 or 2] of both lanes."""
+    """Variables of int32 sums [pixels][blocks of 16] of words [pixels][units][1 or 2] of both lanes.
+
+    All is done in words where bytes have held the sums of a window, as twice these fit.
+    """
     kind = ir.VectorType(I32, LANES)
     halves = [ir.Constant(kind, [*range(first, first + 8), *range(first + 16, first + 24)]) for first in (0, 8)]
     blocks = form.channels // LANES
     sums = registers(builder, kind, form.pixels, blocks)
     for p, pixel in enumerate(words):
-        codes = splat(builder, of_pixels[p], LANES)
+        codes = splat(builder, load(builder, of_pixels[p], I32 if form.has_words else I16, 4), LANES)
         flat = [word for unit in pixel for word in unit]  # two of 8 channels each make a block
         for block in range(blocks):
             pair = flat[2 * block : 2 * block + 2]
@@ -177,103 +191,11 @@ def _emit_sums(builder: Any, form: Form, words: Any, of_pixels: Sequence[Any], b
             if form.has_words:
                 lanes = [builder.zext(lane, kind) for lane in lanes]
             total = builder.add(*lanes)
-            total = total if form.has_words else builder.zext(total, kind)
             if not form.digits.is_halved:
-                total = builder.shl(total, _every(1, kind))
-            total = builder.sub(builder.sub(total, codes), load(builder, offset(builder, base, block, 4 * LANES), kind, 4))
+                total = builder.shl(total, every(1, total.type))
+            total = builder.sub(total, codes)
+            total = total if form.has_words else builder.sext(total, kind)
+            if form.is_lifted:
+                total = builder.sub(total, load(builder, offset(builder, base, block, 4 * LANES), kind, 4))
             builder.store(total, sums[p][block])
     return sums
-
-
-def _every(number: int, kind: Any) -> Any:
-    return ir.Constant(kind, [number] * kind.count)
-
-
-def make_builder() -> Callable[..., None]:
-    """Codes to tables: build((codes, target, count, channels, lift)), as machine code.
-
-    `count` pixels of so many channels, each of which begins a new table.  `lift` is added to each code first.  16 codes are
-    made 4 tables at once: a lane has codes of two groups, each beside the sums of its first two and its last two codes, and
-    an entry is one of the first (or none) and one of the last.  What lies behind a pixel is written now and again with the
-    next one.
-    """
-    dwords = 2 * np.arange(4)[:, None] + [0, 9]  # of codes, and of sums, which have moved to the next one
-
-    def entries(group: int, last: int) -> Any:
-        """Which bytes of a lane of (4 codes, 4 sums) x 2 entries 0 .. 15 take; the last two codes are bits 2 and 3."""
-        choices = np.array([NOTHING, *(8 * group + (np.array([2, 3, 6]) if last else np.array([0, 1, 4])))])
-        return ir.Constant(_TABLES, 2 * choices[np.arange(TABLE) >> 2 * last & 3].tolist())
-
-    def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        codes, target, count, channels, lift = arguments
-        lifts = splat(builder, builder.trunc(lift, I8), BYTES)
-        steps = builder.lshr(builder.add(channels, constant(TABLE - 1)), constant(4))
-        tables = builder.lshr(builder.add(channels, constant(GROUP - 1)), constant(2))
-        with loop(builder, count) as pixel:
-            here = offset(builder, codes, pixel.index, channels)
-            there = offset(builder, target, pixel.index, builder.shl(tables, constant(4)))
-            with loop(builder, steps) as step:
-                at, place = offset(builder, here, step.index, TABLE), offset(builder, there, step.index, 2 * BYTES)
-                lanes = [load(builder, offset(builder, at, lane, GROUP), _HALF, 1) for lane in range(2)]
-                found = builder.shuffle_vector(*lanes, ir.Constant(ir.VectorType(I32, BYTES), list(range(BYTES))))
-                found = builder.add(found, lifts)
-                next_ones = builder.bitcast(builder.lshr(builder.bitcast(found, _WORDS), _every(8, _WORDS)), _TABLES)
-                pairs = builder.shl(builder.bitcast(builder.add(found, next_ones), _QUADS), _every(32, _QUADS))
-                mixed = builder.bitcast(builder.shuffle_vector(
-                    builder.bitcast(found, _SUMS), builder.bitcast(pairs, _SUMS),
-                    ir.Constant(_SUMS, dwords.reshape(-1).tolist())), _TABLES)
-                for group in range(2):
-                    entry = builder.add(*(_look_up(builder, mixed, entries(group, last)) for last in (0, 1)))
-                    store(builder, entry, offset(builder, place, group, BYTES), 1)
-
-    return machine_code(5, emit)
-
-
-def make_pixel_sums() -> Callable[..., None]:
-    """Codes to their sums, int32 of each pixel: sums((codes, target, count, channels, lift)), as machine code."""
-    def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        codes, target, count, channels, lift = arguments
-        lifts = splat(builder, builder.trunc(lift, I8), BYTES)
-        full = builder.lshr(builder.sub(channels, constant(1)), constant(5))
-        rest = splat(builder, builder.trunc(builder.sub(channels, builder.shl(full, constant(5))), I8), BYTES)
-        mask = builder.sext(builder.icmp_unsigned("<", ir.Constant(_TABLES, list(range(BYTES))), rest), _TABLES)
-        total = registers(builder, _QUADS)
-
-        def emit_register(at: Any, kept: Any) -> None:
-            found = builder.add(load(builder, at, _TABLES, 1), lifts)
-            found = found if kept is None else builder.and_(found, kept)
-            more = call(builder, "llvm.x86.avx2.psad.bw", _QUADS, [found, ir.Constant(_TABLES, None)])
-            builder.store(builder.add(builder.load(total), more), total)
-
-        with loop(builder, count) as pixel:
-            here = offset(builder, codes, pixel.index, channels)
-            builder.store(ir.Constant(_QUADS, None), total)
-            with loop(builder, full) as step:
-                emit_register(offset(builder, here, step.index, BYTES), None)
-            emit_register(offset(builder, here, full, BYTES), mask)
-            whole = call(builder, f"llvm.vector.reduce.add.v{_QUADS.count}i64", I64, [builder.load(total)])
-            store(builder, builder.trunc(whole, I32), offset(builder, target, pixel.index, 4), 4)
-
-    return machine_code(5, emit)
-
-
-def make_window_sums(columns: int, factor: int) -> Callable[..., None]:
-    """Sums of pixels to `factor` times those of windows of so many columns: sums((pixels, pitch, rows, count, target)).
-
-    `pixels` points to int32 of the first row, the rows `pitch` bytes apart; `count` windows begin in neighboring pixels.
-    """
-    def emit(builder: Any, arguments: Sequence[Any]) -> None:
-        pixels, pitch, rows, count, target = arguments
-        total = registers(builder, _SUMS)
-        with loop(builder, builder.lshr(builder.add(count, constant(7)), constant(3))) as step:
-            here = offset(builder, pixels, step.index, BYTES)
-            builder.store(ir.Constant(_SUMS, None), total)
-            with loop(builder, rows) as row:
-                at = offset(builder, here, row.index, pitch)
-                for column in range(columns):
-                    more = load(builder, offset(builder, at, column, 4), _SUMS, 4)
-                    builder.store(builder.add(builder.load(total), more), total)
-            whole = builder.mul(builder.load(total), _every(factor, _SUMS))
-            store(builder, whole, offset(builder, target, step.index, BYTES), 4)
-
-    return machine_code(5, emit)

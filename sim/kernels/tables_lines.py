@@ -16,7 +16,8 @@ from sim.kernels.finish import Ending, codes_at, sums_at
 from sim.kernels.jit import inline, specialize
 from sim.kernels.lines import TOGETHER, add_counts
 from sim.kernels.planes_lines import MANY_IMAGES, rows_outside
-from sim.kernels.tables import SLACK, Form, make_builder, make_pixel_sums, make_tile, make_window_sums
+from sim.kernels.tables import SLACK, Form, make_tile
+from sim.kernels.tables_of_codes import make_builder, make_pixel_sums, make_window_sums
 
 _build, _sum_pixels = make_builder(), make_pixel_sums()
 _tile = _along = _windows = _limit = _codes = _build
@@ -69,9 +70,10 @@ def tables_direct(  # noqa: PLR0913 - a kernel sees arrays, not objects
         last = min(first + chunk, lines)
         if is_limited:
             counts[item] = np.int32(0)
-        packed = np.empty(most * pitch + SLACK, np.uint8)
+        packed = np.empty(most * pitch + 2 * SLACK, np.uint8)
         of_pixels, of_windows = np.empty(most * sums_pitch, np.uint8), np.empty(4 * pixels + SLACK, np.uint8)
-        packed_at, pixels_at, windows_at = packed.ctypes.data, of_pixels.ctypes.data, of_windows.ctypes.data
+        packed_at = packed.ctypes.data + SLACK - 1 & -SLACK  # no register across two cache lines
+        pixels_at, windows_at = of_pixels.ctypes.data, of_windows.ctypes.data
         top = first * stride + corner
         _rows(packing, x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at, pixels_at,
               (last - 1 - first) * stride + rows)
@@ -112,9 +114,10 @@ def tables_codes(  # noqa: PLR0913
         if spare > 0:
             counts[item] = np.int32(0)
         sums = np.empty((columns, width), np.int32)
-        packed = np.empty(most * pitch + SLACK, np.uint8)
+        packed = np.empty(most * pitch + 2 * SLACK, np.uint8)
         of_pixels, of_windows = np.empty(most * sums_pitch, np.uint8), np.empty(4 * pixels + SLACK, np.uint8)
-        packed_at, pixels_at, windows_at = packed.ctypes.data, of_pixels.ctypes.data, of_windows.ctypes.data
+        packed_at = packed.ctypes.data + SLACK - 1 & -SLACK  # no register across two cache lines
+        pixels_at, windows_at = of_pixels.ctypes.data, of_windows.ctypes.data
         top = first * stride + corner
         _rows(packing, x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at, pixels_at,
               (last - 1 - first) * stride + rows)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BITS = 4
 """Of codes: of wider ones bytes hold no more than two sums of four."""
+PIXELS = 4
+"""Of a tile; with two units they fill the registers, and neither lookups nor loads wait for each other."""
 ROOM = 128 << 10
 """Bytes of tables that a thread makes at once, if that makes no fewer than TOGETHER lines."""
 
@@ -34,7 +36,7 @@ class Plan:
         self.run = tables.lookups_that_fit(2**op.operand.bits - 1)
         self.most = digits.reach * GROUP * (2**op.operand.bits - 1) * rows * self.steps
         """No sum of a word passes it."""
-        self.form = Form(*_tile(op, digits), digits, rows * self.steps > self.run)
+        self.form = Form(*_tile(op, digits), digits, rows * self.steps > self.run, op.operand.signed)
 
     @classmethod
     def of(cls, op: "ConvOp") -> "Plan | None":
@@ -78,7 +80,6 @@ class Plan:
 
 
 def _tile(op: "ConvOp", digits: Digits) -> tuple[int, int]:
-    """Pixels and units of a tile: what was fastest, few shapes in all."""
-    columns, is_narrow = op.shape[1], len(digits.exponents) == 1 and op.shape[2] <= LANES
-    sizes = [pixels for pixels in ((8, 4) if is_narrow else (4,)) if pixels <= columns] or [1]
-    return min(sizes, key=lambda pixels: -(-columns // pixels) * pixels), 1 if is_narrow else 2
+    """Pixels and units of a tile: what was fastest, few shapes in all; of two units one might have no channels."""
+    is_odd = len(digits.exponents) == 1 and -(-op.shape[2] // LANES) % 2 == 1
+    return PIXELS if op.shape[1] >= PIXELS else 1, 1 if is_odd else 2

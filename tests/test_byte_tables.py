@@ -99,7 +99,7 @@ def test_lookups__that_fit_are_all_that_fit(most, count):
 
 
 @pytest.mark.parametrize("columns", [1, 3, 4, 7, 8, 9, 16, 31])
-@pytest.mark.parametrize("channels", [3, 16, 17, 70])
+@pytest.mark.parametrize("channels", [3, 16, 17, 64, 70])
 def test_tiles__of_every_width_are_exact(force, columns, channels):
     """Pixels that two tiles compute, channels that there are not, strides that leave pixels out."""
     rng = np.random.default_rng(columns * channels)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MOST_BITS = 4
 """Of codes: of wider ones bytes hold no more than two sums of four."""
-PIXELS = 4
-"""Of a tile; with two units they fill the registers, and neither lookups nor loads wait for each other."""
 ROOM = 128 << 10
 """Bytes of tables that a thread makes at once, if that makes no fewer than TOGETHER lines."""
 
@@ -80,6 +78,11 @@ class Plan:
 
 
 def _tile(op: "ConvOp", digits: Digits) -> tuple[int, int]:
-    """Pixels and units of a tile: what was fastest, few shapes in all; of two units one might have no channels."""
-    is_odd = len(digits.exponents) == 1 and -(-op.shape[2] // LANES) % 2 == 1
-    return PIXELS if op.shape[1] >= PIXELS else 1, 1 if is_odd else 2
+    """Pixels and units of a tile: the first, or what computes fewer pixels twice, of what was fastest; few shapes in all."""
+    columns, channels, of_unit = op.shape[1], op.shape[2], LANES // len(digits.exponents)
+    if of_unit == LANES and -(-channels // LANES) % 2 == 1:  # of two units one would have no channels
+        shapes = [(8, 1), (4, 1)]
+    else:
+        shapes = [(4, 2), (2, 4)] if channels % (4 * of_unit) == 0 else [(4, 2)]
+    fitting = [shape for shape in shapes if shape[0] <= columns] or [(1, shapes[0][1])]
+    return min(fitting, key=lambda shape: -(-columns // shape[0]) * shape[0])

@@ -303,7 +303,7 @@ MOBILENET_V2 = tuple(
         (14, 576, 2), (7, 960, 1)))
 
 BIT_WIDTHS = ((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2))
-"""Of weights and codes: what bit planes may do faster than bytes."""
+"""Of weights and codes: what bit planes or tables may do faster than bytes."""
 MATMULS = tuple(
     ConvCase(f"{64 * 16 * 16} x {depth} by {depth} x 64", depth == 512, 0, (), 64, 16, depth, 64, 1)
     for depth in (64, 128, 256, 512, 1024, 2048))

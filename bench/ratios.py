@@ -151,6 +151,10 @@ SUMMARIES: tuple[tuple[str, str, Summary], ...] = (
        _within("planes", f"bittrue W{weights}A{codes}, planes", f"bittrue W{weights}A{codes}, bytes", _is_wide))
       for weights, codes, target in ((1, 1, "at least 3.8 x"), (1, 2, "at least 2.2 x"), (2, 1, "at least 1.25 x"),
                                      (2, 2, "at least 1.25 x"), (1, 3, "no target"), (1, 4, "no target"))),
+    *((f"{_CONVOLUTIONS}, W{weights}A{codes} by tables of bytes (AVX2), against our own products of bytes", target,
+       _within("planes", f"bittrue W{weights}A{codes}, tables", f"bittrue W{weights}A{codes}, bytes", _is_wide))
+      for weights, codes, target in ((1, 1, "at least 2.5 x"), (1, 2, "at least 2.5 x"), (2, 1, "at least 1.4 x"),
+                                     (2, 2, "at least 1.4 x"), (1, 3, "no target"), (1, 4, "no target"))),
     *((f"ResNet-20 W{bits}A{bits}, 10,000 images, whole machine, against products of bytes alone", target,
        _against("network", f"bittrue W{bits}A{bits}", f"bittrue W{bits}A{bits}, bytes", case="10,000"))
       for bits, target in ((1, "at least 2.5 x"), (2, "at least 1.35 x"))),

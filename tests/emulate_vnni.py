@@ -106,3 +106,4 @@ def _possible():
 isa._possible = _possible
 isa.has_byte_permutes = lambda: True  # tests that import the name itself are patched too, as plugins come first
 isa.has_bit_counts = lambda: True
+isa.has_wide_registers = lambda: True

@@ -231,7 +231,7 @@ def test_select__short_run_and_long_run():
         "bittrue W3A3, fp32", "torch float32 channels-last", "Brevitas W3A3"]
     for contest in full:
         if contest.what == "planes":
-            assert len(contest.peers) in (0, 2 * len(BIT_WIDTHS))  # none where bits cannot be counted
+            assert len(contest.peers) in (0, 2 * len(BIT_WIDTHS))  # none without AVX2
             continue
         assert contest.peers
         if contest.what in CONVOLUTIONS:
@@ -265,6 +265,16 @@ def test_add_ratios__of_bit_planes_refer_to_bytes_of_the_same_widths():
     assert [r.get("ratio") for r in rows] == [1.0, 3.0, 1.0, 4.0, 1.0, 1.2, None, None]
     found = [entry["value"] for entry in summarize(rows, "vnni") if entry["value"] is not None]
     assert found == pytest.approx([4.0, 1.2, 3.0])  # of the wide ones, and of the network
+
+
+def test_summarize__has_tables_of_bytes_where_bits_cannot_be_counted():
+    rows = [row("planes", case, f"bittrue W1A1, {method}", value, "portable") for case, method, value in (
+        ("3x3, 16", "bytes", 10.0), ("3x3, 16", "tables", 20.0), ("3x3, 32", "bytes", 10.0), ("3x3, 32", "tables", 30.0))]
+    add_ratios(rows)
+    assert [r.get("ratio") for r in rows] == [1.0, 2.0, 1.0, 3.0]
+    found = {entry["measure"]: entry["value"] for entry in summarize(rows, "portable") if entry["value"] is not None}
+    assert ["tables of bytes" in measure for measure in found] == [True]
+    assert list(found.values()) == pytest.approx([3.0])
 
 
 def test_summarize__by_hand():

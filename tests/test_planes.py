@@ -43,16 +43,19 @@ def force(monkeypatch):
 
 
 @st.composite
-def convolutions(draw):
-    """(convolution, its input, its residual or None): codes and weights of few bits, everything else at will."""
+def convolutions(draw, bits_of_two=(1, 2)):
+    """(convolution, its input, its residual or None): codes and weights of few bits, everything else at will.
+
+    `bits_of_two` are the widths of codes where weights are two digits.
+    """
     kind = draw(st.sampled_from(sorted(DIGITS)))
-    bits = draw(st.sampled_from([1, 2, 3, 4] if kind == "W1" else [1, 2]))
+    bits = draw(st.sampled_from([1, 2, 3, 4] if kind == "W1" else bits_of_two))
     form = IntFormat(bits, signed=draw(st.booleans()))
     depth = draw(st.one_of(st.sampled_from([16, 32, 48, 64, 96]), st.integers(1, 140)))
     channels = draw(st.one_of(st.sampled_from([16, 32, 64]), st.integers(1, 150)))
     taps, stride, dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3))), draw(st.integers(1, 3)), 1
     if kind != "W2":  # dilated weights have zeros between them
-        dilation = draw(st.sampled_from([1, 1, 2])) if bits <= 2 else 1
+        dilation = draw(st.sampled_from([1, 1, 2])) if bits in bits_of_two else 1
     reach = [(count - 1) * dilation + 1 for count in taps]
     padding = draw(st.integers(0, 3))
     sides = [max(draw(st.integers(1, most)), count - 2 * padding, 1)
@@ -210,15 +213,19 @@ def test_endings__of_every_rule_with_zero_points_limits_and_starts(force, name, 
     assert convolution.path.startswith("planes") == (not op.operand_zero and not is_clipping)
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(("bits", "hardware"), [
-    (1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
-    (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))])
-def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
-    """Every code, logit and counter of bytes, planes and the choice between them, portable and plain."""
+NETWORKS = [(1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),
+            (1, HardwareSpec(Accumulator(6, "saturate", 0), requant="tflite_single"))]
+"""Widths of ResNet-20, and hardware."""
+
+
+def paths_that_agree(monkeypatch, bits, hardware, ways):
+    """Every code, logit and counter of a network is the same, whichever of `ways` (instruction set, method) is taken.
+
+    Yields the paths of its inner convolutions on each.
+    """
     program, found = lower(resnet20_spec(bits), hardware), []
     pixels = np.random.default_rng(bits).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
-    for isa, method in ((PLAIN, ""), (FASTEST, "planes"), (FASTEST, "bytes"), (FASTEST, ""), (PORTABLE, "planes")):
+    for isa, method in ways:
         monkeypatch.setenv(choice.METHOD, method)
         machine, trace = Machine(program, isa), {}
         monkeypatch.setattr(machine, "_chunk", 1)
@@ -231,11 +238,18 @@ def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits,
         for name, count in counts.items():
             np.testing.assert_array_equal(machine.overflows[name], 2 * count, err_msg=name)
         found.append(trace | {f"{name}, overflows": count for name, count in counts.items()})
-        inner = [machine.path_of(op) for op in program.convolutions[1:-1]]
-        assert all(path.startswith("planes") for path in inner) == (method == "planes" and isa == FASTEST) or not method
-    for other in found[1:]:
         for name, values in found[0].items():
-            np.testing.assert_array_equal(other[name], values, err_msg=name)
+            np.testing.assert_array_equal(found[-1][name], values, err_msg=name)
+        yield [machine.path_of(op) for op in program.convolutions[1:-1]]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("bits", "hardware"), NETWORKS)
+def test_networks__have_the_same_codes_whichever_way_is_taken(monkeypatch, bits, hardware):
+    """Bytes, planes and the choice between them, portable and plain."""
+    ways = (PLAIN, ""), (FASTEST, "planes"), (FASTEST, "bytes"), (FASTEST, ""), (PORTABLE, "planes")
+    for (isa, method), inner in zip(ways, paths_that_agree(monkeypatch, bits, hardware, ways), strict=True):
+        assert all(path.startswith("planes") for path in inner) == (method == "planes" and isa == FASTEST) or not method
 
 
 def with_table(table, rng, shortcut=False):
@@ -326,5 +340,5 @@ def test_choice__is_measured_on_the_layer_itself(force, change):
 
 
 def test_method__that_there_is_not_is_refused(force):
-    with pytest.raises(ValueError, match="BITTRUE_METHOD: 'plains' is unknown, choose bytes or planes"):
+    with pytest.raises(ValueError, match="BITTRUE_METHOD: 'plains' is unknown, choose bytes, planes or tables"):
         force(OP, "plains")

@@ -10,6 +10,7 @@ from sim.formats import IntFormat
 from sim.kernels import shorts
 from sim.kernels.isa import PLAIN, PORTABLE, has_byte_pairs
 from sim.kernels.layout import LANES, divide
+from sim.steps import choice
 from sim.steps.conv import Convolution
 from tests.examples import compiling
 from tests.strategies import generators
@@ -47,7 +48,9 @@ def cases(draw):
 @compiling(60)
 def test_sums__are_those_of_the_plain_loops(case):
     op, x = case
-    mine = Convolution(op, PORTABLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(choice.METHOD, "bytes")
+        mine = Convolution(op, PORTABLE)
     if op.groups == 1:  # of groups some have kernels of their own
         assert mine.path.startswith("16-bit lanes"), mine.path
     for found, expected in zip(results(mine, x, None), results(Convolution(op, PLAIN), x, None), strict=True):
@@ -60,7 +63,8 @@ def test_pairs__that_fit_are_all_that_fit(largest, pairs):
     assert 2 * pairs * largest < 2**15 <= 2 * (pairs + 1) * largest
 
 
-def test_what_may_pass_16_bits__takes_another_way():
+def test_what_may_pass_16_bits__takes_another_way(monkeypatch):
+    monkeypatch.setenv(choice.METHOD, "bytes")
     weights = np.full((1, 1, 4, LANES), 15, np.int32)
     for form, path in ((IntFormat(4, signed=False), "16-bit lanes"), (IntFormat(8, signed=False), "blocks"),
                        (IntFormat(4, signed=True), "blocks")):

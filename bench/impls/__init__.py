@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.cases import BIT_WIDTHS, Case
-from sim.kernels.isa import AMX, VNNI, available, choose, has_bit_counts
+from sim.kernels.isa import AMX, AVX_VNNI, PORTABLE, VNNI, available, choose, has_bit_counts, has_byte_tables
+from sim.steps.choice import BYTES, PLANES, TABLES
 
 CONVOLUTIONS = ("conv", "depthwise")
 
@@ -44,9 +45,22 @@ class Peer:
 
 
 def peers() -> tuple[Peer, ...]:
-    """All of them; ours once per instruction set of this processor, bit planes and their bytes on the fastest."""
+    """All of them; ours once per instruction set of this processor, ways for few bits and their bytes on the fastest."""
     ours = tuple(Peer(impl, "bittrue", what, isa, when) for impl, what, when in OURS for isa in available())
-    return PEAK + ours + (PLANES if has_bit_counts() and choose() in (VNNI, AMX) else ()) + OTHERS
+    return PEAK + ours + _of_few_bits() + OTHERS
+
+
+def _of_few_bits() -> tuple[Peer, ...]:
+    """Bit planes or tables, whichever this processor has, bytes beside them, and networks by the faster way and by bytes."""
+    isa = choose()
+    has_planes, has_tables = isa in (VNNI, AMX) and has_bit_counts(), isa in (PORTABLE, AVX_VNNI) and has_byte_tables()
+    if not has_planes and not has_tables:
+        return ()
+    ways = {PLANES: ("planes", "matmul")} if has_planes else {TABLES: ("planes",)}
+    return (*(Peer(f"bittrue W{weights}A{codes}, {method}", "bittrue", what)
+              for weights, codes in BIT_WIDTHS for method, what in (ways | {BYTES: ("planes",)}).items()),
+            *(Peer(f"bittrue W{bits}A{bits}{method}", "bittrue", ("network",)) for bits in (1, 2)
+              for method in ("", f", {BYTES}")))
 
 
 PEAK = (Peer("vpdpbusd", "peak", ("peak", "matmul")),
@@ -70,11 +84,6 @@ OURS = (
     ("bittrue W3A3, tflite_single", ("network",), long_run),
     ("bittrue W3A3, fp32, wrap 10", ("network",), always),
     ("bittrue W3A3, fp32, saturate 10", ("network",), long_run),
-)
-PLANES = (
-    *(Peer(f"bittrue W{weights}A{codes}, {method}", "bittrue", ("planes", "matmul") if method == "planes" else ("planes",))
-      for weights, codes in BIT_WIDTHS for method in ("planes", "bytes")),
-    *(Peer(f"bittrue W{bits}A{bits}{method}", "bittrue", ("network",)) for bits in (1, 2) for method in ("", ", bytes")),
 )
 OTHERS = (
     Peer("torch float32", "torch_float", (*CONVOLUTIONS, "network")),

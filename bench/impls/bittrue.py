@@ -19,7 +19,7 @@ from sim.lowering import lower
 from sim.machine import Machine
 from sim.program import ConvOp, InputOp, Program
 from sim.requantizers.fp32 import Fp32
-from sim.steps.choice import BYTES, METHOD, PLANES
+from sim.steps.choice import BYTES, METHOD, PLANES, TABLES
 from sim.steps.groups import risky_groups
 from sim.steps.loops import ConvLoops
 
@@ -71,7 +71,7 @@ def _convolution(case: ConvCase, bits: int, accumulator: Accumulator, code_bits:
 
 
 def by_method(method: str, make: Callable[[Any], Work], case: Any) -> Work:
-    """With bit planes or bytes forced, or the faster of both taken; says what runs it."""
+    """With bit planes, tables or bytes forced, or the faster of both taken; says what runs it."""
     before = os.environ.get(METHOD)
     os.environ[METHOD] = method
     try:
@@ -205,12 +205,12 @@ def foreign(case: ModelCase, hardware: str) -> Work:
     return Work(lambda: machine.run(codes), case.images, extra={"logits": digest[:16]})
 
 
-def _planes() -> dict[str, dict[str, Callable[..., Work]]]:
-    """Of every pair of widths that bit planes may win: forced, and bytes beside them; networks with the faster way."""
+def _few_bits() -> dict[str, dict[str, Callable[..., Work]]]:
+    """Of every pair of widths that bit planes or tables may win: forced, bytes beside them; networks with the faster way."""
     rows: dict[str, dict[str, Callable[..., Work]]] = {}
     for weights, codes in BIT_WIDTHS:
         make = partial(narrow, weights=weights, codes=codes)
-        for method in (PLANES, BYTES):
+        for method in (PLANES, TABLES, BYTES):
             rows[f"bittrue W{weights}A{codes}, {method}"] = {
                 what: partial(by_method, method, make) for what in ("planes", "matmul")}
     for bits in (1, 2):
@@ -248,5 +248,5 @@ BUILD: dict[str, dict[str, Callable[..., Work]]] = {
     "bittrue W3A3, tflite_single": {"network": partial(network, hardware=HardwareSpec(requant="tflite_single"))},
     "bittrue W3A3, fp32, wrap 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "wrap")))},
     "bittrue W3A3, fp32, saturate 10": {"network": partial(network, hardware=HardwareSpec(Accumulator(10, "saturate")))},
-    **_planes(),
+    **_few_bits(),
 }

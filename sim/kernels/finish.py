@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from sim.kernels.ir import I8, I16, I32, call, constant, load, machine_code, offset, splat, store
+from sim.kernels.ir import I8, I16, I32, call, constant, halves, joined, load, machine_code, offset, splat, store
+from sim.kernels.isa import has_wide_registers
 from sim.kernels.jit import inline
 from sim.kernels.overflow import emit_register
 from sim.kernels.tile_rules import LANES, REALS, RULES, SUMS, rounded
@@ -184,24 +185,41 @@ def _emit_codes(builder: Any, sums: Sequence[Sequence[Any]], arguments: Sequence
             steps = rounded(builder, steps) if steps.type == _REALS else steps
             whole.append(builder.add(steps, zero) if ending.shifted else steps)
     codes: list[Any] = []
+    pack = _packed if has_wide_registers() else _packed_in_halves
     for first in range(0, len(whole), 4):
-        four = [whole[min(first + k, len(whole) - 1)] for k in range(4)]
-        halves = [call(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
+        mixed = pack(builder, [whole[min(first + k, len(whole) - 1)] for k in range(4)], ending.signed)
         if ending.signed:
-            mixed = call(builder, "llvm.x86.avx512.packsswb.512", _ALL, halves)
             mixed = call(builder, f"llvm.smax.v{4 * LANES}i8", _ALL, [mixed, low])
             mixed = call(builder, f"llvm.smin.v{4 * LANES}i8", _ALL, [mixed, high])
         else:
-            mixed = call(builder, "llvm.x86.avx512.packuswb.512", _ALL, halves)
             mixed = call(builder, f"llvm.umin.v{4 * LANES}i8", _ALL, [mixed, high])
             if ending.shifted:
                 mixed = call(builder, f"llvm.umax.v{4 * LANES}i8", _ALL, [mixed, low])
-        # packing works in lanes of 16 bytes: 4 bytes of each register in turn
-        order = [4 * lane + register for register in range(4) for lane in range(4)]
-        words = builder.bitcast(mixed, _SUMS)
-        codes.append(builder.bitcast(builder.shuffle_vector(words, words, ir.Constant(_SUMS, order)), _ALL))
+        codes.append(mixed)
     mask = _first_lanes(builder, channels, blocks * LANES) if ending.partial else None
     _emit_stores(builder, codes, len(whole), blocks, out, out_stride, mask)
+
+
+def _packed(builder: Any, four: Sequence[Any], signed: bool) -> Any:
+    """Four vectors of int32 as saturated bytes."""
+    words = [call(builder, "llvm.x86.avx512.packssdw.512", _HALVES, four[k : k + 2]) for k in (0, 2)]
+    mixed = call(builder, f"llvm.x86.avx512.pack{'ss' if signed else 'us'}wb.512", _ALL, words)
+    # packing works in lanes of 16 bytes: 4 bytes of each register in turn
+    order = [4 * lane + register for register in range(4) for lane in range(4)]
+    words = builder.bitcast(mixed, _SUMS)
+    return builder.bitcast(builder.shuffle_vector(words, words, ir.Constant(_SUMS, order)), _ALL)
+
+
+def _packed_in_halves(builder: Any, four: Sequence[Any], signed: bool) -> Any:
+    """The same with registers of 256 bits."""
+    words_type, bytes_type, sums_type = (ir.VectorType(kind, lanes) for kind, lanes in ((I16, 16), (I8, 32), (I32, 8)))
+    to_bytes, parts = f"llvm.x86.avx2.pack{'ss' if signed else 'us'}wb", []
+    for two in (four[:2], four[2:]):
+        words = [call(builder, "llvm.x86.avx2.packssdw", words_type, halves(builder, vector)) for vector in two]
+        mixed = builder.bitcast(call(builder, to_bytes, bytes_type, words), sums_type)
+        order = ir.Constant(sums_type, [0, 4, 1, 5, 2, 6, 3, 7])  # 4 bytes of each half in turn, in two lanes
+        parts.append(builder.bitcast(builder.shuffle_vector(mixed, mixed, order), bytes_type))
+    return joined(builder, parts)
 
 
 def _first_lanes(builder: Any, count: Any, lanes: int) -> Any:

@@ -41,12 +41,30 @@ def constant(value: int) -> Any:
     return ir.Constant(I64, value)
 
 
+def every(number: int, kind: Any) -> Any:
+    """A vector of equal constants."""
+    return ir.Constant(kind, [number] * kind.count)
+
+
 def splat(builder: Any, value: Any, lanes: int) -> Any:
     """The same value in every lane."""
     kind = ir.VectorType(value.type, lanes)
     undefined = ir.Constant(kind, ir.Undefined)
     one = builder.insert_element(undefined, value, ir.Constant(I32, 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
+def halves(builder: Any, vector: Any) -> list[Any]:
+    """Its first lanes, and its last ones."""
+    lanes = range(vector.type.count)
+    parts = lanes[: len(lanes) // 2], lanes[len(lanes) // 2 :]
+    return [builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, len(part)), list(part))) for part in parts]
+
+
+def joined(builder: Any, parts: Sequence[Any]) -> Any:
+    """The lanes of two vectors, one behind the other."""
+    lanes = range(sum(part.type.count for part in parts))
+    return builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
 
 
 def load(builder: Any, address: Any, kind: Any, alignment: int) -> Any:

@@ -121,6 +121,18 @@ def has_byte_pairs() -> bool:
 
 
 @cache
+def has_byte_tables() -> bool:
+    """Whether 32 bytes can be looked up in tables of 16 (vpshufb of AVX2)."""
+    return has_byte_pairs()
+
+
+@cache
+def has_wide_registers() -> bool:
+    """Whether registers have 512 bits for lanes of any width (AVX512BW); else kernels that end in codes have 256 (AVX2)."""
+    return not INTERPRETED and bool(llvmlite.binding.get_host_cpu_features().get("avx512bw", False))
+
+
+@cache
 def has_bit_counts() -> bool:
     """Whether the ones of every lane can be counted (AVX512-VPOPCNTDQ for 32 bits, AVX512-BITALG for 16)."""
     features = llvmlite.binding.get_host_cpu_features()

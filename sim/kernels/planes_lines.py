@@ -40,7 +40,7 @@ def _tiles(corner: Any, weights: int, sizes: Any, constants: int, target: Any, c
 
 
 @inline
-def _window(row: int, above_border: int, below_border: int, rows: int) -> Any:
+def rows_outside(row: int, above_border: int, below_border: int, rows: int) -> Any:
     """How many of the `rows` of a window that begins in `row` see nothing but padding, above and below; but one is left."""
     above = min(max(above_border - row, 0), rows - 1)
     return above, min(max(row + rows - below_border, 0), rows - 1 - above)
@@ -78,7 +78,7 @@ def planes_direct(  # noqa: PLR0913 - a kernel sees arrays, not objects
               (last - 1 - first) * stride + rows)
         for tile in range((depth + _block - 1) // _block):
             for i in range(first, last):
-                above, below = _window(i * stride + corner, first_border, last_border, rows)
+                above, below = rows_outside(i * stride + corner, first_border, last_border, rows)
                 target = (own_at, own.strides[0], limits_at,
                           skip_at + has_skip * (n * skip.strides[0] + i * skip.strides[1]),
                           out_at + n * out.strides[0] + i * out.strides[1], depth, depth, spare,
@@ -119,7 +119,7 @@ def planes_codes(  # noqa: PLR0913
         _rows(packing, x_at + n * x.strides[0] + top * x.strides[1], x.strides[1], packed_at, plane,
               (last - 1 - first) * stride + rows)
         for i in range(first, last):
-            above, below = _window(i * stride + corner, first_border, last_border, rows)
+            above, below = rows_outside(i * stride + corner, first_border, last_border, rows)
             for tile in range(width // _block):
                 _along((packed_at + ((i - first) * stride + above) * pitch, stride * pixel, plane, pitch, step),
                        w_at + tile * w.strides[0] + above * w.strides[1], (rows - above - below, steps),

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from sim.kernels.ir import F32, I16, I32, call
+from sim.kernels.ir import F32, I16, I32, call, every, halves, joined
+from sim.kernels.isa import has_wide_registers
 
 LANES = 16
 SUMS, REALS, WIDE = (ir.VectorType(kind, LANES) for kind in (I32, F32, ir.IntType(64)))
@@ -18,7 +19,11 @@ _NEAREST_EVEN = 8
 
 
 def rounded(builder: Any, steps: Any) -> Any:
-    """float32 to the nearest int32, ties to even."""
+    """float32 to the nearest int32, ties to even; what registers of 256 bits do, set up as every processor starts."""
+    if not has_wide_registers():
+        half = ir.VectorType(I32, LANES // 2)
+        parts = [call(builder, "llvm.x86.avx.cvt.ps2dq.256", half, [part]) for part in halves(builder, steps)]
+        return joined(builder, parts)
     return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", SUMS, [
         steps, ir.Constant(SUMS, None), ir.Constant(I16, -1), ir.Constant(I32, _NEAREST_EVEN)])
 
@@ -45,7 +50,7 @@ def _single(builder: Any, total: Any, constants: Sequence[Any]) -> Any:
     """Equation R2."""
     multiplier, bias, right = constants
     shift = builder.zext(right, WIDE)
-    half = builder.shl(_every(1, WIDE), builder.sub(shift, _every(1, WIDE)))
+    half = builder.shl(every(1, WIDE), builder.sub(shift, every(1, WIDE)))
     return _product(builder, builder.add(total, bias), multiplier, half, shift)
 
 
@@ -53,14 +58,14 @@ def _high(builder: Any, total: Any, constants: Sequence[Any]) -> Any:
     """The first rounding of equations R1 and R3."""
     multiplier, bias, left, _ = constants
     x = builder.shl(builder.add(total, bias), left)
-    return _product(builder, x, multiplier, _every(2**30, WIDE), _every(31, WIDE))
+    return _product(builder, x, multiplier, every(2**30, WIDE), every(31, WIDE))
 
 
 def _double(builder: Any, total: Any, constants: Sequence[Any]) -> Any:
     """Equation R1: what the shift drops is compared with its half, above which a number below 0 is rounded down."""
-    high, right, one = _high(builder, total, constants), constants[3], _every(1, SUMS)
+    high, right, one = _high(builder, total, constants), constants[3], every(1, SUMS)
     mask = builder.sub(builder.shl(one, right), one)
-    below = builder.lshr(high, _every(31, SUMS))
+    below = builder.lshr(high, every(31, SUMS))
     half = builder.add(builder.lshr(mask, one), below)
     is_more = builder.icmp_signed(">", builder.and_(high, mask), half)
     return builder.add(builder.ashr(high, right), builder.zext(is_more, SUMS))
@@ -68,15 +73,10 @@ def _double(builder: Any, total: Any, constants: Sequence[Any]) -> Any:
 
 def _ruy(builder: Any, total: Any, constants: Sequence[Any]) -> Any:
     """Equation R3: the shift, and the highest bit that it drops."""
-    high, right, one = _high(builder, total, constants), constants[3], _every(1, SUMS)
+    high, right, one = _high(builder, total, constants), constants[3], every(1, SUMS)
     half = builder.lshr(builder.shl(one, right), one)
     is_more = builder.icmp_unsigned("!=", builder.and_(high, half), ir.Constant(SUMS, None))
     return builder.add(builder.ashr(high, right), builder.zext(is_more, SUMS))
-
-
-def _every(number: int, kind: Any) -> Any:
-    """A vector of equal constants."""
-    return ir.Constant(kind, [number] * kind.count)
 
 
 def _gained(builder: Any, residue: Any, constants: Sequence[Any]) -> Any:

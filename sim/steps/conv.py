@@ -9,14 +9,14 @@ import numpy as np
 
 from sim.accumulator import END, Accumulator
 from sim.buffers import Padded
-from sim.kernels.isa import AMX, PLAIN, VNNI
+from sim.kernels.isa import PLAIN
 from sim.lazy import cached_property
 from sim.ops.op import Op
 from sim.ops.requantize import TableOp
 from sim.steps import choice
 from sim.steps.choice import BYTES, PLANES
 from sim.steps.conv_kernels import Kernels
-from sim.steps.paths import PATHS, PLANES_PATH, bit_path, plan_of
+from sim.steps.paths import OTHER_WAYS, PATHS, bit_path, plan_of
 from sim.steps.step import Step
 from sim.steps.zero import requantize_into
 
@@ -60,9 +60,9 @@ class Convolution(Step):
             correction = -self._start if correction is None else correction - self._start
         method = choice.wanted()
         self._ways = {BYTES: Kernels(plain, PATHS[isa if is_fast else PLAIN], correction)}
-        if method != BYTES and is_fast and isa in (VNNI, AMX) and PLANES_PATH.layout(plain) is not None:
-            others = {} if method == PLANES else self._ways
-            self._ways = {**others, PLANES: Kernels(plain, (PLANES_PATH,), correction)}
+        for way, other in OTHER_WAYS.get(isa, {}).items():
+            if method in ("", way) and is_fast and other.layout(plain) is not None:
+                self._ways = {**({} if method else self._ways), way: Kernels(plain, (other,), correction)}
 
     def __call__(self, inputs: Sequence[Padded], out: Padded) -> np.ndarray | None:
         """Codes of the input, and of the residual if there is one, -> codes."""

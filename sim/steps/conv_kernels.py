@@ -63,6 +63,11 @@ class Kernels:
                 self._path = None
 
     @property
+    def name(self) -> str:
+        """Of its path."""
+        return "plain" if self._path is None else self._path.name
+
+    @property
     def path(self) -> str:
         """What runs it, for profiles."""
         if self._path is None:

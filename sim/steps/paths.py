@@ -21,7 +21,9 @@ from sim.kernels.layout import LANES, Layout, divide
 from sim.kernels.lines import conv_codes, conv_direct, depart, driver, stay
 from sim.kernels.overflow import CLIP, WRAP
 from sim.kernels.stages import divide_stages
+from sim.steps.choice import PLANES, TABLES
 from sim.steps.planes import Plan
+from sim.steps.tables import Plan as TablePlan
 
 if TYPE_CHECKING:
     from sim.ops.conv import ConvOp
@@ -84,6 +86,19 @@ class BitPath(KernelPath):
     def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
         """As above."""
         return plan_of(op).loop(self.thresholds is not None, ending)
+
+
+@dataclass(frozen=True)
+class TablePath(KernelPath):
+    """Tables of bytes, whose loops make those of several lines at once."""
+
+    def sums_loop(self, op: "ConvOp", **callees: Any) -> Any:
+        """As above."""
+        return _table_plan(op).loop(**callees)
+
+    def codes_loop(self, op: "ConvOp", layout: Layout, ending: Ending) -> Any:
+        """As above; None where some channels of registers are not written, which with AVX2 alone goes byte by byte."""
+        return None if ending.partial else _table_plan(op).loop(ending)
 
 
 def whole_sums(op: "ConvOp") -> str:
@@ -300,6 +315,21 @@ def bit_path(thresholds: np.ndarray | None) -> BitPath:
                     thresholds=thresholds)
 
 
+def _table_plan(op: "ConvOp") -> TablePlan:
+    plan = TablePlan.of(op)
+    assert plan is not None
+    return plan
+
+
+def _tables_layout(op: "ConvOp") -> Layout | None:
+    plan = TablePlan.of(op)
+    return None if plan is None else plan.layout
+
+
+def _tables_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
+    return _table_plan(op).operands()
+
+
 _DEPTHWISE = KernelPath("depthwise", _depthwise_layout, _depthwise_operands, depthwise.depthwise_line)
 _DEPTHWISE_VNNI = _depthwise_vnni("depthwise vnni", 1)
 _DEPTHWISE_WIDE = _depthwise_vnni("depthwise vnni wide", depthwise_vnni.WIDE_TERMS)
@@ -313,6 +343,7 @@ _ODD = KernelPath("vnni odd", _odd_layout, _odd_operands, vnni_lines.ODD_LINE, t
 _AVX_VNNI = KernelPath("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI], lanes=LANES // 2)
 PLANES_PATH = bit_path(None)
+TABLES_PATH = TablePath("tables", _tables_layout, _tables_operands, stay)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 PATHS: Mapping[str, tuple[KernelPath, ...]] = {
     PLAIN: (),
@@ -323,3 +354,6 @@ PATHS: Mapping[str, tuple[KernelPath, ...]] = {
     VNNI: (_DEPTHWISE_VNNI, _DEPTHWISE_WIDE, _DEPTHWISE, _ODD, _VNNI, _BLOCKS),
 }
 """For each instruction set its paths, the first that can run a convolution does."""
+OTHER_WAYS: Mapping[str, Mapping[str, KernelPath]] = {
+    **{isa: {TABLES: TABLES_PATH} for isa in (PORTABLE, AVX_VNNI)}, **{isa: {PLANES: PLANES_PATH} for isa in (VNNI, AMX)}}
+"""Paths for few bits beside those, of which choice.py finds out whether they are faster."""

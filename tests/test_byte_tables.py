@@ -168,7 +168,8 @@ def test_pack__is_every_digit_and_nothing_else(digits, values):
     ({"weights": np.full((3, 3, 16, 20), 2, np.int32)}, False), ({"stride_width": 2, "shape": (5, 5, 20)}, False),
     ({"weights": np.ones((3, 3, 8, 20), np.int32), "groups": 2}, False),
     ({"operand_zero": 1}, False), ({"start": np.arange(20)}, True), ({"paddings": (1, 0, 1, 2), "padding": 0}, True),
-    ({"start": np.arange(20), "accumulator": Accumulator(6, "saturate", 0)}, False)])
+    ({"start": np.arange(20), "accumulator": Accumulator(6, "saturate", 0)}, True),
+    ({"start": np.arange(20), "accumulator": Accumulator(6, "saturate", 1)}, False)])
 def test_path__is_tables_only_where_that_is_exact(force, change, is_possible):
     op = dataclasses.replace(simple(np.ones((3, 3, 16, 20)), IntFormat(1, signed=False), (5, 9, 20)), **change)
     assert force(op).path.startswith("tables") == is_possible

@@ -158,7 +158,8 @@ def test_digits__are_the_fewest_that_make_all_weights(values, digits):
     ({"weights": np.ones((3, 3, 8, 20), np.int32), "groups": 2}, False),
     ({"operand_zero": 1}, False), ({"start": np.arange(20)}, True), ({"paddings": (1, 0, 1, 2), "padding": 0}, True),
     ({"start": np.arange(20), "accumulator": Accumulator(6, "wrap", 1)}, True),
-    ({"start": np.arange(20), "accumulator": Accumulator(6, "saturate", 0)}, False)])
+    ({"start": np.arange(20), "accumulator": Accumulator(6, "saturate", 0)}, True),
+    ({"start": np.arange(20), "accumulator": Accumulator(6, "saturate", 1)}, False)])
 def test_path__is_planes_only_where_that_is_exact(force, change, is_possible):
     op = dataclasses.replace(simple(np.ones((3, 3, 16, 20)), IntFormat(1, signed=False), (5, 9, 20)), **change)
     assert force(op, "planes").path.startswith("planes") == is_possible
@@ -209,8 +210,7 @@ def test_endings__of_every_rule_with_zero_points_limits_and_starts(force, name, 
     for expected, mine in zip(*found, strict=True):
         np.testing.assert_array_equal(mine, expected)
     assert len(np.unique(found[0][0])) > 10 - 5 * bool(op.limits)
-    is_clipping = op.start is not None and op.accumulator is CLIP
-    assert convolution.path.startswith("planes") == (not op.operand_zero and not is_clipping)
+    assert convolution.path.startswith("planes") == (not op.operand_zero)
 
 
 NETWORKS = [(1, HardwareSpec()), (2, HardwareSpec(Accumulator(8, "wrap"))),

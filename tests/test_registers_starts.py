@@ -104,6 +104,24 @@ def test_kernels__of_registers_that_start_with_a_number_are_plain_integers(rng, 
             np.testing.assert_array_equal([persistent.sum(), transient.sum()], told.sum(0), isa)
 
 
+@pytest.mark.parametrize("rule", ["wrap", "saturate"])
+@pytest.mark.parametrize(("weight", "start", "code"), [(2, -200, 90), (2, 90, 50), (-1, 200, 90), (1, 1000, 0)])
+@pytest.mark.parametrize("order", ["channels", "rows"])
+def test_counters__of_one_register_begin_with_its_number_in_any_order_of_products(rule, weight, start, code, order):
+    """One channel of many can leave its range: such are looked at alone."""
+    weights = np.zeros((1, 300), int)
+    weights[0, 0] = weight
+    _, op = bias_first(IntFormat(8, signed=False), weights, np.where(np.arange(300) == 0, start, 0)).ops
+    register = Accumulator(8, rule, 1, order=order)
+    pixels = np.full((1, 1, 1, 1), code, np.uint8)
+    held, overflows, told = by_plain_integers(op, pixels, register)
+    for isa in available():
+        step, tells = convolution(replace(op, accumulator=register), isa), teller(replace(op, accumulator=register), isa)
+        for mine, expected in zip(step.registers([Padded(pixels, 0)]), (held, overflows), strict=True):
+            np.testing.assert_array_equal(mine, expected)
+        assert [int(each.sum()) for each in tells.counters([Padded(pixels, 0)])] == told[0].tolist()
+
+
 @pytest.mark.parametrize(("rule", "changed", "overflows", "transient"), [("saturate", 1, 1, 1), ("wrap", 0, 0, 1)])
 @pytest.mark.parametrize("tile", ["end", "5"])
 def test_sweep__a_start_that_does_not_fit_is_clipped_as_it_is_loaded(rule, changed, overflows, transient, tile):

@@ -95,7 +95,8 @@ def of_stages(op: ConvOp, isa: str) -> Stages | None:
     loops = ConvLoops(op, op.accumulator)
     stages = len(op.accumulator.stages)
     found = None
-    if fitting(op.accumulator, loops.extremes) == [False] + [True] * (stages - 1):
+    begins = stages == 1 and op.start is not None  # the first register with a number, which belongs to the last one
+    if not begins and fitting(op.accumulator, loops.extremes) == [False] + [True] * (stages - 1):
         found = _of_the_first(op, isa)
     if found is None and tiled.is_possible(loops, isa):
         found = tiled.TiledConvolution(op, loops)

@@ -23,9 +23,10 @@ test: $(VENV)/.installed-test
 # Everything: every test on every instruction set, and the kernels in threads, interpreted and with checked indices
 test-all: $(VENV)/.installed-test test-python test-threads test-interpreted test-bounds
 
-# Kernels without threads compile in half the time; what threads could change is tested with them below, and by test-bounds
+# Kernels without threads compile in half the time; what threads could change is tested with them below, and by test-bounds. So is
+# whichever way is faster: here few bits are bytes, as other ways compile longest, but in the tests of these ways
 test-python: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 BITTRUE_METHOD=bytes BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-threads: $(VENV)/.installed-test
 	OMP_WAIT_POLICY=passive BITTRUE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_agreement.py tests/test_core_threads.py \

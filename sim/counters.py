@@ -9,6 +9,12 @@ import numpy as np
 from sim.accumulator import Stage
 
 
+def total(told: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Outputs that are persistent and transient, int64 [stages, images, channels] each, of all images and channels: int64
+    [stages, persistent and transient]."""
+    return np.stack([each.sum((1, 2)) for each in told], axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Counters:
     """The outputs of one layer, for some images.
@@ -31,7 +37,7 @@ class Counters:
 
     def totals(self) -> np.ndarray:
         """Of all images and channels, int64 [stages, persistent and transient]."""
-        return np.stack([self.persistent.sum((1, 2)), self.transient.sum((1, 2))], axis=1)
+        return total((self.persistent, self.transient))
 
     @property
     def images(self) -> int:

@@ -25,11 +25,8 @@ def const(kind, value):
 
 def in_halves(builder, name, kind, arguments):
     """An instruction of AVX2 on both halves of longer vectors."""
-    half = arguments[0].type.count // 2
-    parts = [[builder.shuffle_vector(each, each, ir.Constant(vec(I32, half), list(range(first, first + half))))
-              for each in arguments] for first in (0, half)]
-    found = [real_call(builder, name, kind, part) for part in parts]
-    return builder.shuffle_vector(*found, ir.Constant(vec(I32, 2 * kind.count), list(range(2 * kind.count))))
+    parts = zip(*(kir.halves(builder, each) for each in arguments), strict=True)
+    return kir.joined(builder, [real_call(builder, name, kind, part) for part in parts])
 
 
 def clamp(b, v, low, high):

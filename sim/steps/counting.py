@@ -7,13 +7,14 @@ import numpy as np
 
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
+from sim.counters import total
 from sim.kernels.stage_loops import COUNT
 from sim.ops.conv import ConvOp
 from sim.orders import DEFAULT
 from sim.simplify import fitting
 from sim.steps import pairs, patched, tiled
 from sim.steps.groups import Groups
-from sim.steps.loops import LOOPS, ConvLoops, Told, total
+from sim.steps.loops import LOOPS, ConvLoops, Told
 from sim.steps.single import ByImage, SingleRegister
 from sim.steps.step import Step
 

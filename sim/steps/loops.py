@@ -27,11 +27,6 @@ ALL = 63
 """Bits of registers that nothing passes: sums have at most 53."""
 
 
-def total(told: Told) -> np.ndarray:
-    """Of all images and channels, int64 [stages, persistent and transient]."""
-    return np.stack([each.sum((1, 2)) for each in told], axis=1)
-
-
 @dataclass(frozen=True)
 class Details:
     """What registers did: outputs that are persistent and transient, int64 [stages, images, channels], and int32 [stages,

@@ -8,10 +8,11 @@ import numpy as np
 
 from sim.accumulator import Accumulator
 from sim.buffers import Padded
+from sim.counters import total
 from sim.ops.conv import ConvOp
 from sim.ops.matmul import MatMulOp
 from sim.steps.conv import Convolution
-from sim.steps.loops import Told, total
+from sim.steps.loops import Told
 from sim.steps.matmul import MatrixProduct
 from sim.steps.step import Step
 

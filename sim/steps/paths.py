@@ -301,8 +301,8 @@ def plan_of(op: "ConvOp") -> Plan:
     return plan
 
 
-def _planes_layout(op: "ConvOp") -> Layout | None:
-    plan = Plan.of(op)
+def _planned_layout(plans: type[Plan | TablePlan], op: "ConvOp") -> Layout | None:
+    plan = plans.of(op)
     return None if plan is None else plan.layout
 
 
@@ -311,7 +311,7 @@ def bit_path(thresholds: np.ndarray | None) -> BitPath:
     def operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
         return plan_of(op).operands(thresholds)
 
-    return BitPath("planes" if thresholds is None else "planes from a table", _planes_layout, operands, stay,
+    return BitPath("planes" if thresholds is None else "planes from a table", partial(_planned_layout, Plan), operands, stay,
                     thresholds=thresholds)
 
 
@@ -319,11 +319,6 @@ def _table_plan(op: "ConvOp") -> TablePlan:
     plan = TablePlan.of(op)
     assert plan is not None
     return plan
-
-
-def _tables_layout(op: "ConvOp") -> Layout | None:
-    plan = TablePlan.of(op)
-    return None if plan is None else plan.layout
 
 
 def _tables_operands(op: "ConvOp", weights: np.ndarray, layout: Layout) -> tuple[Any, ...]:
@@ -343,7 +338,7 @@ _ODD = KernelPath("vnni odd", _odd_layout, _odd_operands, vnni_lines.ODD_LINE, t
 _AVX_VNNI = KernelPath("avx vnni", _vnni_layout(AVX_VNNI), _vnni_operands, vnni_lines.LINES[AVX_VNNI], stages=_vnni_stages,
                   watched=vnni_lines.WATCHED[AVX_VNNI], lanes=LANES // 2)
 PLANES_PATH = bit_path(None)
-TABLES_PATH = TablePath("tables", _tables_layout, _tables_operands, stay)
+TABLES_PATH = TablePath("tables", partial(_planned_layout, TablePlan), _tables_operands, stay)
 _WATCHED = replace(_VNNI, layout=_watched_layout)
 PATHS: Mapping[str, tuple[KernelPath, ...]] = {
     PLAIN: (),
